@@ -1,0 +1,60 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from maskseg.errors import InputError
+
+
+@contextmanager
+def write_whole(path: str | os.PathLike[str], mode: str = "wb", **kwargs: Any) -> Iterator[IO[Any]]:
+    """Open a temporary file beside `path` and move it there when the block ends well.
+
+    A reader never sees half a file, and an interrupted run leaves the former file as it was.
+
+    Parameters
+    ----------
+    path : path-like
+        The file to write; missing parent folders are made.
+    mode : str
+        ``"wb"`` or ``"w"``.
+    **kwargs
+        Passed to `open`, for example ``newline=""`` or ``encoding="utf-8"``.
+
+    Yields
+    ------
+    file
+        The open temporary file.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be written or the disk is full.
+    """
+    path = Path(path)
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(handle, mode, **kwargs) as file:
+            yield file
+            file.flush()
+            # Without fsync a power cut can leave the new name with the data still missing.
+            os.fsync(file.fileno())
+        # mkstemp makes private files; results are for everybody the umask allows.
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(temporary).chmod(0o666 & ~umask)
+        Path(temporary).replace(path)
+        temporary = None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error}); free space or choose another folder") from error
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
