@@ -143,6 +143,8 @@ def runs_to_coco(starts: NDArray[np.int64], lengths: NDArray[np.int64], shape: t
     counts[2:-1:2] -= lengths[:-1]
     counts[1::2] = lengths
     counts[-1] = height * width - (ends[-1] if len(ends) else 0)
+    if counts[-1] == 0 and len(counts) > 1:  # as pycocotools writes it
+        counts = counts[:-1]
     rle = coco_mask.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width)
     return {"size": [height, width], "counts": rle["counts"].decode("ascii")}
 
