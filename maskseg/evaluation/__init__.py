@@ -1,0 +1,1 @@
+"""Scoring of predicted nuclei against true ones."""
