@@ -1,15 +1,16 @@
 """Install Detectron2 0.6 as a pure-Python package, with nothing but pip and a package index.
 
-Upstream has no wheel on the package index, and a plain `pip install` of the source distribution that is there fails,
-because the C++ sources are missing from it. Mask R-CNN needs none of them: torchvision has nms and roi_align. So this
-script
+Upstream has no wheel on the package index, and a plain `pip install` of the source distribution that is there
+fails, because the C++ sources are missing from it. Mask R-CNN needs none of them: torchvision has nms and
+roi_align. So this script
 
 1. leaves a Detectron2 that already works (a compiled upstream build, say) alone;
 2. gets the source distribution with pip and pip's own hash check;
-3. changes the few lines that newer Pillow, NumPy, setuptools or the missing compiled ops need (`PATCHES`), each of
-   which must be found exactly as often as stated;
-4. builds the wheel `detectron2` 0.6 with upstream's whole Python tree (model zoo configs and the three small projects
-   included) and installs it without touching any other package: its real runtime needs stand in maskseg's setup.cfg.
+3. changes the few lines that newer Pillow, NumPy and setuptools or the missing compiled ops need (`PATCHES`),
+   each of which must be found exactly as often as stated;
+4. builds the wheel `detectron2` 0.6 with upstream's whole Python tree (model zoo configs and the three small
+   projects included) and installs it without touching any other package: its real runtime needs stand in
+   maskseg's setup.cfg.
 
 Examples
 --------
@@ -35,7 +36,7 @@ REQUIREMENT = "pb1-detectron2==0.6"
 SHA256 = "5d2e9e51e523ec72f6a31cca04b0a515492e9514b773a3d134cedc0677170b29"
 
 # What maskseg imports of Detectron2; a build in which these load is a working one.
-PROBE = "import detectron2.data, detectron2.engine, detectron2.evaluation, detectron2.model_zoo, detectron2.modeling"
+PROBE = "import detectron2.engine, detectron2.evaluation, detectron2.model_zoo, detectron2.modeling"
 
 
 class InstallError(RuntimeError):
@@ -52,8 +53,8 @@ class Patch:
     count: int = 1
 
 
-# Stands where `from detectron2 import _C` stood. An op that was not compiled then fails when it is called, by name,
-# and not when the package is imported.
+# Stands where `from detectron2 import _C` stood. An op that was not compiled then fails when it is called, by
+# name, and not when the package is imported.
 NO_COMPILED_OPS = '''"""Stand-in for detectron2._C: this is a pure-Python build, without the compiled ops."""
 
 
@@ -63,7 +64,7 @@ class _NotCompiled:
             raise AttributeError(name)
         raise RuntimeError(
             f"detectron2._C.{name} is a compiled op, and this is a pure-Python build of Detectron2; "
-            "install Detectron2 from its upstream source to use rotated boxes or Detectron2's deformable convolution"
+            "for rotated boxes and deformable convolution install Detectron2 from its upstream source"
         )
 
 
@@ -104,7 +105,8 @@ PATCHES = (
     Patch("detectron2/model_zoo/model_zoo.py", r"^import pkg_resources$", "import importlib.resources"),
     Patch(
         "detectron2/model_zoo/model_zoo.py",
-        r'pkg_resources\.resource_filename\(\s*"detectron2\.model_zoo", os\.path\.join\("configs", config_path\)\s*\)',
+        r"pkg_resources\.resource_filename\(\s*"
+        r'"detectron2\.model_zoo", os\.path\.join\("configs", config_path\)\s*\)',
         'str(importlib.resources.files("detectron2.model_zoo").joinpath("configs", config_path))',
     ),
     # torch warns at every start that the default indexing will change; this is the one in force.
@@ -129,9 +131,9 @@ build-backend = "setuptools.build_meta"
 [project]
 name = "detectron2"
 version = "0.6"
-description = "Detectron2 is FAIR's platform for object detection and segmentation (pure-Python build, no compiled ops)"
+description = "FAIR's platform for object detection and segmentation (pure-Python build, no compiled ops)"
 readme = "README.md"
-license = {file = "LICENSE"}
+license = {text = "Apache-2.0"}
 authors = [{name = "FAIR"}]
 urls = {Homepage = "https://github.com/facebookresearch/detectron2"}
 
@@ -204,7 +206,8 @@ def download(folder: Path, requirement: str = REQUIREMENT, sha256: str = SHA256)
         )
     wanted = folder / "requirements.txt"
     wanted.write_text(f"{requirement} --hash=sha256:{sha256}\n", encoding="utf-8")
-    run_pip("download", "--no-deps", "--no-binary=:all:", "--no-build-isolation", "--dest", folder, "-r", wanted)
+    source_only = ("--no-deps", "--no-binary=:all:", "--no-build-isolation")
+    run_pip("download", *source_only, "--dest", folder, "-r", wanted)
     (archive,) = folder.glob("*.tar.gz")
     return archive
 
@@ -248,7 +251,7 @@ def apply_patches(tree: Path, patches: tuple[Patch, ...] = PATCHES) -> None:
         path = tree / patch.path
         if path not in changed:
             if not path.is_file():
-                raise InstallError(f"{patch.path}: not in the source distribution; this is not Detectron2 0.6")
+                raise InstallError(f"{patch.path}: not there; this is not the source of Detectron2 0.6")
             changed[path] = path.read_text(encoding="utf-8")
         text, found = re.subn(patch.pattern, lambda _, new=patch.new: new, changed[path], flags=re.MULTILINE)
         if found != patch.count:

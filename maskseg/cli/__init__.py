@@ -1,0 +1,1 @@
+"""The `maskseg` command: one file per sub-command, heavy imports inside the function."""

@@ -1,0 +1,119 @@
+"""The entry point `maskseg`.
+
+A command's module is imported only when the command is called or listed, so that `maskseg doctor` still runs,
+and says what to do, in an environment in which another command cannot even be imported.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import maskseg
+from maskseg.errors import InputError
+
+# Command -> "module:attribute", in the order of use; the attribute is a function, or a Typer app.
+COMMANDS = {
+    "convert": "maskseg.cli.convert:app",
+    "split": "maskseg.cli.split:split",
+    "train": "maskseg.cli.train:train",
+    "predict": "maskseg.cli.predict:predict",
+    "evaluate": "maskseg.cli.evaluate:evaluate",
+    "submission": "maskseg.cli.submission:app",
+    "doctor": "maskseg.cli.doctor:doctor",
+}
+
+
+def load_command(name: str, where: str) -> Any:
+    """Import a command and make it known to Typer.
+
+    Parameters
+    ----------
+    name : str
+        The word on the command line.
+    where : str
+        ``"module:attribute"``, a function or a Typer app.
+
+    Returns
+    -------
+    click.Command
+        The command, or a group of them; Typer brings its own click, whence no type here.
+    """
+    module, attribute = where.split(":")
+    target = getattr(importlib.import_module(module), attribute)
+    # Without rich, brackets in a help text are brackets and not markup.
+    if isinstance(target, typer.Typer):
+        target.rich_markup_mode = None
+        # Not get_command, which makes a group with one command into that command.
+        command = typer.main.get_group(target)
+    else:
+        alone = typer.Typer(rich_markup_mode=None, add_completion=False)
+        alone.command(name)(target)
+        command = typer.main.get_command(alone)
+    command.name = name
+    return command
+
+
+class LazyCommands(TyperGroup):
+    """A group that imports a command when it is asked for."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:
+        """Name the commands in their order of use."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:
+        """Return the command of that name, or None."""
+        return load_command(cmd_name, COMMANDS[cmd_name]) if cmd_name in COMMANDS else None
+
+
+app = typer.Typer(
+    cls=LazyCommands,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"maskseg {maskseg.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Find every nucleus in a microscope image and draw its exact outline.
+
+    Every command has examples: maskseg COMMAND --help
+    """
+
+
+def main() -> None:
+    """Run the command line; bad input ends in one line on stderr and exit status 2."""
+    try:
+        app(prog_name="maskseg")
+    except InputError as error:
+        _fail(str(error))
+    except ModuleNotFoundError as error:
+        # A module of ours that is missing is a bug, and its traceback is wanted.
+        if (error.name or "maskseg").partition(".")[0] == "maskseg":
+            raise
+        _fail(f"the Python package {error.name} is missing; run: maskseg doctor")
+
+
+def _fail(message: str) -> None:
+    print("maskseg: error:", " ".join(message.splitlines()), file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
