@@ -1,8 +1,9 @@
 """The score of the 2018 Data Science Bowl, and the figures that stand beside it.
 
-The DSB score of an image is the mean over the thresholds t = 0.50, 0.55 ... 0.95 of TP / (TP + FP + FN), a match being
-an IoU strictly above t. The score of a set is the mean over its images. An image without nuclei scores 1 when nothing
-is predicted and 0 otherwise. Source: https://www.kaggle.com/c/data-science-bowl-2018/overview/evaluation
+The DSB score of an image is the mean over the thresholds t = 0.50, 0.55 ... 0.95 of TP / (TP + FP + FN), a
+match being an IoU strictly above t. The score of a set is the mean over its images. An image without nuclei
+scores 1 when nothing is predicted and 0 otherwise. Source:
+https://www.kaggle.com/c/data-science-bowl-2018/overview/evaluation
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ def image_scores(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float |
     Returns
     -------
     dict
-        `dsb_score`; `precision_50`, `recall_50`, `f1_50` and the same at 0.70; `matched_iou`, the mean IoU of the
-        pairs above 0.5 (None where there is none); `matched`, their number; `n_truth`, `n_pred`. Plain Python numbers.
-        Where truth and prediction are both empty, the scores are 1; where only one is, they are 0.
+        `dsb_score`; `precision_50`, `recall_50`, `f1_50` and the same at 0.70; `matched_iou`, the mean IoU of
+        the pairs above 0.5 (None where there is none); `matched`, their number; `n_truth`, `n_pred`. Plain
+        Python numbers. Where truth and prediction are both empty, the scores are 1; where only one is, they
+        are 0.
 
     Raises
     ------
@@ -68,9 +70,9 @@ def summarise(scores: Sequence[dict], modalities: Sequence[str] | None = None) -
     Returns
     -------
     dict
-        `images`, `n_truth`, `n_pred`, `matched` (sums), `dsb_score`, precision, recall and F1 at 0.50 and 0.70 (means
-        over the images), `matched_iou` (mean over all matched nuclei of the set) and, with `modalities`, `by_modality`:
-        name -> the same for its images. JSON can hold it.
+        `images`, `n_truth`, `n_pred`, `matched` (sums), `dsb_score`, precision, recall and F1 at 0.50 and
+        0.70 (means over the images), `matched_iou` (mean over all matched nuclei of the set) and, with
+        `modalities`, `by_modality`: name -> the same for its images. JSON can hold it.
 
     Raises
     ------
@@ -95,7 +97,9 @@ def score_table(summary: dict) -> str:
     rows.append(_cells("all", summary))
     widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
     return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))]
+        )
         for row in (header, *rows)
     )
 
@@ -103,7 +107,14 @@ def score_table(summary: dict) -> str:
 def _cells(name: str, part: dict) -> tuple[str, ...]:
     matched = "-" if part["matched_iou"] is None else f"{part['matched_iou']:.3f}"
     counts = (str(part["images"]), str(part["n_truth"]), str(part["matched"]))
-    return (name, *counts, f"{part['dsb_score']:.4f}", matched, f"{part['f1_50']:.3f}", f"{part['f1_70']:.3f}")
+    return (
+        name,
+        *counts,
+        f"{part['dsb_score']:.4f}",
+        matched,
+        f"{part['f1_50']:.3f}",
+        f"{part['f1_70']:.3f}",
+    )
 
 
 def _join(scores: Sequence[dict]) -> dict:

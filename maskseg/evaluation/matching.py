@@ -1,8 +1,9 @@
 """Which predicted nucleus overlaps which true one, from two label images.
 
-The pixels are looked at once: every pixel carries a pair (true label, predicted label), and counting the distinct
-pairs gives all intersections and, with the pairs that hold a zero, all areas. The cost is one sort of the foreground,
-whatever the number of nuclei; there is no N x M table of IoUs and no N x H x W stack of masks.
+The pixels are looked at once: every pixel carries a pair (true label, predicted label), and counting the
+distinct pairs gives all intersections and, with the pairs that hold a zero, all areas. The cost is one pass
+over the pixels and one sort of their runs of equal pairs, whatever the number of nuclei; there is no N x M
+table of IoUs and no N x H x W stack of masks.
 """
 
 from __future__ import annotations
@@ -92,12 +93,12 @@ def overlaps(truth: np.ndarray, prediction: np.ndarray) -> Overlaps:
 def matches(pairs: Overlaps, percent: int) -> np.ndarray:
     """Say which pairs match, that is, have an IoU strictly above `percent` / 100.
 
-    Decided in integers, 100 * intersection > percent * union: an IoU of exactly 0.5 or 0.75 is common on small nuclei,
-    and a rounded quotient would let it pass or fail by accident.
+    Decided in integers, 100 * intersection > percent * union: an IoU of exactly 0.5 or 0.75 is common on
+    small nuclei, and a rounded quotient would let it pass or fail by accident.
 
-    From 50 on a match is unique without any assignment step. Of two nuclei that both overlapped a third by more than
-    half of its union, each would hold more than half of the third's pixels, and labels of one image do not overlap.
-    So the number of true positives is the number of matching pairs.
+    From 50 on a match is unique without any assignment step. Of two nuclei that both overlapped a third by
+    more than half of its union, each would hold more than half of the third's pixels, and labels of one image
+    do not overlap. So the number of true positives is the number of matching pairs.
 
     Parameters
     ----------
@@ -124,14 +125,16 @@ def _checked(labels: np.ndarray, name: str) -> np.ndarray:
     if labels.ndim != 2:
         raise InputError(f"the {name} has the shape {labels.shape}: a label image is (height, width)")
     if labels.dtype.kind not in "biu":
-        raise InputError(f"the {name} holds {labels.dtype} values: labels are whole numbers, 0 for background")
+        raise InputError(
+            f"the {name} holds {labels.dtype} values: labels are whole numbers, 0 for background"
+        )
     if labels.size and (labels.min() < 0 or labels.max() > _LARGEST_LABEL):
         raise InputError(f"the {name} holds labels below 0 or above {_LARGEST_LABEL}: renumber them from 1")
     return labels
 
 
 def _count(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct values of a flat array and how often each occurs; equal neighbours are joined before the sort."""
+    """Distinct values of a flat array and how often each occurs; equal neighbours are joined first."""
     if not keys.size:
         return keys, np.zeros(0, np.int64)
     starts = np.concatenate([[0], np.flatnonzero(keys[1:] != keys[:-1]) + 1])

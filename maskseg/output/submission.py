@@ -1,0 +1,273 @@
+"""Kaggle's run-length submissions: written, read and checked.
+
+One row a nucleus, `ImageId,EncodedPixels`, with "start length start length ..." counted from 1 down the
+columns; an image without nuclei has one row with empty pixels. Masks of one image must not overlap.
+Everything here works on runs, so memory follows the file and not images x height x width. Source:
+https://www.kaggle.com/c/data-science-bowl-2018/overview/evaluation
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+
+from maskseg.errors import InputError
+from maskseg.files import write_whole
+from maskseg.masks import CropMasks
+from maskseg.rle import Runs, kaggle_to_runs, runs_to_kaggle
+
+HEADER = ("ImageId", "EncodedPixels")
+_LONGEST_FIELD = 2**31 - 1  # a mask of a slide is longer than the 128 KiB that csv allows by itself
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing wrong with a submission; `line` counts from 1, and is None for what the whole file lacks."""
+
+    line: int | None
+    message: str
+
+    def __str__(self) -> str:
+        return self.message if self.line is None else f"line {self.line}: {self.message}"
+
+
+@dataclass(frozen=True)
+class _Row:
+    line: int
+    image_id: str
+    pixels: str
+    shape: tuple[int, int] | None  # from the columns Height and Width, where the file has them
+
+
+def write_submission(path: str | os.PathLike[str], images: Iterable[tuple[str, CropMasks]]) -> None:
+    """Write a submission, whole or not at all; the images are taken one at a time.
+
+    Where masks of an image overlap, each pixel goes to the mask with the highest score
+    (`CropMasks.to_labels`), since a submission with overlaps is refused.
+
+    Parameters
+    ----------
+    path : path-like
+        The CSV file.
+    images : iterable of (image_id, CropMasks)
+
+    Raises
+    ------
+    InputError
+        An image comes twice, or the file cannot be written.
+    """
+    seen: set[str] = set()
+    with write_whole(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(HEADER)
+        for image_id, masks in images:
+            if image_id in seen:
+                raise InputError(f"{path}: image {image_id} comes twice; give each image its own name")
+            seen.add(image_id)
+            runs = masks.runs()
+            if len(_overlapping(runs)):
+                runs = CropMasks.from_labels(masks.to_labels()).runs()
+            texts = [runs_to_kaggle(*run) for run in runs if len(run[0])]
+            writer.writerows((image_id, text) for text in texts or [""])
+
+
+def read_submission(
+    path: str | os.PathLike[str], sizes: Mapping[str, tuple[int, int]] | None = None
+) -> dict[str, list[Runs]]:
+    """Read the runs of every image of a submission or of a truth file in the same form.
+
+    Parameters
+    ----------
+    path : path-like
+        CSV with the columns ImageId and EncodedPixels; others may stand beside them.
+    sizes : mapping of image_id to (height, width), optional
+        Size of each image, which wins over the columns Height and Width. Rows of images that neither names
+        are an error.
+
+    Returns
+    -------
+    dict
+        image_id -> list of (starts, lengths), counted from 0 down the columns, in the order of the file; an
+        empty list for an image without nuclei.
+
+    Raises
+    ------
+    InputError
+        Names the line of the first row that cannot be read.
+    """
+    return {image_id: masks for image_id, (_, masks) in read_sized(path, sizes).items()}
+
+
+def read_sized(
+    path: str | os.PathLike[str], sizes: Mapping[str, tuple[int, int]] | None = None
+) -> dict[str, tuple[tuple[int, int], list[Runs]]]:
+    """As `read_submission`, with the size: image_id -> ((height, width), list of runs)."""
+    found: dict[str, tuple[tuple[int, int], list[Runs]]] = {}
+    for row in _rows(path):
+        if isinstance(row, Fault):
+            raise InputError(f"{path}: {row}")
+        shape = (sizes or {}).get(row.image_id, row.shape)
+        if shape is None:
+            raise InputError(
+                f"{path}: line {row.line}: the size of image {row.image_id} is not known; give the folder of "
+                "the images (--images) or the columns Height and Width"
+            )
+        known, masks = found.setdefault(row.image_id, (shape, []))
+        if known != shape:
+            raise InputError(
+                f"{path}: line {row.line}: image {row.image_id} is {shape} here and {known} before"
+            )
+        try:
+            runs = kaggle_to_runs(row.pixels, shape)
+        except InputError as error:
+            raise InputError(f"{path}: line {row.line}: image {row.image_id}: {error}") from error
+        if len(runs[0]):
+            masks.append(runs)
+    return found
+
+
+def check_submission(path: str | os.PathLike[str], sizes: Mapping[str, tuple[int, int]]) -> list[Fault]:
+    """Find everything that makes a submission invalid.
+
+    Parameters
+    ----------
+    path : path-like
+        The CSV file.
+    sizes : mapping of image_id to (height, width)
+        The images that the submission is for.
+
+    Returns
+    -------
+    list of Fault
+        Bad header, malformed, out of range, unsorted or overlapping runs in a row, rows of an image that
+        overlap, duplicate rows, an empty row beside others, unknown images, missing images. Empty when the
+        file is valid. Every overlapping row is named, with one of the rows it overlaps.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read at all.
+    """
+    faults: list[Fault] = []
+    images: dict[str, _Image] = {}
+    for row in _rows(path, exact=True):
+        if isinstance(row, Fault):
+            faults.append(row)
+            continue
+        if row.image_id not in sizes:
+            faults.append(Fault(row.line, f"image {row.image_id} is unknown"))
+            continue
+        image = images.setdefault(row.image_id, _Image())
+        try:
+            runs = kaggle_to_runs(row.pixels, sizes[row.image_id])
+        except InputError as error:
+            faults.append(Fault(row.line, f"image {row.image_id}: {error}"))
+            image.unreadable = True
+            continue
+        faults.extend(image.add(row, runs))
+    for image_id, image in images.items():
+        faults.extend(image.conflicts(image_id))
+    missing = sorted(set(sizes) - set(images))
+    faults.sort(key=lambda fault: fault.line or 0)
+    faults += [
+        Fault(None, f"image {name} is missing: without nuclei it needs a row `{name},`") for name in missing
+    ]
+    return faults
+
+
+@dataclass
+class _Image:
+    """The rows of one image that could be read."""
+
+    lines: list[int] = field(default_factory=list)
+    runs: list[Runs] = field(default_factory=list)
+    line_of: dict[bytes, int] = field(default_factory=dict)
+    empty_line: int | None = None
+    unreadable: bool = False
+
+    def add(self, row: _Row, runs: Runs) -> list[Fault]:
+        digest = blake2b(runs[0].tobytes() + runs[1].tobytes(), digest_size=16).digest()
+        first = self.line_of.setdefault(digest, row.line)
+        if first != row.line:
+            return [Fault(row.line, f"image {row.image_id}: the same row as line {first}")]
+        if len(runs[0]):
+            self.lines.append(row.line)
+            self.runs.append(runs)
+        else:
+            self.empty_line = row.line
+        return []
+
+    def conflicts(self, image_id: str) -> list[Fault]:
+        faults = []
+        if self.empty_line is not None and (self.runs or self.unreadable):
+            faults.append(Fault(self.empty_line, f"image {image_id}: an empty row beside rows with nuclei"))
+        for one, other in _overlapping(self.runs):
+            early, late = sorted((self.lines[one], self.lines[other]))
+            faults.append(Fault(late, f"image {image_id}: overlaps line {early}"))
+        return faults
+
+
+def _overlapping(runs: list[Runs]) -> np.ndarray:
+    """Pairs of masks that share pixels, int64 (K, 2); every mask that overlaps another is in one at least.
+
+    A run overlaps an earlier one if it starts before the furthest end so far; after sorting that takes one
+    pass.
+    """
+    if len(runs) < 2:
+        return np.zeros((0, 2), np.int64)
+    starts = np.concatenate([run[0] for run in runs])
+    ends = starts + np.concatenate([run[1] for run in runs])
+    owner = np.repeat(np.arange(len(runs)), [len(run[0]) for run in runs])
+    order = np.argsort(starts, kind="stable")
+    starts, ends, owner = starts[order], ends[order], owner[order]
+    furthest = np.maximum.accumulate(ends)
+    holder = owner[np.maximum.accumulate(np.where(ends == furthest, np.arange(len(ends)), 0))]
+    late = np.flatnonzero(starts[1:] < furthest[:-1]) + 1
+    return np.unique(np.sort(np.stack([holder[late - 1], owner[late]], axis=1), axis=1), axis=0)
+
+
+def _rows(path: str | os.PathLike[str], exact: bool = False) -> Iterator[_Row | Fault]:
+    """Rows of the file, or what is wrong with their columns; with `exact`, further columns are wrong."""
+    csv.field_size_limit(_LONGEST_FIELD)
+    try:
+        with Path(path).open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            header = [name.strip() for name in next(reader, [])]
+            named = {name: i for i, name in enumerate(header)}
+            wanted = ",".join(HEADER)
+            if not set(HEADER) <= set(named):
+                yield Fault(1, f"the header is {','.join(header)[:60]!r} and must be {wanted}")
+                return
+            if exact and tuple(header) != HEADER:
+                yield Fault(
+                    1, f"the header is {','.join(header)[:60]!r} and must be {wanted} alone, in this order"
+                )
+            for cells in reader:
+                if not cells:
+                    continue
+                if len(cells) != len(header):
+                    yield Fault(reader.line_num, f"{len(cells)} columns where the header has {len(header)}")
+                    continue
+                yield _row(reader.line_num, cells, named)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not text; a submission is a CSV file") from error
+    except csv.Error as error:
+        raise InputError(f"{path}: line {reader.line_num}: {error}") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def _row(line: int, cells: list[str], named: Mapping[str, int]) -> _Row | Fault:
+    shape = None
+    if "Height" in named and "Width" in named:
+        try:
+            shape = (int(float(cells[named["Height"]])), int(float(cells[named["Width"]])))
+        except ValueError:
+            return Fault(line, "Height and Width are not whole numbers")
+    return _Row(line, cells[named["ImageId"]].strip(), cells[named["EncodedPixels"]].strip(), shape)
