@@ -1,0 +1,1 @@
+"""Prediction: views, post-processing, batches."""

@@ -1,0 +1,163 @@
+"""What is done to predicted masks: each step a function CropMasks -> CropMasks on the pixels of the boxes only."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from maskseg.masks import CropMasks, trim
+
+_CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+
+
+class Overlaps(NamedTuple):
+    """Pairs of masks that share at least one pixel.
+
+    Attributes
+    ----------
+    first, second : int64 arrays (P,)
+        Index in the first and in the second set.
+    intersection : int64 array (P,)
+        Shared pixels.
+    iou : float64 array (P,)
+        Intersection over union.
+    """
+
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    intersection: NDArray[np.int64]
+    iou: NDArray[np.float64]
+
+
+def overlaps(a: CropMasks, b: CropMasks) -> Overlaps:
+    """All pairs of a mask of `a` and a mask of `b` that share pixels, found by their boxes, never as an N x M table."""
+    order = np.argsort(b.boxes[:, 0], kind="stable")
+    left = b.boxes[order, 0]
+    widest = int((b.boxes[:, 2] - b.boxes[:, 0]).max(initial=0))
+    begin = np.searchsorted(left, a.boxes[:, 0] - widest, side="left")
+    count = np.maximum(np.searchsorted(left, a.boxes[:, 2], side="left") - begin, 0)
+    first = np.repeat(np.arange(len(a)), count)
+    second = order[np.arange(count.sum()) - np.repeat(np.cumsum(count) - count - begin, count)]
+    low = np.maximum(a.boxes[first, :2], b.boxes[second, :2])
+    high = np.minimum(a.boxes[first, 2:], b.boxes[second, 2:])
+    meet = (low < high).all(axis=1)
+    first, second, low, high = first[meet], second[meet], low[meet], high[meet]
+    shared = np.empty(len(first), np.int64)
+    for k, (i, j, (x0, y0), (x1, y1)) in enumerate(zip(first, second, low, high, strict=True)):
+        shared[k] = np.count_nonzero(_part(a, i, x0, y0, x1, y1) & _part(b, j, x0, y0, x1, y1))
+    hit = shared > 0
+    first, second, shared = first[hit], second[hit], shared[hit]
+    union = a.areas[first] + b.areas[second] - shared
+    return Overlaps(first, second, shared, shared / np.maximum(union, 1))
+
+
+def _part(masks: CropMasks, index: int, x0: int, y0: int, x1: int, y1: int) -> NDArray[np.bool_]:
+    left, top = masks.boxes[index, :2]
+    return masks.bitmaps[index][y0 - top : y1 - top, x0 - left : x1 - left]
+
+
+def unite_views(masks: CropMasks, other: CropMasks, min_iou: float) -> CropMasks:
+    """Each mask united with its best partner in another view of the same image.
+
+    Masks whose best mask IoU is `min_iou` or less are dropped; masks only in `other` are not added. Scores are
+    those of `masks`.
+
+    Parameters
+    ----------
+    masks, other : CropMasks
+        Both in the coordinates of the image.
+    min_iou : float
+    """
+    if len(masks) == 0 or len(other) == 0:
+        return CropMasks.empty(masks.shape)
+    pairs = overlaps(masks, other)
+    # By mask, then by falling IoU: the first of each mask is its best partner.
+    order = np.lexsort((pairs.second, -pairs.iou, pairs.first))
+    kept, at = np.unique(pairs.first[order], return_index=True)
+    best = order[at]
+    good = pairs.iou[best] > min_iou
+    kept, partner = kept[good], pairs.second[best[good]]
+    boxes = np.concatenate(
+        [np.minimum(masks.boxes[kept, :2], other.boxes[partner, :2]), np.maximum(masks.boxes[kept, 2:], other.boxes[partner, 2:])], axis=1
+    )
+    bitmaps = []
+    for i, j, (x0, y0, x1, y1) in zip(kept, partner, boxes, strict=True):
+        united = np.zeros((y1 - y0, x1 - x0), bool)
+        for source, k in ((masks, i), (other, j)):
+            left, top, right, bottom = source.boxes[k]
+            united[top - y0 : bottom - y0, left - x0 : right - x0] |= source.bitmaps[k]
+        bitmaps.append(united)
+    return CropMasks(masks.shape, boxes, bitmaps, masks.scores[kept])
+
+
+def fill_holes(bitmap: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The mask with its holes filled: background that no path of 4-neighbours joins to the outside of its box."""
+    outside = cv2.copyMakeBorder(bitmap.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    cv2.floodFill(outside, None, (0, 0), 2)
+    return outside[1:-1, 1:-1] != 2
+
+
+def close(bitmap: NDArray[np.bool_], box: NDArray[np.int32], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Morphological closing with a 3x3 cross, as on the whole image: nothing is eroded from beyond the image's edge."""
+    x0, y0, x1, y1 = (int(value) for value in box)
+    pads = (int(y0 > 0), int(y1 < shape[0]), int(x0 > 0), int(x1 < shape[1]))
+    padded = cv2.copyMakeBorder(bitmap.astype(np.uint8), *pads, cv2.BORDER_CONSTANT, value=0)
+    # A closing never leaves the box of the mask, so one pixel around it is enough.
+    closed = cv2.erode(cv2.dilate(padded, _CROSS), _CROSS)
+    return closed[pads[0] : pads[0] + y1 - y0, pads[2] : pads[2] + x1 - x0] != 0
+
+
+def without_fragments(bitmap: NDArray[np.bool_], rule: str) -> NDArray[np.bool_]:
+    """A mask in several 8-connected pieces made whole: ``drop`` empties it, ``keep_largest`` keeps its largest piece."""
+    count, pieces, statistics, _ = cv2.connectedComponentsWithStats(bitmap.astype(np.uint8), connectivity=8)
+    if count <= 2:
+        return bitmap
+    if rule == "drop":
+        return np.zeros_like(bitmap)
+    return pieces == 1 + int(np.argmax(statistics[1:, cv2.CC_STAT_AREA]))
+
+
+def clean(masks: CropMasks, *, fill: bool = True, closing: bool = True, fragments: str = "drop", min_area: int = 10) -> CropMasks:
+    """Final masks, without overlap, by falling score.
+
+    By falling score each mask is filled, closed, loses the pixels that masks before it have, then its fragments
+    (`without_fragments`), and is dropped when fewer than `min_area` pixels are left. A dropped mask takes no pixels.
+
+    Parameters
+    ----------
+    masks : CropMasks
+    fill, closing : bool
+        Whether holes are filled and the closing is done.
+    fragments : {"drop", "keep_largest"}
+    min_area : int
+        Pixels.
+
+    Returns
+    -------
+    CropMasks
+        By falling score; no two masks share a pixel.
+    """
+    taken = np.zeros(masks.shape, bool)
+    boxes, bitmaps, kept = [], [], []
+    for i in np.argsort(-masks.scores, kind="stable"):
+        bitmap, box = masks.bitmaps[i], masks.boxes[i]
+        if bitmap.size == 0:
+            continue
+        if fill:
+            bitmap = fill_holes(bitmap)
+        if closing:
+            bitmap = close(bitmap, box, masks.shape)
+        x0, y0, x1, y1 = box
+        place = taken[y0:y1, x0:x1]
+        bitmap = without_fragments(bitmap & ~place, fragments)
+        if np.count_nonzero(bitmap) < max(min_area, 1):
+            continue
+        place |= bitmap
+        small, bitmap = trim(bitmap, int(x0), int(y0))
+        boxes.append(small)
+        bitmaps.append(bitmap)
+        kept.append(i)
+    return CropMasks(masks.shape, np.array(boxes, np.int32), bitmaps, masks.scores[np.array(kept, np.int64)])

@@ -1,0 +1,154 @@
+"""One image in, its nuclei out: the network, its flipped view, the retry, the post-processing."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+from numpy.typing import NDArray
+
+from maskseg import intensity
+from maskseg.inference import postprocess
+from maskseg.masks import CropMasks
+from maskseg.models.checkpoint import Checkpointer
+from maskseg.models.config import to_device
+from maskseg.models.scaling import input_scale, resize_image
+
+logger = logging.getLogger(__name__)
+
+# Detections are not capped: the limits are doubled until the image holds fewer, at most this many times.
+_MOST_DOUBLINGS = 6
+
+
+@dataclass(frozen=True)
+class SoftMasks:
+    """What the network found in one image, nothing pasted.
+
+    Attributes
+    ----------
+    boxes : float32 array (N, 4)
+        x0, y0, x1, y1 in image pixels.
+    scores : float32 array (N,)
+    masks : float32 array (N, M, M)
+        Probability of each cell of the box.
+    """
+
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    masks: NDArray[np.float32]
+
+
+class Predictor:
+    """A model with its config, ready to segment images.
+
+    Parameters
+    ----------
+    cfg : CfgNode
+        Gives the input rules and the POSTPROCESS keys.
+    model : torch.nn.Module
+        Detectron2's GeneralizedRCNN with a mask head.
+    """
+
+    def __init__(self, cfg: CfgNode, model: torch.nn.Module) -> None:
+        self.cfg = cfg
+        self.model = model
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, weights: str | Path | None = None) -> Predictor:
+        """Build the network of a config and load its weights (``MODEL.WEIGHTS`` unless given)."""
+        cfg = cfg.clone()
+        cfg.defrost()
+        to_device(cfg)
+        model = build_model(cfg).to(memory_format=torch.channels_last)
+        Checkpointer(model).load(str(weights or cfg.MODEL.WEIGHTS))
+        return cls(cfg, model.eval())
+
+    def detect(self, image: NDArray[np.uint8], magnify: float = 1.0) -> SoftMasks:
+        """Run the network on one image as it is.
+
+        Parameters
+        ----------
+        image : uint8 array (H, W, 3)
+            RGB, already stretched if the config says so.
+        magnify : float
+            Times the scale of the config; below 1 the image takes a part of the canvas only.
+        """
+        cfg = self.cfg.INPUT
+        height, width = image.shape[:2]
+        scaled = resize_image(image, input_scale((height, width), cfg.LONG_SIDE, cfg.SHRINK) * magnify)
+        tall, wide = scaled.shape[:2]
+        # Zero padding as in training: to the square of the method, or to the stride of the coarsest level.
+        least = cfg.LONG_SIDE if cfg.SHRINK or magnify < 1 else 32
+        canvas = np.zeros((_up(tall, least), _up(wide, least), 3), np.uint8)
+        canvas[:tall, :wide] = scaled
+        tensor = torch.from_numpy(canvas.transpose(2, 0, 1).copy())
+        found = self._uncapped({"image": tensor, "height": height, "width": width})
+        boxes = found.pred_boxes.tensor.float().cpu().numpy() * np.float32([width / wide, height / tall] * 2)
+        return SoftMasks(boxes, found.scores.float().cpu().numpy(), found.pred_masks[:, 0].float().cpu().numpy())
+
+    @torch.inference_mode()
+    def _uncapped(self, sample: dict[str, Any]) -> Any:
+        """The instances of one image; where a limit on their number is hit, again with the limits doubled."""
+        heads, proposer = self.model.roi_heads.box_predictor, self.model.proposal_generator
+        limits = heads.test_topk_per_image, proposer.pre_nms_topk[False], proposer.post_nms_topk[False]
+        try:
+            for doubling in range(_MOST_DOUBLINGS + 1):
+                heads.test_topk_per_image, proposer.pre_nms_topk[False], proposer.post_nms_topk[False] = (
+                    limit << doubling for limit in limits
+                )
+                found = self.model.inference([sample], do_postprocess=False)[0]
+                if len(found) < heads.test_topk_per_image:
+                    return found
+            logger.warning("more than %d nuclei in one image: raise TEST.DETECTIONS_PER_IMAGE to have them all", len(found))
+            return found
+        finally:
+            heads.test_topk_per_image, proposer.pre_nms_topk[False], proposer.post_nms_topk[False] = limits
+
+    def views(self, image: NDArray[np.uint8], flip: bool, magnify: float = 1.0) -> CropMasks:
+        """Masks of the image, united with those of its mirror image if asked; not yet cleaned."""
+        shape, rules = image.shape[:2], self.cfg.POSTPROCESS
+        masks = self._masks(self.detect(image, magnify), shape)  # type: ignore[arg-type]
+        if flip and len(masks):
+            mirrored = self._masks(self.detect(np.ascontiguousarray(image[:, ::-1]), magnify), shape)  # type: ignore[arg-type]
+            masks = postprocess.unite_views(masks, mirrored.flipped(), rules.FLIP_MIN_IOU)
+        return masks
+
+    def _masks(self, soft: SoftMasks, shape: tuple[int, int]) -> CropMasks:
+        return CropMasks.from_soft(soft.masks, soft.boxes, self.cfg.POSTPROCESS.MASK_THRESHOLD, shape, soft.scores)
+
+    def segment(self, image: NDArray[np.uint8], flip: bool | None = None) -> CropMasks:
+        """The nuclei of one image.
+
+        Parameters
+        ----------
+        image : uint8 array (H, W, 3)
+            RGB, as `maskseg.images.read_image` gives it.
+        flip : bool, optional
+            Unite with the flipped view; the config's ``POSTPROCESS.FLIP`` where not given.
+
+        Returns
+        -------
+        CropMasks
+            By falling score, without overlap.
+        """
+        rules = self.cfg.POSTPROCESS
+        flip = rules.FLIP if flip is None else flip
+        if self.cfg.INPUT.STRETCH:
+            image = intensity.stretch(image)
+        masks = self.views(image, flip)
+        if len(masks) == 0 and rules.RETRY_CANVAS > 1:
+            masks = self.views(image, flip, 1 / rules.RETRY_CANVAS)
+        return postprocess.clean(
+            masks, fill=rules.FILL_HOLES, closing=rules.CLOSE, fragments=rules.FRAGMENTS, min_area=rules.MIN_AREA
+        )
+
+
+def _up(value: int, step: int) -> int:
+    """`value` rounded up to a multiple of `step`."""
+    return -(-value // step) * step

@@ -1,0 +1,1 @@
+"""Config keys, the networks and their weights."""

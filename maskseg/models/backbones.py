@@ -1,0 +1,51 @@
+"""Backbones registered with Detectron2."""
+
+from __future__ import annotations
+
+from detectron2.config import CfgNode
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import BACKBONE_REGISTRY
+from detectron2.modeling.backbone import FPN, build_resnet_backbone
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class PooledLevels(nn.Module):
+    """Further pyramid levels made by subsampling the last one.
+
+    Detectron2's ``LastLevelMaxPool`` adds exactly one and is wired to ``p5``; an FPN that ends at res4 has no p5.
+
+    Parameters
+    ----------
+    in_feature : str
+        Name of the last level of the FPN, such as ``"p4"``.
+    num_levels : int
+        Levels to add.
+    """
+
+    def __init__(self, in_feature: str, num_levels: int) -> None:
+        super().__init__()
+        self.in_feature = in_feature
+        self.num_levels = num_levels
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Levels of half, a quarter ... the size of `x` (N, C, h, w)."""
+        levels = []
+        for _ in range(self.num_levels):
+            x = F.max_pool2d(x, kernel_size=1, stride=2)
+            levels.append(x)
+        return levels
+
+
+@BACKBONE_REGISTRY.register()
+def build_nuclei_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
+    """ResNet with an FPN over any of its stages and ``MODEL.FPN.EXTRA_LEVELS`` levels above the last."""
+    last = cfg.MODEL.FPN.IN_FEATURES[-1].replace("res", "p")
+    return FPN(
+        bottom_up=build_resnet_backbone(cfg, input_shape),
+        in_features=cfg.MODEL.FPN.IN_FEATURES,
+        out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
+        norm=cfg.MODEL.FPN.NORM,
+        top_block=PooledLevels(last, cfg.MODEL.FPN.EXTRA_LEVELS),
+        fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
+    )

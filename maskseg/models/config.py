@@ -1,0 +1,135 @@
+"""Every config key that maskseg adds to Detectron2's, in one place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from maskseg.errors import InputError
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+
+
+def add_maskseg_config(cfg: CfgNode) -> None:
+    """Add maskseg's keys with their defaults (the published method where it states one)."""
+    from detectron2.config import CfgNode as Node
+
+    # ---- what the network sees ----
+    # The longer side is scaled to this many pixels, aspect kept, then zero-padded to a square of it.
+    cfg.INPUT.LONG_SIDE = 512
+    # False: images that are larger already keep their size (small nuclei stay visible); they are padded to the
+    # network's stride instead of to the square.
+    cfg.INPUT.SHRINK = True
+    # Stretch each image linearly so that its 0.5 and 99.5 percentiles become 0 and 255 (dark microscopes).
+    cfg.INPUT.STRETCH = False
+
+    # ---- augmentation of the training samples, all of it one affine warp ----
+    cfg.INPUT.AUG = Node()
+    # Side of the square training sample in network pixels; parts of a larger image are cut at a random place.
+    cfg.INPUT.AUG.WINDOW = 512
+    # Probability that a square of CROP_SIZE source pixels of a bigger image is taken in place of the whole image.
+    cfg.INPUT.AUG.CROP_PROB = 0.5
+    cfg.INPUT.AUG.CROP_SIZE = 256
+    # Random magnification, log-uniform between these two.
+    cfg.INPUT.AUG.SCALE = [0.5, 2.0]
+    # Random rotation in degrees to either side.
+    cfg.INPUT.AUG.ROTATE = 15.0
+    # Mirror left-right and up-down, each with probability 1/2.
+    cfg.INPUT.AUG.FLIP = True
+    # Turn by a random multiple of 90 degrees.
+    cfg.INPUT.AUG.QUARTER_TURNS = True
+    # Random contrast (gain), brightness (share of the range) and gamma; 0 is off.
+    cfg.INPUT.AUG.CONTRAST = 0.0
+    cfg.INPUT.AUG.BRIGHTNESS = 0.0
+    cfg.INPUT.AUG.GAMMA = 0.0
+    # A nucleus of which fewer network pixels than this are left in the sample is not a target.
+    cfg.INPUT.AUG.MIN_PIXELS = 16
+
+    # ---- training ----
+    # Images are drawn with a weight of (images of the same modality) ** -MODALITY_BALANCE; 0 draws each once an epoch.
+    cfg.DATALOADER.MODALITY_BALANCE = 0.0
+    # SGD | Adam | AdamW.
+    cfg.SOLVER.OPTIMIZER = "Adam"
+    # Validation loss and score are computed over DATASETS.TEST every TEST.EVAL_PERIOD iterations.
+
+    # ---- the network ----
+    # Levels that the FPN adds above its last one by pooling (Detectron2's own backbone adds one, to p5 only).
+    cfg.MODEL.FPN.EXTRA_LEVELS = 1
+
+    # ---- prediction ----
+    cfg.POSTPROCESS = Node()
+    # A pixel belongs to a nucleus if its mask probability reaches this.
+    cfg.POSTPROCESS.MASK_THRESHOLD = 0.35
+    # Also predict the image flipped left to right and unite each mask with its best partner there.
+    cfg.POSTPROCESS.FLIP = True
+    # A mask whose best partner in the flipped view has this mask IoU or less is dropped.
+    cfg.POSTPROCESS.FLIP_MIN_IOU = 0.1
+    # If nothing is found, try once more on a canvas this many times as wide and high; 1 is off.
+    cfg.POSTPROCESS.RETRY_CANVAS = 4
+    # Fill holes; close (dilate, erode) with a 3x3 cross.
+    cfg.POSTPROCESS.FILL_HOLES = True
+    cfg.POSTPROCESS.CLOSE = True
+    # What happens to a mask that falls into pieces: drop (the published code), keep_largest (the published text).
+    cfg.POSTPROCESS.FRAGMENTS = "drop"
+    # Masks of fewer pixels are dropped at the end.
+    cfg.POSTPROCESS.MIN_AREA = 10
+
+
+def config_path(name: str | Path) -> Path:
+    """Path of a config file, given by path or by the bare name of one in ``configs/``.
+
+    Raises
+    ------
+    InputError
+        If there is neither.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    package = Path(__file__).resolve().parent.parent
+    for folder in (package.parent / "configs", package / "configs"):
+        for candidate in (folder / path.name, folder / f"{path.name}.yaml"):
+            if candidate.is_file():
+                return candidate
+    raise InputError(f"{name}: no such config file; give a path or a name from configs/, such as nuclei_R_18_FPN")
+
+
+def load_config(config_file: str | Path, overrides: list[str] | None = None) -> CfgNode:
+    """Detectron2's defaults, maskseg's keys, the YAML file with its ``_BASE_``, then ``KEY VALUE`` overrides.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, or a key or value does not fit.
+    """
+    from detectron2.config import get_cfg
+
+    from maskseg.models import backbones  # noqa: F401  registers the backbones that configs name
+
+    cfg = get_cfg()
+    add_maskseg_config(cfg)
+    path = config_path(config_file)
+    try:
+        cfg.merge_from_file(str(path))
+    except (KeyError, ValueError, AssertionError) as error:
+        raise InputError(f"{path}: {_one_line(error)}; compare with configs/Base-nuclei.yaml") from error
+    try:
+        cfg.merge_from_list(overrides or [])
+    except (KeyError, ValueError, AssertionError) as error:
+        raise InputError(f"overrides {' '.join(overrides or [])}: {_one_line(error)}; they are KEY VALUE pairs") from error
+    if cfg.POSTPROCESS.FRAGMENTS not in ("drop", "keep_largest"):
+        raise InputError(f"POSTPROCESS.FRAGMENTS is {cfg.POSTPROCESS.FRAGMENTS!r}; choose drop or keep_largest")
+    return cfg
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error.args[0] if error.args else error).split())
+
+
+def to_device(cfg: CfgNode) -> None:
+    """Fall back to the CPU where the config asks for a GPU that is not there."""
+    import torch
+
+    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
+        cfg.MODEL.DEVICE = "cpu"

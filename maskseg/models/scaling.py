@@ -1,0 +1,36 @@
+"""The size at which the network sees an image; training and prediction must agree on it."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+
+def input_scale(shape: tuple[int, int], long_side: int, shrink: bool) -> float:
+    """Magnification from image pixels to network pixels.
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Height and width of the image.
+    long_side : int
+        Length in network pixels that the longer side is scaled to.
+    shrink : bool
+        False: a larger image keeps its size.
+    """
+    scale = long_side / max(shape)
+    return scale if shrink else max(scale, 1.0)
+
+
+def resize_image(image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
+    """The image magnified by `scale`; averaging when it shrinks, so that nothing aliases."""
+    height, width = scaled_shape(image.shape[:2], scale)  # type: ignore[arg-type]
+    if (height, width) == image.shape[:2]:
+        return image
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+
+
+def scaled_shape(shape: tuple[int, int], scale: float) -> tuple[int, int]:
+    """Height and width after magnification, at least one pixel each."""
+    return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))

@@ -1,0 +1,1 @@
+"""Training: samples, the loop and what is watched during it."""

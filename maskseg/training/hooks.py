@@ -1,0 +1,131 @@
+"""What is watched during training: progress, the loss and the score on the validation set, the best weights."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+from tqdm import tqdm
+
+from maskseg.evaluation import dsb
+from maskseg.evaluation.evaluator import evaluate_records
+from maskseg.files import write_whole
+from maskseg.inference.predictor import Predictor
+from maskseg.models.checkpoint import Checkpointer
+from maskseg.training.mapper import validation_sample
+
+logger = logging.getLogger(__name__)
+
+
+class ProgressBar(HookBase):
+    """A tqdm bar with the smoothed loss and the learning rate."""
+
+    def before_train(self) -> None:
+        self.bar = tqdm(
+            total=self.trainer.max_iter, initial=self.trainer.start_iter, desc="train", unit="it", dynamic_ncols=True, smoothing=0.05
+        )
+
+    def after_step(self) -> None:
+        storage = self.trainer.storage
+        if self.trainer.iter % 10 == 0:
+            latest = storage.histories()
+            self.bar.set_postfix(
+                loss=f"{latest['total_loss'].median(20):.3f}", lr=f"{latest['lr'].latest():.1e}" if "lr" in latest else "", refresh=False
+            )
+        self.bar.update()
+
+    def after_train(self) -> None:
+        self.bar.close()
+
+
+class Validation(HookBase):
+    """Loss and DSB score over the whole validation set, every TEST.EVAL_PERIOD iterations and at the end.
+
+    The loss is taken without augmentation and with the same random proposals each time, so that its curve shows the
+    weights and nothing else. The score is taken without the flipped view.
+
+    Attributes
+    ----------
+    latest : dict or None
+        The summary of the last evaluation.
+    """
+
+    def __init__(self, cfg: CfgNode, model: torch.nn.Module, records: list[dict[str, Any]]) -> None:
+        self.cfg = cfg
+        self.model = model
+        self.records = records
+        self.latest: dict[str, Any] | None = None
+
+    def after_step(self) -> None:
+        done = self.trainer.iter + 1
+        self.latest = None
+        period = self.cfg.TEST.EVAL_PERIOD
+        if done == self.trainer.max_iter or (period > 0 and done % period == 0):
+            self.run()
+
+    def run(self) -> None:
+        """Evaluate now and put the figures into the event storage."""
+        device = self.model.device.type
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=self.cfg.SOLVER.AMP.ENABLED):
+            if comm.is_main_process():
+                losses = validation_losses(self.cfg, self.model, self.records)
+                self.model.eval()
+                try:
+                    predictor = Predictor(self.cfg, self.model)
+                    self.latest = evaluate_records(predictor, self.records, flip=False)
+                finally:
+                    self.model.train()
+                figures = {f"validation/{key}": value for key, value in losses.items()}
+                figures["validation/dsb_score"] = self.latest["dsb_score"]
+                self.trainer.storage.put_scalars(**figures, smoothing_hint=False)
+                tqdm.write(
+                    f"iteration {self.trainer.iter + 1}: validation loss {losses['total_loss']:.4f}\n{dsb.score_table(self.latest)}"
+                )
+        comm.synchronize()
+
+
+@torch.no_grad()
+def validation_losses(cfg: CfgNode, model: torch.nn.Module, records: list[dict[str, Any]]) -> dict[str, float]:
+    """Mean of each loss over all records, image by image, and their sum as ``total_loss``."""
+    from detectron2.utils.events import EventStorage
+
+    sums: dict[str, float] = {}
+    state = torch.random.get_rng_state()
+    # The heads write accuracies to the storage while they compute losses; those of validation go nowhere.
+    with EventStorage():
+        for number, record in enumerate(records):
+            torch.manual_seed(number)
+            for key, value in model([validation_sample(cfg, record)]).items():
+                sums[key] = sums.get(key, 0.0) + float(value)
+    torch.random.set_rng_state(state)
+    means = {key: value / len(records) for key, value in sums.items()}
+    means["total_loss"] = sum(means.values())
+    return means
+
+
+class KeepBest(HookBase):
+    """Keeps the weights of the best validation score in ``model_best.pth``."""
+
+    def __init__(self, checkpointer: Checkpointer, validation: Validation) -> None:
+        self.checkpointer = checkpointer
+        self.validation = validation
+        self.best = -1.0
+
+    def after_step(self) -> None:
+        summary = self.validation.latest
+        if summary is None or summary["dsb_score"] <= self.best:
+            return
+        self.best = summary["dsb_score"]
+        with write_whole(Path(self.checkpointer.save_dir) / "model_best.pth") as file:
+            torch.save({"model": self.checkpointer.model.state_dict(), "dsb_score": self.best, "iteration": self.trainer.iter}, file)
+
+    def state_dict(self) -> dict[str, float]:
+        return {"best": self.best}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        self.best = state["best"]

@@ -1,0 +1,61 @@
+"""Which image comes when: drawn from the seed alone, so that a resumed run goes on as the unbroken one."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import Sampler
+
+
+def modality_weights(modalities: list[str], exponent: float) -> NDArray[np.float64]:
+    """Weight of each image, (images of its modality) ** -exponent, with mean 1. float64 (N,)."""
+    counts = Counter(modalities)
+    weights = np.array([counts[modality] ** -exponent for modality in modalities], np.float64)
+    return weights / weights.mean()
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Endless (position, index) pairs; an epoch is N draws.
+
+    With equal weights an epoch is a permutation. Otherwise image i comes floor(w_i) or ceil(w_i) times an epoch,
+    w_i times in the mean: fewer repeats by chance than drawing with replacement.
+
+    Parameters
+    ----------
+    weights : float array (N,)
+        Mean 1.
+    seed : int
+    rank, world_size : int
+        This process takes every world_size-th draw.
+    """
+
+    def __init__(self, weights: NDArray[np.float64], seed: int, rank: int = 0, world_size: int = 1) -> None:
+        self.weights = weights
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        # Set before iterating: the number of draws, over all processes, that a resumed run has behind it.
+        self.start = 0
+
+    def epoch(self, number: int) -> NDArray[np.int64]:
+        """Indices of one epoch, int64 (N,)."""
+        rng = np.random.default_rng((self.seed, number))
+        order = rng.permutation(len(self.weights))
+        # Systematic sampling: N equally spaced pointers over the shuffled weights.
+        edges = np.cumsum(self.weights[order])
+        pointers = (np.arange(len(order)) + rng.random()) * (edges[-1] / len(order))
+        chosen = order[np.minimum(np.searchsorted(edges, pointers, side="right"), len(order) - 1)]
+        return rng.permutation(chosen)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        number, size = -1, len(self.weights)
+        for position in itertools.count(self.start + self.rank, self.world_size):
+            if position // size != number:
+                number = position // size
+                indices = self.epoch(number)
+            yield position, int(indices[position % size])
+

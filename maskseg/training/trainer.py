@@ -1,0 +1,174 @@
+"""The training loop: Detectron2's hooks around steps whose every random choice follows from the seed."""
+
+from __future__ import annotations
+
+import logging
+import time
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.engine import TrainerBase, create_ddp_model, hooks
+from detectron2.engine.train_loop import SimpleTrainer
+from detectron2.modeling import build_model
+from detectron2.solver import build_lr_scheduler
+from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
+from detectron2.utils import comm
+from detectron2.utils.events import JSONWriter, TensorboardXWriter
+from torch.utils.data import DataLoader
+
+from maskseg.data.coco import dataset_dicts
+from maskseg.errors import InputError
+from maskseg.models.checkpoint import Checkpointer
+from maskseg.training.hooks import KeepBest, ProgressBar, Validation
+from maskseg.training.mapper import Samples
+from maskseg.training.sampler import EpochSampler, modality_weights
+
+logger = logging.getLogger(__name__)
+
+_OPTIMIZERS = {"SGD": torch.optim.SGD, "Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}
+
+
+def load_records(names: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Records of all data sets named, each ``DIR`` or ``DIR:part``.
+
+    Raises
+    ------
+    InputError
+        If one is missing or they hold no nucleus at all.
+    """
+    # Sorted, so that the draws follow from the seed whatever order a converter wrote the images in.
+    records = [record for name in names for record in sorted(dataset_dicts(name), key=lambda record: record["image_id"])]
+    if not any(record["annotations"] for record in records):
+        raise InputError(f"{', '.join(names) or 'DATASETS.TRAIN'}: no nucleus in {len(records)} images; name a converted data set")
+    return records
+
+
+def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:
+    """The optimizer that SOLVER.OPTIMIZER names, with Detectron2's parameter groups and gradient clipping."""
+    solver = cfg.SOLVER
+    if solver.OPTIMIZER not in _OPTIMIZERS:
+        raise InputError(f"SOLVER.OPTIMIZER is {solver.OPTIMIZER!r}; choose one of {', '.join(_OPTIMIZERS)}")
+    parameters = get_default_optimizer_params(
+        model,
+        base_lr=solver.BASE_LR,
+        weight_decay=solver.WEIGHT_DECAY,
+        weight_decay_norm=solver.WEIGHT_DECAY_NORM,
+        bias_lr_factor=solver.BIAS_LR_FACTOR,
+        weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
+    )
+    kind = maybe_add_gradient_clipping(cfg, _OPTIMIZERS[solver.OPTIMIZER])
+    extra = {"momentum": solver.MOMENTUM} if solver.OPTIMIZER == "SGD" else {}
+    return kind(parameters, lr=solver.BASE_LR, **extra)
+
+
+def _as_they_are(batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return batch
+
+
+class Trainer(TrainerBase):
+    """Train the network of a config.
+
+    Every step seeds torch from the seed and the iteration, and every sample from the seed and its position, so that
+    a resumed run repeats the unbroken one.
+
+    Parameters
+    ----------
+    cfg : CfgNode
+        DATASETS.TRAIN and DATASETS.TEST name data sets as ``DIR`` or ``DIR:part``.
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        super().__init__()
+        self.cfg = cfg
+        self.seed = max(cfg.SEED, 0)
+        torch.manual_seed(self.seed)
+        self.records = load_records(cfg.DATASETS.TRAIN)
+        self.validation_records = load_records(cfg.DATASETS.TEST) if cfg.DATASETS.TEST else []
+        self.sampler = EpochSampler(
+            modality_weights([record["modality"] for record in self.records], cfg.DATALOADER.MODALITY_BALANCE),
+            self.seed,
+            comm.get_rank(),
+            comm.get_world_size(),
+        )
+        if cfg.SOLVER.IMS_PER_BATCH % comm.get_world_size():
+            raise InputError(f"SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH} is no multiple of the {comm.get_world_size()} processes")
+        self.plain_model = build_model(cfg).to(memory_format=torch.channels_last)
+        self.model = create_ddp_model(self.plain_model, broadcast_buffers=False)
+        self.optimizer = build_optimizer(cfg, self.model)
+        self.scheduler = build_lr_scheduler(cfg, self.optimizer)
+        self.checkpointer = Checkpointer(
+            self.model, cfg.OUTPUT_DIR, optimizer=self.optimizer, scheduler=self.scheduler, trainer=weakref.proxy(self)
+        )
+        self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
+        self._batches: Iterator[list[dict[str, Any]]] | None = None
+        self.register_hooks(self.build_hooks())
+
+    def build_hooks(self) -> list[hooks.HookBase | None]:
+        """Schedule, checkpoints, validation, logs."""
+        cfg, main = self.cfg, comm.is_main_process()
+        validation = Validation(cfg, self.plain_model, self.validation_records) if self.validation_records else None
+        return [
+            hooks.IterationTimer(),
+            hooks.LRScheduler(self.optimizer, self.scheduler),
+            validation,
+            KeepBest(self.checkpointer, validation) if validation and main else None,
+            hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD, max_to_keep=1) if main else None,
+            # The writers come before the bar: its line is the last on the screen.
+            hooks.PeriodicWriter(self.build_writers()) if main else None,
+            ProgressBar() if main else None,
+        ]
+
+    def build_writers(self) -> list[Any]:
+        """``metrics.json`` (a line each 20 iterations) and TensorBoard files in OUTPUT_DIR."""
+        folder = Path(self.cfg.OUTPUT_DIR)
+        folder.mkdir(parents=True, exist_ok=True)
+        return [JSONWriter(str(folder / "metrics.json")), TensorboardXWriter(str(folder))]
+
+    def resume_or_load(self, resume: bool) -> None:
+        """Go on from the last checkpoint in OUTPUT_DIR if asked and there is one, else start from MODEL.WEIGHTS."""
+        self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
+        if resume and self.checkpointer.has_checkpoint():
+            self.start_iter = self.iter + 1
+
+    def train(self) -> None:  # type: ignore[override]
+        """Train from the start iteration to SOLVER.MAX_ITER."""
+        super().train(self.start_iter, self.max_iter)
+
+    def batches(self, start: int) -> Iterator[list[dict[str, Any]]]:
+        """Batches from iteration `start` on."""
+        cfg = self.cfg
+        self.sampler.start = start * cfg.SOLVER.IMS_PER_BATCH
+        workers = cfg.DATALOADER.NUM_WORKERS
+        loader = DataLoader(
+            Samples(cfg, self.records),
+            batch_size=cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size(),
+            sampler=self.sampler,
+            num_workers=workers,
+            collate_fn=_as_they_are,
+            persistent_workers=workers > 0,
+        )
+        return iter(loader)
+
+    def run_step(self) -> None:
+        """One iteration."""
+        if self._batches is None:
+            self._batches = self.batches(self.iter)
+        begin = time.perf_counter()
+        batch = next(self._batches)
+        waited = time.perf_counter() - begin
+        # The heads draw proposals at random; from here on that too follows from seed and iteration.
+        torch.manual_seed((self.seed << 32) + (self.iter << 8) + comm.get_rank())
+        with torch.autocast(self.plain_model.device.type, dtype=torch.bfloat16, enabled=self.cfg.SOLVER.AMP.ENABLED):
+            losses = self.model(batch)
+            total = sum(losses.values())
+        if not torch.isfinite(total):
+            ids = ", ".join(sample["image_id"] for sample in batch)
+            raise FloatingPointError(f"the loss is {total.item()} at iteration {self.iter}; images {ids}; lower SOLVER.BASE_LR")
+        self.optimizer.zero_grad()
+        total.backward()
+        SimpleTrainer.write_metrics(losses, waited)
+        self.optimizer.step()
