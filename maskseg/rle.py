@@ -162,11 +162,14 @@ def coco_to_runs(rle: Mapping[str, Any]) -> Runs:
     """
     counts_field = rle["counts"]
     if isinstance(counts_field, str | bytes):
-        counts = _read_compressed(counts_field.encode("ascii") if isinstance(counts_field, str) else counts_field)
+        # What is not ASCII becomes bytes that the reader refuses.
+        counts = _read_compressed(counts_field.encode() if isinstance(counts_field, str) else counts_field)
     else:
         counts = _plain_counts(counts_field)
     height, width = rle["size"]
-    if (counts < 0).any() or counts.sum() != height * width:
+    pixels = height * width
+    # Each count is looked at first: a sum of huge ones may wrap around to the right number.
+    if (counts < 0).any() or (counts > pixels).any() or counts.sum() != pixels:
         raise InputError(f"COCO run lengths do not fill an image of {height} x {width} pixels; write the file again")
     ends = np.cumsum(counts)
     return _joined((ends - counts)[1::2], counts[1::2])
@@ -174,9 +177,12 @@ def coco_to_runs(rle: Mapping[str, Any]) -> Runs:
 
 def _plain_counts(counts: Sequence[int]) -> NDArray[np.int64]:
     try:
-        return np.asarray(counts, dtype=np.int64)
+        numbers = np.asarray(counts, dtype=np.int64)
     except (ValueError, TypeError, OverflowError) as error:
         raise InputError("COCO run lengths are neither text nor whole numbers") from error
+    if numbers.ndim != 1:
+        raise InputError("COCO run lengths are neither text nor a list of whole numbers")
+    return numbers
 
 
 def _read_compressed(text: bytes) -> NDArray[np.int64]:
