@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import tifffile
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from maskseg.errors import InputError
 from maskseg.files import write_whole
@@ -63,7 +63,7 @@ def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
         labels = _read(path, suffix)
     except FileNotFoundError as error:
         raise InputError(f"{path}: does not exist") from error
-    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, tifffile.TiffFileError) as error:
+    except (OSError, ValueError, SyntaxError, RuntimeError) as error:  # imagecodecs raises RuntimeError
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: is not a readable label image ({reason}); write it again") from error
     while labels.ndim > 2 and 1 in labels.shape:

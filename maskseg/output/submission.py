@@ -156,10 +156,12 @@ def check_submission(path: str | os.PathLike[str], sizes: Mapping[str, tuple[int
     """
     faults: list[Fault] = []
     images: dict[str, _Image] = {}
+    any_row = False
     for row in _rows(path, exact=True):
         if isinstance(row, Fault):
             faults.append(row)
             continue
+        any_row = True
         if row.image_id not in sizes:
             faults.append(Fault(row.line, f"image {row.image_id} is unknown"))
             continue
@@ -173,6 +175,8 @@ def check_submission(path: str | os.PathLike[str], sizes: Mapping[str, tuple[int
         faults.extend(image.add(row, runs))
     for image_id, image in images.items():
         faults.extend(image.conflicts(image_id))
+    if faults and not any_row:  # with the header wrong, that every image is missing says nothing
+        return faults
     missing = sorted(set(sizes) - set(images))
     faults.sort(key=lambda fault: fault.line or 0)
     faults += [
