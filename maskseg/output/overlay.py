@@ -7,6 +7,7 @@ coincide the line is dashed in both: a third colour would be lost on stained tis
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 
 import cv2
@@ -14,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from maskseg.errors import InputError
+from maskseg.files import write_whole
 from maskseg.masks import CropMasks
 
 TRUTH_COLOUR = (255, 0, 0)
@@ -100,6 +102,14 @@ def panel(
         draw.text((left, top), _shortened(title, font, cell), fill=(20, 20, 20), font=font)
         sheet.paste(Image.fromarray(picture), (left + (cell - picture.shape[1]) // 2, top + title_height))
     return np.asarray(sheet)
+
+
+def write_picture(path: str | os.PathLike[str], picture: np.ndarray) -> None:
+    """Write a picture, uint8 (H, W, 3) RGB, as a PNG file, whole or not at all."""
+    # Outlines on enlarged pixels compress well at any level; a low one takes a fraction of the time.
+    _, encoded = cv2.imencode(".png", picture[:, :, ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 2])
+    with write_whole(path) as file:
+        file.write(encoded.data)
 
 
 def _fitted(picture: np.ndarray, cell: int) -> np.ndarray:

@@ -20,7 +20,7 @@ import numpy as np
 from maskseg.errors import InputError
 from maskseg.files import write_whole
 from maskseg.masks import CropMasks
-from maskseg.rle import Runs, kaggle_to_runs, runs_to_kaggle
+from maskseg.rle import Runs, kaggle_to_runs, runs_to_crop, runs_to_kaggle
 
 HEADER = ("ImageId", "EncodedPixels")
 _LONGEST_FIELD = 2**31 - 1  # a mask of a slide is longer than the 128 KiB that csv allows by itself
@@ -77,59 +77,122 @@ def write_submission(path: str | os.PathLike[str], images: Iterable[tuple[str, C
             writer.writerows((image_id, text) for text in texts or [""])
 
 
-def read_submission(
-    path: str | os.PathLike[str], sizes: Mapping[str, tuple[int, int]] | None = None
-) -> dict[str, list[Runs]]:
-    """Read the runs of every image of a submission or of a truth file in the same form.
+@dataclass
+class EncodedImage:
+    """The rows of one image in a run-length file, not yet decoded.
+
+    Attributes
+    ----------
+    image_id : str
+    shape : (height, width) or None
+        From the columns Height and Width, where the file has them.
+    rows : list of (line, text)
+        Line of the file, from 1, and EncodedPixels.
+    """
+
+    image_id: str
+    shape: tuple[int, int] | None
+    rows: list[tuple[int, str]] = field(default_factory=list)
+
+    def runs(self, shape: tuple[int, int] | None = None) -> list[Runs]:
+        """Runs (starts, lengths) of each nucleus, counted from 0 down the columns.
+
+        `shape` is the height and width of the image, needed where the file does not have it. InputError names
+        the line that cannot be read.
+        """
+        shape = self._shape(shape)
+        decoded = []
+        for line, text in self.rows:
+            try:
+                runs = kaggle_to_runs(text, shape)
+            except InputError as error:
+                raise InputError(f"line {line}: image {self.image_id}: {error}") from error
+            if len(runs[0]):
+                decoded.append(runs)
+        return decoded
+
+    def masks(self, shape: tuple[int, int] | None = None) -> CropMasks:
+        """Make `CropMasks` of the runs, all with the score 1."""
+        shape = self._shape(shape)
+        crops = [runs_to_crop(*runs, shape) for runs in self.runs(shape)]
+        boxes = np.array([box for box, _ in crops], np.int32).reshape(-1, 4)
+        return CropMasks(shape, boxes, [bitmap for _, bitmap in crops])
+
+    def _shape(self, given: tuple[int, int] | None) -> tuple[int, int]:
+        where = f"line {self.rows[0][0]}: image {self.image_id}"
+        if self.shape and given and self.shape != tuple(given):
+            raise InputError(
+                f"{where}: Height and Width say {self.shape[0]} x {self.shape[1]} pixels, but the image has "
+                f"{given[0]} x {given[1]}"
+            )
+        shape = self.shape or given
+        if shape is None:
+            raise InputError(
+                f"{where}: its size is not known; give the folder of the images (--images) or the columns "
+                "Height and Width"
+            )
+        return shape
+
+
+def read_encoded(path: str | os.PathLike[str]) -> dict[str, EncodedImage]:
+    """Read a submission, or a truth file in the same form, without decoding it.
 
     Parameters
     ----------
     path : path-like
-        CSV with the columns ImageId and EncodedPixels; others may stand beside them.
-    sizes : mapping of image_id to (height, width), optional
-        Size of each image, which wins over the columns Height and Width. Rows of images that neither names
-        are an error.
+        CSV with the columns ImageId and EncodedPixels, and Height and Width or others beside them.
 
     Returns
     -------
     dict
-        image_id -> list of (starts, lengths), counted from 0 down the columns, in the order of the file; an
-        empty list for an image without nuclei.
+        image_id -> EncodedImage, in the order of the file.
+
+    Raises
+    ------
+    InputError
+        Names the line of the first row whose columns are wrong.
+    """
+    images: dict[str, EncodedImage] = {}
+    for row in _rows(path):
+        if isinstance(row, Fault):
+            raise InputError(f"{path}: {row}")
+        image = images.setdefault(row.image_id, EncodedImage(row.image_id, row.shape))
+        if image.shape != row.shape:
+            raise InputError(
+                f"{path}: line {row.line}: image {row.image_id} has another Height or Width than before"
+            )
+        image.rows.append((row.line, row.pixels))
+    return images
+
+
+def read_submission(
+    path: str | os.PathLike[str], sizes: Mapping[str, tuple[int, int]] | None = None
+) -> dict[str, list[Runs]]:
+    """Read the runs of every nucleus.
+
+    Parameters
+    ----------
+    path : path-like
+        As for `read_encoded`.
+    sizes : mapping of image_id to (height, width), optional
+        Needed where the file has no columns Height and Width.
+
+    Returns
+    -------
+    dict
+        image_id -> list of (starts, lengths), in the order of the file; an empty list for an image without
+        nuclei.
 
     Raises
     ------
     InputError
         Names the line of the first row that cannot be read.
     """
-    return {image_id: masks for image_id, (_, masks) in read_sized(path, sizes).items()}
-
-
-def read_sized(
-    path: str | os.PathLike[str], sizes: Mapping[str, tuple[int, int]] | None = None
-) -> dict[str, tuple[tuple[int, int], list[Runs]]]:
-    """As `read_submission`, with the size: image_id -> ((height, width), list of runs)."""
-    found: dict[str, tuple[tuple[int, int], list[Runs]]] = {}
-    for row in _rows(path):
-        if isinstance(row, Fault):
-            raise InputError(f"{path}: {row}")
-        shape = (sizes or {}).get(row.image_id, row.shape)
-        if shape is None:
-            raise InputError(
-                f"{path}: line {row.line}: the size of image {row.image_id} is not known; give the folder of "
-                "the images (--images) or the columns Height and Width"
-            )
-        known, masks = found.setdefault(row.image_id, (shape, []))
-        if known != shape:
-            raise InputError(
-                f"{path}: line {row.line}: image {row.image_id} is {shape} here and {known} before"
-            )
-        try:
-            runs = kaggle_to_runs(row.pixels, shape)
-        except InputError as error:
-            raise InputError(f"{path}: line {row.line}: image {row.image_id}: {error}") from error
-        if len(runs[0]):
-            masks.append(runs)
-    return found
+    images = read_encoded(path)
+    try:
+        return {name: image.runs((sizes or {}).get(name)) for name, image in images.items()}
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def check_submission(path: str | os.PathLike[str], sizes: Mapping[str, tuple[int, int]]) -> list[Fault]:

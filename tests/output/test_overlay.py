@@ -3,10 +3,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from PIL import Image
 
 from maskseg.errors import InputError
 from maskseg.masks import CropMasks
-from maskseg.output.overlay import PREDICTION_COLOUR, TRUTH_COLOUR, overlay, panel
+from maskseg.output.overlay import PREDICTION_COLOUR, TRUTH_COLOUR, overlay, panel, write_picture
 
 GREY = (90, 90, 90)
 
@@ -100,3 +101,9 @@ def test_a_sheet_has_the_columns_asked_for_and_titles_that_fit():
     assert panel([("a" * 500, picture)], cell=80).shape == panel([("a", picture)], cell=80).shape
     with pytest.raises(ValueError, match="at least one"):
         panel([])
+
+
+def test_a_picture_is_written_in_its_own_colours(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    write_picture(tmp_path / "new" / "x.png", picture)
+    assert (np.asarray(Image.open(tmp_path / "new" / "x.png")) == picture).all()

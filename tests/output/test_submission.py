@@ -6,7 +6,7 @@ from hypothesis.extra import numpy as hnp
 
 from maskseg.errors import InputError
 from maskseg.masks import CropMasks
-from maskseg.output.submission import check_submission, read_sized, read_submission, write_submission
+from maskseg.output.submission import check_submission, read_encoded, read_submission, write_submission
 from maskseg.rle import runs_to_crop
 
 label_images = hnp.arrays(
@@ -164,19 +164,26 @@ def test_sizes_come_from_the_file_where_it_has_them(tmp_path):
     path.write_text(
         "ImageId,EncodedPixels,Height,Width,Usage\na,1 2,4,5,Public\na,4 1,4,5,Public\nb,,6,7.0,Private\n"
     )
-    found = read_sized(path)
-    assert {name: shape for name, (shape, _) in found.items()} == {"a": (4, 5), "b": (6, 7)}
-    assert [len(runs) for _, runs in found.values()] == [2, 0]
+    found = read_encoded(path)
+    assert {name: image.shape for name, image in found.items()} == {"a": (4, 5), "b": (6, 7)}
+    assert [len(image.masks()) for image in found.values()] == [2, 0]
+    assert found["a"].masks().to_labels().ravel(order="F")[:5].tolist() == [1, 1, 0, 2, 0]
+    with pytest.raises(InputError, match=r"line 2.*4 x 5 pixels.*has 5 x 4"):
+        found["a"].masks((5, 4))
 
 
 def test_what_cannot_be_read_is_named_with_its_line(tmp_path):
     path = tmp_path / "s.csv"
     for text, sizes, says in [
-        (VALID, {"a": (4, 5)}, "line 4: the size of image b is not known"),
+        (VALID, {"a": (4, 5)}, "line 4: image b: its size is not known"),
         (VALID, {"a": (2, 2), "b": (4, 5)}, "line 2: image a: a run is out of range"),
         ("Id,Pixels\n", SIZES, "line 1: the header is 'Id,Pixels'"),
         ("ImageId,EncodedPixels,Height,Width\na,1 1,x,5\n", SIZES, "line 2: Height and Width"),
-        ("ImageId,EncodedPixels,Height,Width\na,1 1,4,5\na,2 1,5,5\n", {}, "line 3: image a is"),
+        (
+            "ImageId,EncodedPixels,Height,Width\na,1 1,4,5\na,2 1,5,5\n",
+            {},
+            "line 3: image a has another Height",
+        ),
     ]:
         path.write_text(text)
         with pytest.raises(InputError, match=says) as error:
