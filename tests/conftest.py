@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# On a busy machine an example may take any time; only its result counts.
+settings.register_profile("maskseg", parent=settings.default, deadline=None)
+settings.load_profile("maskseg")
 
 # Figures are drawn to files; a test never opens a window.
 os.environ.setdefault("MPLBACKEND", "Agg")
