@@ -63,7 +63,7 @@ def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
         labels = _read(path, suffix)
     except FileNotFoundError as error:
         raise InputError(f"{path}: does not exist") from error
-    except (OSError, ValueError, SyntaxError, RuntimeError) as error:  # imagecodecs raises RuntimeError
+    except Exception as error:  # the decoders have errors of their own; all mean the same here
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: is not a readable label image ({reason}); write it again") from error
     while labels.ndim > 2 and 1 in labels.shape:

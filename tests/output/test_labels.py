@@ -62,6 +62,7 @@ def test_what_is_no_label_image_is_named(tmp_path):
     tifffile.imwrite(tmp_path / "stack.tif", np.zeros((5, 30, 40), np.uint16))
     write_labels(tmp_path / "whole.tif", np.arange(10_000).reshape(100, 100))
     (tmp_path / "cut.tif").write_bytes((tmp_path / "whole.tif").read_bytes()[:3000])
+    (tmp_path / "head.tif").write_bytes(b"II*\0cut")
     (tmp_path / "text.png").write_text("not a picture")
     (tmp_path / "empty.tif").write_bytes(b"")
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 90), np.uint8)).save(
@@ -74,6 +75,7 @@ def test_what_is_no_label_image_is_named(tmp_path):
         ("colour.png", "one channel"),
         ("stack.tif", "shape"),
         ("cut.tif", "not a readable"),
+        ("head.tif", "not a readable"),
         ("text.png", "not a readable"),
         ("empty.tif", "not a readable"),
         ("half.png", "not a readable"),
