@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskseg.masks import CropMasks, trim
+from maskseg.morphology import fill_holes
 
 _CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 
@@ -91,13 +92,6 @@ def unite_views(masks: CropMasks, other: CropMasks, min_iou: float) -> CropMasks
             united[top - y0 : bottom - y0, left - x0 : right - x0] |= source.bitmaps[k]
         bitmaps.append(united)
     return CropMasks(masks.shape, boxes, bitmaps, masks.scores[kept])
-
-
-def fill_holes(bitmap: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The mask with its holes filled: background that no path of 4-neighbours joins to the outside of its box."""
-    outside = cv2.copyMakeBorder(bitmap.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
-    cv2.floodFill(outside, None, (0, 0), 2)
-    return outside[1:-1, 1:-1] != 2
 
 
 def close(bitmap: NDArray[np.bool_], box: NDArray[np.int32], shape: tuple[int, int]) -> NDArray[np.bool_]:

@@ -14,11 +14,13 @@ from detectron2.modeling import build_model
 from numpy.typing import NDArray
 
 from maskseg import intensity
+from maskseg.errors import InputError
 from maskseg.inference import postprocess
 from maskseg.masks import CropMasks
-from maskseg.models.checkpoint import Checkpointer
+from maskseg.models.checkpoint import read_weights
 from maskseg.models.config import to_device
 from maskseg.models.scaling import input_scale, resize_image
+from maskseg.models.zoo import find_model
 
 logger = logging.getLogger(__name__)
 
@@ -60,13 +62,23 @@ class Predictor:
         self.model = model
 
     @classmethod
-    def from_config(cls, cfg: CfgNode, weights: str | Path | None = None) -> Predictor:
-        """Build the network of a config and load its weights (``MODEL.WEIGHTS`` unless given)."""
+    def from_weights(cls, cfg: CfgNode, weights: str | Path) -> Predictor:
+        """Build the network of a config and load its weights, all of them.
+
+        Raises
+        ------
+        InputError
+            If weights and config do not belong together.
+        """
         cfg = cfg.clone()
         cfg.defrost()
         to_device(cfg)
         model = build_model(cfg).to(memory_format=torch.channels_last)
-        Checkpointer(model).load(str(weights or cfg.MODEL.WEIGHTS))
+        state = {key: torch.as_tensor(value) for key, value in read_weights(weights)["model"].items()}
+        try:
+            model.load_state_dict(state)
+        except RuntimeError as error:
+            raise InputError(f"{weights}: not the weights of this config ({' '.join(str(error).split())[:160]})") from error
         return cls(cfg, model.eval())
 
     def detect(self, image: NDArray[np.uint8], magnify: float = 1.0) -> SoftMasks:
@@ -147,6 +159,18 @@ class Predictor:
         return postprocess.clean(
             masks, fill=rules.FILL_HOLES, closing=rules.CLOSE, fragments=rules.FRAGMENTS, min_area=rules.MIN_AREA
         )
+
+
+def load_model(name: str | Path = "nuclei", overrides: list[str] | None = None) -> Predictor:
+    """A model ready to segment images; see `maskseg.models.zoo.find_model` for its names.
+
+    Examples
+    --------
+    >>> model = load_model("runs/nuclei_R_18_FPN")  # doctest: +SKIP
+    >>> masks = model.segment(image)  # doctest: +SKIP
+    """
+    model = find_model(name, overrides)
+    return Predictor.from_weights(model.cfg, model.weights)
 
 
 def _up(value: int, step: int) -> int:

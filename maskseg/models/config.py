@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from yaml import YAMLError, safe_load
+
 from maskseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -103,17 +105,41 @@ def load_config(config_file: str | Path, overrides: list[str] | None = None) -> 
     InputError
         If the file is missing, or a key or value does not fit.
     """
+    from detectron2.config import CfgNode as Node
+
+    path = config_path(config_file)
+    cfg = default_config()
+    try:
+        cfg.merge_from_other_cfg(Node(Node.load_yaml_with_base(str(path))))
+    except (KeyError, ValueError, AssertionError, YAMLError) as error:
+        raise InputError(f"{path}: {_one_line(error)}; compare with configs/Base-nuclei.yaml") from error
+    return _with_overrides(cfg, overrides)
+
+
+def default_config(text: str = "", overrides: list[str] | None = None) -> CfgNode:
+    """Detectron2's defaults with maskseg's keys, a YAML text over them, then ``KEY VALUE`` overrides.
+
+    Raises
+    ------
+    InputError
+        If a key or value does not fit.
+    """
+    from detectron2.config import CfgNode as Node
     from detectron2.config import get_cfg
 
     from maskseg.models import backbones  # noqa: F401  registers the backbones that configs name
 
     cfg = get_cfg()
     add_maskseg_config(cfg)
-    path = config_path(config_file)
-    try:
-        cfg.merge_from_file(str(path))
-    except (KeyError, ValueError, AssertionError) as error:
-        raise InputError(f"{path}: {_one_line(error)}; compare with configs/Base-nuclei.yaml") from error
+    if text:
+        try:
+            cfg.merge_from_other_cfg(Node(safe_load(text)))
+        except (KeyError, ValueError, AssertionError, YAMLError) as error:
+            raise InputError(f"config of the model: {_one_line(error)}; upgrade maskseg") from error
+    return _with_overrides(cfg, overrides)
+
+
+def _with_overrides(cfg: CfgNode, overrides: list[str] | None) -> CfgNode:
     try:
         cfg.merge_from_list(overrides or [])
     except (KeyError, ValueError, AssertionError) as error:

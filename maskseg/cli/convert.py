@@ -1,0 +1,42 @@
+"""``maskseg convert``: annotations of every kind to one COCO data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Convert annotations to a COCO data set: DIR/annotations.json and DIR/images/.", no_args_is_help=True)
+
+
+@app.callback()
+def _root() -> None:
+    """Convert annotations to a COCO data set: DIR/annotations.json and DIR/images/."""
+
+
+@app.command("folders")
+def folders(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder of image folders, or a zip file of one.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Where the data set goes.")],
+    modality: Annotated[Path | None, typer.Option(help="Table image_id,modality or filename,foreground,background.")] = None,
+) -> None:
+    """DSB 2018 folders: ID/images/ID.png with one mask file a nucleus in ID/masks/.
+
+    What is bad (damaged, empty or doubled masks, other sizes, missing images) is left out and listed.
+
+    Examples:
+
+      maskseg convert folders stage1_train.zip -o data/dsb2018
+
+      maskseg convert folders datasets/sample/train -o data/sample --modality datasets/sample/modality.csv
+    """
+    from maskseg.data.mask_folders import convert
+    from maskseg.data.split import read_modalities
+
+    summary = convert(source, out, read_modalities(modality) if modality else None)
+    for file, reason in summary.left_out:
+        typer.echo(f"left out {file}: {reason}", err=True)
+    typer.echo(f"{out}: {summary}")
+    if summary.left_out:
+        raise typer.Exit(2)

@@ -1,0 +1,90 @@
+"""``maskseg train``: the same as ``tools/train_net.py``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+
+
+def train(
+    config_file: Annotated[str, typer.Option(help="YAML file, or the name of one in configs/.")] = "nuclei_R_18_FPN",
+    num_gpus: Annotated[int, typer.Option(min=0, help="Processes, one a GPU; 0 trains on the CPU.")] = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in OUTPUT_DIR.")] = False,
+    eval_only: Annotated[
+        bool, typer.Option("--eval-only", help="Score MODEL.WEIGHTS (or the best of OUTPUT_DIR) on DATASETS.TEST.")
+    ] = False,
+    opts: Annotated[list[str] | None, typer.Argument(metavar="[KEY VALUE]...", help="Config keys to change.")] = None,
+) -> None:
+    """Train a model, or score one, by its config.
+
+    Examples:
+
+      maskseg train --config-file nuclei_R_18_FPN DATASETS.TRAIN "('data/mine:train',)" DATASETS.TEST "('data/mine:dev',)"
+
+      maskseg train --config-file nuclei_R_18_FPN --resume
+
+      maskseg train --config-file nuclei_R_18_FPN --eval-only DATASETS.TEST "('data/dsb2018:val_stratified',)"
+    """
+    from detectron2.engine import launch
+
+    from maskseg.errors import InputError
+    from maskseg.models.config import load_config, to_device
+
+    cfg = load_config(config_file, opts)
+    if num_gpus == 0:
+        cfg.MODEL.DEVICE = "cpu"
+    to_device(cfg)
+    if cfg.MODEL.DEVICE == "cpu" and num_gpus > 1:
+        raise InputError(f"--num-gpus {num_gpus}: no GPU is usable here; maskseg doctor says why")
+    cfg.freeze()
+    if eval_only:
+        _evaluate(cfg)
+        return
+    launch(_train, max(num_gpus, 1), num_machines=1, machine_rank=0, dist_url="auto", args=(cfg, resume))
+
+
+def _train(cfg: CfgNode, resume: bool) -> None:
+    """Train in this process; Detectron2's `launch` starts one a GPU."""
+    from detectron2.utils import comm
+    from detectron2.utils.logger import setup_logger
+
+    from maskseg.errors import InputError
+    from maskseg.files import write_whole
+    from maskseg.training.trainer import Trainer
+
+    out = Path(cfg.OUTPUT_DIR)
+    if not resume and (out / "last_checkpoint").exists():
+        raise InputError(f"{out}: holds a training already; add --resume, or choose another OUTPUT_DIR")
+    for name in ("detectron2", "fvcore", "maskseg"):
+        setup_logger(str(out), distributed_rank=comm.get_rank(), name=name)
+    if comm.is_main_process():
+        with write_whole(out / "config.yaml", "w", encoding="utf-8") as file:
+            file.write(cfg.dump())
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume)
+    trainer.train()
+
+
+def _evaluate(cfg: CfgNode) -> None:
+    import json
+
+    from maskseg.evaluation import dsb
+    from maskseg.evaluation.evaluator import evaluate_records
+    from maskseg.files import write_whole
+    from maskseg.inference.predictor import Predictor
+    from maskseg.models.zoo import find_model
+    from maskseg.training.trainer import load_records
+
+    weights = find_model(cfg.MODEL.WEIGHTS or cfg.OUTPUT_DIR).weights
+    predictor = Predictor.from_weights(cfg, weights)
+    for name in cfg.DATASETS.TEST:
+        summary = evaluate_records(predictor, load_records((name,)))
+        typer.echo(f"{weights} on {name}\n{dsb.score_table(summary)}")
+        path = Path(cfg.OUTPUT_DIR) / f"evaluation_{Path(name).name.replace(':', '_')}.json"
+        with write_whole(path, "w", encoding="utf-8") as file:
+            json.dump({"weights": weights.name, "dataset": name, **summary}, file, indent=1)

@@ -1,0 +1,1 @@
+"""Data sets: converters to one COCO form, splits, and readers of them. No torch."""

@@ -1,0 +1,111 @@
+"""Models by name or file: a training run, a checkpoint with its config, or one file that holds both."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from maskseg.errors import InputError
+from maskseg.files import write_whole
+from maskseg.models.checkpoint import read_weights
+from maskseg.models.config import default_config, load_config
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+
+# Of the one-file form; raised when an older maskseg could no longer read it rightly.
+FORMAT = "maskseg-1"
+WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
+# In this order of preference inside a training folder.
+_CHECKPOINTS = ("model_best.pth", "model_final.pth")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A config and the file of the weights that belong to it."""
+
+    cfg: CfgNode
+    weights: Path
+
+
+def bundled() -> dict[str, Path]:
+    """Models that come with the package, by name."""
+    return {path.stem: path for path in sorted(WEIGHTS.glob("*.safetensors"))}
+
+
+def find_model(name: str | os.PathLike[str], overrides: list[str] | None = None) -> Model:
+    """Find a model.
+
+    Parameters
+    ----------
+    name : str or path
+        A bundled model's name, a training folder (its best checkpoint is taken), a ``.safetensors`` file made by
+        `export`, or a ``.pth`` with the ``config.yaml`` of its training beside it.
+    overrides : list of str, optional
+        KEY VALUE pairs over the model's own config.
+
+    Raises
+    ------
+    InputError
+        If there is no such model or it is not complete.
+    """
+    path = bundled().get(str(name), Path(name))
+    if path.is_dir():
+        found = [path / checkpoint for checkpoint in _CHECKPOINTS if (path / checkpoint).is_file()]
+        if not found:
+            raise InputError(f"{path}: no {' or '.join(_CHECKPOINTS)} in it; name the folder of a finished training")
+        path = found[0]
+    if not path.is_file():
+        names = ", ".join(bundled()) or "none"
+        raise InputError(f"{name}: no such model; give a training folder, a weight file or a bundled name ({names})")
+    if path.suffix == ".safetensors":
+        cfg = _embedded_config(path, overrides)
+    else:
+        config = path.parent / "config.yaml"
+        if not config.is_file():
+            raise InputError(f"{path}: the config.yaml of its training is not beside it; copy it there")
+        cfg = load_config(config, overrides)
+    return Model(cfg, path)
+
+
+def _embedded_config(path: Path, overrides: list[str] | None) -> CfgNode:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not a safetensors file ({' '.join(str(error).split())[:80]}); get it again") from error
+    if metadata.get("format") != FORMAT or "config" not in metadata:
+        raise InputError(
+            f"{path}: a model of format {metadata.get('format', 'unknown')!r}, not {FORMAT!r}; export it again or upgrade maskseg"
+        )
+    return default_config(metadata["config"], overrides)
+
+
+def export(name: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:
+    """Write a model as one file: half-precision weights, config inside, no pickle.
+
+    Parameters
+    ----------
+    name : str or path
+        As for `find_model`.
+    out : path-like
+        The ``.safetensors`` file to write.
+    """
+    import torch
+    from safetensors.torch import save
+
+    model = find_model(name)
+    cfg = model.cfg.clone()
+    cfg.defrost()
+    # Where it was trained is nobody's business, and would not be there anyway.
+    cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR = "", "."
+    cfg.freeze()
+    tensors = {key: torch.as_tensor(value).half().contiguous() for key, value in read_weights(model.weights)["model"].items()}
+    if Path(out).suffix != ".safetensors":
+        raise InputError(f"{out}: models are exported as .safetensors; choose such a name")
+    with write_whole(out) as file:
+        file.write(save(tensors, {"format": FORMAT, "config": cfg.dump()}))
