@@ -55,6 +55,8 @@ def load_command(name: str, where: str) -> Any:
         alone.command(name)(target)
         command = typer.main.get_command(alone)
     command.name = name
+    # The whole first sentence in the list of commands; click cuts it at 45 characters otherwise.
+    command.short_help = (command.help or "").split("\n\n")[0]
     return command
 
 
@@ -76,6 +78,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
+    # Examples stay on one line where the terminal is wide enough.
+    context_settings={"max_content_width": 110},
 )
 
 

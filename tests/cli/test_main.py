@@ -89,6 +89,14 @@ def test_every_command_explains_itself_with_examples(name, monkeypatch, capsys):
         assert f"maskseg {name}" in out.partition("Example")[2]
 
 
+def test_the_list_of_commands_has_whole_sentences(made_up, monkeypatch, capsys):
+    made_up.command.__doc__ = "Do " + "something rather long to say " * 4 + "and stop."
+    monkeypatch.setenv("COLUMNS", "200")
+    assert run(monkeypatch, "--help") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert made_up.command.__doc__ in shown
+
+
 def test_listing_the_commands_loads_no_network():
     """The whole help in a new process, without the seconds that torch takes to import."""
     code = (
