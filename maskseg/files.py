@@ -54,7 +54,9 @@ def write_whole(path: str | os.PathLike[str], mode: str = "wb", **kwargs: Any) -
         Path(temporary).replace(path)
         temporary = None
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error}); free space or choose another folder") from error
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror or error}); free space or choose another folder"
+        ) from error
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)

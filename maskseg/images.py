@@ -99,7 +99,9 @@ def to_rgb8(pixels: NDArray[Any]) -> NDArray[np.uint8]:
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
     if pixels.ndim != 3 or pixels.shape[2] > 4 or 0 in pixels.shape:
-        raise InputError(f"pixels of shape {pixels.shape} are no single grey or colour image; save one plane as a file of its own")
+        raise InputError(
+            f"pixels of shape {pixels.shape} are no single grey or colour image; save one plane as a file of its own"
+        )
     # Grey with alpha has two channels, colour with alpha four.
     pixels = pixels[:, :, : 1 if pixels.shape[2] <= 2 else 3]
     if pixels.dtype == bool:
@@ -177,7 +179,9 @@ def zip_members(path: Path) -> list[str]:
     names = [name for name in _zip(path).namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")]
     for name in names:
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name:
-            raise InputError(f"{path}: its member {name!r} leads outside the zip file; make the zip again from a clean folder")
+            raise InputError(
+                f"{path}: its member {name!r} leads outside the zip file; make the zip again from a clean folder"
+            )
     return names
 
 
@@ -216,10 +220,14 @@ def _expand(item: str) -> Iterator[ImageFile]:
     elif path.is_file():
         yield ImageFile(path.stem, path)
     else:
-        for match in sorted(glob.glob(item, recursive=True)):
+        for match in sorted(glob.glob(item, recursive=True))  # noqa: PTH207  a pattern may be absolute:
             if match != item:
                 yield from _expand(match)
 
 
 def _is_image(path: PurePosixPath | Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and not set(path.parts[:-1]) & set(_NOT_IMAGES)
+    return (
+        path.suffix.lower() in SUFFIXES
+        and not path.name.startswith(".")
+        and not set(path.parts[:-1]) & set(_NOT_IMAGES)
+    )

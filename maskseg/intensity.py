@@ -33,7 +33,9 @@ def stretch(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return cv2.LUT(image, np.rint(table).astype(np.uint8))
 
 
-def jitter(image: NDArray[np.uint8], rng: np.random.Generator, contrast: float, brightness: float, gamma: float) -> NDArray[np.uint8]:
+def jitter(
+    image: NDArray[np.uint8], rng: np.random.Generator, contrast: float, brightness: float, gamma: float
+) -> NDArray[np.uint8]:
     """Random gamma, gain about the mean, and offset; the same for all channels.
 
     Parameters
@@ -49,5 +51,7 @@ def jitter(image: NDArray[np.uint8], rng: np.random.Generator, contrast: float, 
         return image
     values = 255.0 * (np.arange(256) / 255.0) ** np.exp(rng.uniform(-gamma, gamma))
     mean = values[image].mean()
-    values = mean + (values - mean) * np.exp(rng.uniform(-contrast, contrast)) + 255.0 * rng.uniform(-brightness, brightness)
+    values = (
+        mean + (values - mean) * np.exp(rng.uniform(-contrast, contrast)) + 255.0 * rng.uniform(-brightness, brightness)
+    )
     return cv2.LUT(image, np.rint(np.clip(values, 0, 255)).astype(np.uint8))

@@ -49,7 +49,9 @@ class CropMasks:
             self.scores = np.ones(len(self.bitmaps), np.float32)
         self.scores = np.asarray(self.scores, np.float32).reshape(-1)
         if not len(self.boxes) == len(self.bitmaps) == len(self.scores):
-            raise ValueError(f"{len(self.boxes)} boxes, {len(self.bitmaps)} bitmaps and {len(self.scores)} scores do not belong together")
+            raise ValueError(
+                f"{len(self.boxes)} boxes, {len(self.bitmaps)} bitmaps and {len(self.scores)} scores: not one each"
+            )
 
     # ---- making ----
 
@@ -70,7 +72,9 @@ class CropMasks:
             One for each label present; 1 where not given.
         """
         if labels.ndim != 2 or not (np.issubdtype(labels.dtype, np.integer) or labels.dtype == bool):
-            raise InputError(f"a label image is a 2-D array of whole numbers, not {labels.dtype} of shape {labels.shape}")
+            raise InputError(
+                f"a label image is a 2-D array of whole numbers, not {labels.dtype} of shape {labels.shape}"
+            )
         if labels.size and (labels.dtype == bool or labels.min() < 0 or labels.max() > _MAX_DIRECT_LABEL):
             values, inverse = np.unique(labels, return_inverse=True)
             if values[0] < 0:
@@ -85,7 +89,9 @@ class CropMasks:
         return cls(labels.shape, np.array(boxes, np.int32), bitmaps, scores)  # type: ignore[arg-type]
 
     @classmethod
-    def from_rle(cls, rles: Sequence[Mapping[str, Any]], shape: tuple[int, int] | None = None, scores: ArrayLike | None = None) -> CropMasks:
+    def from_rle(
+        cls, rles: Sequence[Mapping[str, Any]], shape: tuple[int, int] | None = None, scores: ArrayLike | None = None
+    ) -> CropMasks:
         """Masks from COCO RLE dicts.
 
         Parameters
@@ -108,7 +114,8 @@ class CropMasks:
             if tuple(item["size"]) != tuple(shape):
                 raise InputError(f"a mask of {tuple(item['size'])} pixels in an image of {tuple(shape)}")
         crops = [rle.runs_to_crop(*rle.coco_to_runs(item), shape) for item in rles]
-        return cls(shape, np.array([box for box, _ in crops], np.int32), [bitmap for _, bitmap in crops], scores)  # type: ignore[arg-type]
+        boxes = np.array([box for box, _ in crops], np.int32)
+        return cls(shape, boxes, [bitmap for _, bitmap in crops], scores)  # type: ignore[arg-type]
 
     @classmethod
     def from_soft(
@@ -170,7 +177,9 @@ class CropMasks:
 
     def __getitem__(self, index: slice | NDArray[Any] | Sequence[int]) -> CropMasks:
         """Some of the masks: by slice, by bool array (N,) or by whole-number array (also to reorder)."""
-        chosen = np.arange(len(self))[index if isinstance(index, slice) else np.asarray(index, dtype=None if len(index) else np.int64)]
+        chosen = np.arange(len(self))[
+            index if isinstance(index, slice) else np.asarray(index, dtype=None if len(index) else np.int64)
+        ]
         return CropMasks(self.shape, self.boxes[chosen], [self.bitmaps[i] for i in chosen], self.scores[chosen])
 
     @property
@@ -191,7 +200,10 @@ class CropMasks:
 
     def to_rle(self) -> list[dict[str, Any]]:
         """COCO's compressed RLE of each mask, ``{"size": [H, W], "counts": str}``."""
-        return [rle.runs_to_coco(*rle.crop_to_runs(bitmap, box, self.shape), self.shape) for bitmap, box in zip(self.bitmaps, self.boxes, strict=True)]
+        return [
+            rle.runs_to_coco(*rle.crop_to_runs(bitmap, box, self.shape), self.shape)
+            for bitmap, box in zip(self.bitmaps, self.boxes, strict=True)
+        ]
 
     def runs(self) -> list[rle.Runs]:
         """Column-major runs of each mask (see `maskseg.rle`)."""
@@ -230,7 +242,9 @@ def _interpolation(
     at = np.concatenate(([0], np.cumsum(lengths)))
     pixel = np.arange(at[-1]) - np.repeat(at[:-1] - begin, lengths)
     size = np.maximum(high - low, np.float32(1e-6))
-    place = (pixel + np.float32(0.5) - np.repeat(low, lengths)) / np.repeat(size, lengths) * np.float32(side) - np.float32(0.5)
+    place = (pixel + np.float32(0.5) - np.repeat(low, lengths)) / np.repeat(size, lengths) * np.float32(
+        side
+    ) - np.float32(0.5)
     floor = np.floor(place)
     part = (place - floor).astype(np.float32)
     weights = np.zeros((at[-1], side), np.float32)

@@ -63,7 +63,9 @@ def crop_to_runs(bitmap: NDArray[np.bool_], box: ArrayLike, shape: tuple[int, in
     return _joined((column + x0) * shape[0] + row + y0, end - begin)
 
 
-def runs_to_crop(starts: NDArray[np.int64], lengths: NDArray[np.int64], shape: tuple[int, int]) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+def runs_to_crop(
+    starts: NDArray[np.int64], lengths: NDArray[np.int64], shape: tuple[int, int]
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
     """Smallest box of a mask and the mask inside it, from its runs.
 
     Parameters

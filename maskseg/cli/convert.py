@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Convert annotations to a COCO data set: DIR/annotations.json and DIR/images/.", no_args_is_help=True)
+app = typer.Typer(
+    help="Convert annotations to a COCO data set: DIR/annotations.json and DIR/images/.", no_args_is_help=True
+)
 
 
 @app.callback()
@@ -19,14 +21,16 @@ def _root() -> None:
 def folders(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder of image folders, or a zip file of one.")],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Where the data set goes.")],
-    modality: Annotated[Path | None, typer.Option(help="Table image_id,modality or filename,foreground,background.")] = None,
+    modality: Annotated[
+        Path | None, typer.Option(help="Table image_id,modality or filename,foreground,background.")
+    ] = None,
 ) -> None:
     """DSB 2018 folders: ID/images/ID.png with one mask file a nucleus in ID/masks/.
 
     What is bad (damaged, empty or doubled masks, other sizes, missing images) is left out and listed.
 
-    Examples:
-
+    Examples
+    --------
       maskseg convert folders stage1_train.zip -o data/dsb2018
 
       maskseg convert folders datasets/sample/train -o data/sample --modality datasets/sample/modality.csv

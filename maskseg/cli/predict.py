@@ -17,10 +17,14 @@ class Views(StrEnum):
 
 
 def predict(
-    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Files, folders, globs, DSB image folders, zip files.")],
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT...", help="Files, folders, globs, DSB image folders, zip files.")
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")],
     model: Annotated[str, typer.Option(help="Training folder, weight file or bundled name.")] = "nuclei",
-    formats: Annotated[str, typer.Option(help="What to write, comma separated: rle, labels, overlay, table.")] = "rle,labels,overlay,table",
+    formats: Annotated[
+        str, typer.Option(help="What to write, comma separated: rle, labels, overlay, table.")
+    ] = "rle,labels,overlay,table",
     tta: Annotated[Views | None, typer.Option(help="Views to unite; the model's own choice where not given.")] = None,
 ) -> None:
     """Find and outline every nucleus.
@@ -28,8 +32,8 @@ def predict(
     Writes submission.csv (Kaggle's run lengths), labels/STEM.tif, overlays/STEM.png and images.csv. An interrupted
     run goes on where it was when the same command is given again; unreadable images are named at the end.
 
-    Examples:
-
+    Examples
+    --------
       maskseg predict images/ -o out/
 
       maskseg predict stage1_test.zip -o out/ --model runs/nuclei_R_18_FPN --formats rle
@@ -46,7 +50,12 @@ def predict(
     files = find_images(inputs)
     predictor = load_model(model)
     failed = predict_files(
-        predictor, files, out, chosen, None if tta is None else tta is Views.flip, {"model": model, "config": predictor.cfg.dump()}
+        predictor,
+        files,
+        out,
+        chosen,
+        None if tta is None else tta is Views.flip,
+        {"model": model, "config": predictor.cfg.dump()},
     )
     typer.echo(f"{len(files) - len(failed)} of {len(files)} images done: {out}")
     for image_id, reason in failed:

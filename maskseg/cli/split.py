@@ -13,13 +13,15 @@ def split(
     table: Annotated[Path | None, typer.Option("--from", help="Take over this split table.")] = None,
     dev: Annotated[float, typer.Option(help="Share of the images for choices during training.")] = 0.1,
     val: Annotated[float, typer.Option(help="Share of the images for the report; 0 for none.")] = 0.1,
-    modality: Annotated[Path | None, typer.Option(help="Table image_id,modality or filename,foreground,background.")] = None,
+    modality: Annotated[
+        Path | None, typer.Option(help="Table image_id,modality or filename,foreground,background.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the random choice.")] = 1,
 ) -> None:
     """Divide a data set into train, dev and val, with equal shares of every modality, into DATASET/split.csv.
 
-    Examples:
-
+    Examples
+    --------
       maskseg split data/mine --modality modality.csv
 
       maskseg split data/dsb2018 --from datasets/splits/dsb2018_stage1.csv
@@ -44,8 +46,13 @@ def split(
         fractions = {name: share for name, share in (("val", val), ("dev", dev)) if share > 0}
         if sum(fractions.values()) >= 1 or min(dev, val) < 0:
             raise InputError(f"--dev {dev:g} --val {val:g}: the shares must leave something to train on")
-        parts = stratified_split(list(images), modalities, [""] * len(images), {**fractions, "train": 1 - sum(fractions.values())}, seed)
-        chosen = [{"image_id": name, "part": parts[name], "modality": kind} for name, kind in zip(images, modalities, strict=True)]
+        parts = stratified_split(
+            list(images), modalities, [""] * len(images), {**fractions, "train": 1 - sum(fractions.values())}, seed
+        )
+        chosen = [
+            {"image_id": name, "part": parts[name], "modality": kind}
+            for name, kind in zip(images, modalities, strict=True)
+        ]
     write_split(dataset / SPLIT_FILE, chosen)
     for (part, kind), count in sorted(Counter((row["part"], row.get("modality", "")) for row in chosen).items()):
         typer.echo(f"{part:16s} {kind or 'unknown modality':20s} {count:5d}")

@@ -22,9 +22,9 @@ def train(
 ) -> None:
     """Train a model, or score one, by its config.
 
-    Examples:
-
-      maskseg train --config-file nuclei_R_18_FPN DATASETS.TRAIN "('data/mine:train',)" DATASETS.TEST "('data/mine:dev',)"
+    Examples
+    --------
+      maskseg train DATASETS.TRAIN "('data/mine:train',)" DATASETS.TEST "('data/mine:dev',)"
 
       maskseg train --config-file nuclei_R_18_FPN --resume
 

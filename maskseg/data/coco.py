@@ -61,16 +61,22 @@ def load_coco(path: str | os.PathLike[str]) -> CocoData:
         grouped: dict[int, list[dict[str, Any]]] = defaultdict(list)
         for item in data["annotations"]:
             if not isinstance(item["segmentation"], dict):
-                raise InputError(f"{path}: annotation {item.get('id')} holds no run lengths; convert its polygons first")
+                raise InputError(
+                    f"{path}: annotation {item.get('id')} holds no run lengths; convert its polygons first"
+                )
             grouped[item["image_id"]].append(item)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); make it with maskseg convert") from error
     except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a COCO file ({type(error).__name__}: {error}); make it with maskseg convert") from error
+        raise InputError(
+            f"{path}: not a COCO file ({type(error).__name__}: {error}); make it with maskseg convert"
+        ) from error
     return CocoData(path, images, grouped)
 
 
-def write_coco(path: str | os.PathLike[str], images: Sequence[Mapping[str, Any]], annotations: Sequence[Mapping[str, Any]]) -> None:
+def write_coco(
+    path: str | os.PathLike[str], images: Sequence[Mapping[str, Any]], annotations: Sequence[Mapping[str, Any]]
+) -> None:
     """Write a COCO JSON file with the one category, nucleus; whole or not at all."""
     with write_whole(path, "w", encoding="utf-8") as file:
         # dumps runs in C where dump goes piece by piece: four times as fast
@@ -93,8 +99,8 @@ def dataset_dicts(spec: str) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        ``file_name`` (path), ``image_id`` (str), ``height``, ``width``, ``modality`` ("" where unknown) and
-        ``annotations``, each with ``bbox`` (x, y, w, h), ``bbox_mode``, ``segmentation`` (COCO RLE) and ``category_id`` 0.
+        ``file_name`` (path), ``image_id`` (str), ``height``, ``width``, ``modality`` ("" where unknown)
+        and ``annotations``, each with ``bbox`` (x, y, w, h), ``bbox_mode``, ``segmentation`` (COCO RLE) and ``category_id`` 0.
 
     Raises
     ------
@@ -113,7 +119,9 @@ def dataset_dicts(spec: str) -> list[dict[str, Any]]:
         name = image_id(image)
         row = split.get(name)
         if part and row is None:
-            raise InputError(f"{split_file}: image {name} is in no part; make the split again with maskseg split {folder}")
+            raise InputError(
+                f"{split_file}: image {name} is in no part; make the split again with maskseg split {folder}"
+            )
         if part and row["part"] != part:  # type: ignore[index]
             continue
         records.append(

@@ -1,4 +1,4 @@
-"""DSB 2018 folders to COCO: ``ID/images/ID.png`` with one file a nucleus in ``ID/masks/``, in a folder or a zip file."""
+"""DSB 2018 folders to COCO: ``ID/images/ID.png`` with one file a nucleus in ``ID/masks/``; a folder or a zip file."""
 
 from __future__ import annotations
 
@@ -44,7 +44,11 @@ class Summary:
     def __str__(self) -> str:
         kinds = Counter(reason.partition(";")[0].partition(":")[0] for _, reason in self.left_out)
         text = f"{self.images} images with {self.masks} nuclei"
-        return text + (f"; left out {len(self.left_out)}: " + ", ".join(f"{n} {kind}" for kind, n in kinds.items()) if kinds else "")
+        return text + (
+            f"; left out {len(self.left_out)}: " + ", ".join(f"{n} {kind}" for kind, n in kinds.items())
+            if kinds
+            else ""
+        )
 
 
 @dataclass
@@ -90,7 +94,7 @@ def convert(
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     roots: dict[str, str] = {}
-    for root in tqdm(sorted(folders), desc="convert", unit="image", disable=not progress):
+    for root in tqdm(sorted(folders), desc="convert", unit="image", disable=None if progress else True):
         name = PurePosixPath(root).name
         where = f"{source}:{root}" if source.is_file() else str(source / root)
         try:
@@ -114,7 +118,9 @@ def convert(
             annotations.append({"id": len(annotations) + 1, "image_id": record["id"], **item})
     if not images:
         reason = f" ({summary.left_out[0][1]})" if summary.left_out else ""
-        raise InputError(f"{source}: no image folder could be converted{reason}; expected ID/images/ID.png and ID/masks/*.png")
+        raise InputError(
+            f"{source}: no image folder could be converted{reason}; expected ID/images/ID.png and ID/masks/*.png"
+        )
     write_coco(out / ANNOTATIONS, images, annotations)
     summary.images, summary.masks = len(images), len(annotations)
     return summary
@@ -195,9 +201,13 @@ def _disk_folders(source: Path) -> dict[str, _Folder]:
         for item in inner or [path]:
             folder = folders.setdefault(item.relative_to(source).as_posix(), _Folder())
             if (item / "images").is_dir():
-                folder.images = [ImageFile(p.stem, p) for p in sorted((item / "images").iterdir()) if p.suffix.lower() in SUFFIXES]
+                folder.images = [
+                    ImageFile(p.stem, p) for p in sorted((item / "images").iterdir()) if p.suffix.lower() in SUFFIXES
+                ]
             if (item / "masks").is_dir():
-                folder.masks = [ImageFile(p.stem, p) for p in sorted((item / "masks").iterdir()) if p.suffix.lower() in SUFFIXES]
+                folder.masks = [
+                    ImageFile(p.stem, p) for p in sorted((item / "masks").iterdir()) if p.suffix.lower() in SUFFIXES
+                ]
     return folders
 
 

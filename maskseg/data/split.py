@@ -29,7 +29,9 @@ def read_split(path: str | os.PathLike[str]) -> dict[str, dict[str, str]]:
         with Path(path).open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             if not {"image_id", "part"} <= set(reader.fieldnames or ()):
-                raise InputError(f"{path}: needs the columns image_id and part; it has {', '.join(reader.fieldnames or ()) or 'none'}")
+                raise InputError(
+                    f"{path}: needs the columns image_id and part; not {', '.join(reader.fieldnames or ())}"
+                )
             for row in reader:
                 if row["image_id"] in rows:
                     raise InputError(f"{path}: image {row['image_id']} stands there twice; remove one row")
@@ -98,7 +100,10 @@ def stratified_split(
     for part, share in parts[:-1]:
         folds = round(whole / share)
         if folds < 2 or len(set(group[left])) < folds:
-            raise InputError(f"{len(left)} images in {len(set(group[left]))} groups are too few for a part of {share:g}; give a larger share")
+            raise InputError(
+                f"{len(left)} images in {len(set(group[left]))} groups are too few for a part of {share:g}; "
+                "give a larger share"
+            )
         splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
         _, chosen = next(iter(splitter.split(left, strata[left], group[left])))
         result.update(dict.fromkeys(names[left[chosen]].tolist(), part))

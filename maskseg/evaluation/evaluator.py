@@ -30,7 +30,7 @@ def evaluate_records(predictor: Predictor, records: list[dict[str, Any]], flip: 
         `maskseg.evaluation.dsb.summarise` of the set, with ``dsb_score`` and a row for each modality.
     """
     scores = []
-    for record in tqdm(records, desc="evaluate", unit="image", leave=False):
+    for record in tqdm(records, desc="evaluate", unit="image", leave=False, disable=None):
         image, truth = load_record(record)
         scores.append(dsb.image_scores(truth, predictor.segment(image, flip).to_labels()))
     return dsb.summarise(scores, [record["modality"] for record in records])

@@ -58,7 +58,7 @@ def predict_files(
     """
     parts = _parts_folder(out, {"formats": sorted(formats), "flip": flip, **(settings or {})})
     failed: dict[str, str] = {}
-    for file in tqdm(files, desc="predict", unit="image"):
+    for file in tqdm(files, desc="predict", unit="image", disable=None):
         part = parts / f"{file.id}.json"
         if part.is_file():
             continue
@@ -75,7 +75,9 @@ def predict_files(
             failed[file.id] = str(error)
             continue
         with write_whole(part, "w", encoding="utf-8") as handle:
-            json.dump({"row": row, "shape": masks.shape, "scores": masks.scores.tolist(), "rle": masks.to_rle()}, handle)
+            json.dump(
+                {"row": row, "shape": masks.shape, "scores": masks.scores.tolist(), "rle": masks.to_rle()}, handle
+            )
 
     done = [file.id for file in files if file.id not in failed]
     if "rle" in formats:

@@ -82,7 +82,11 @@ def unite_views(masks: CropMasks, other: CropMasks, min_iou: float) -> CropMasks
     good = pairs.iou[best] > min_iou
     kept, partner = kept[good], pairs.second[best[good]]
     boxes = np.concatenate(
-        [np.minimum(masks.boxes[kept, :2], other.boxes[partner, :2]), np.maximum(masks.boxes[kept, 2:], other.boxes[partner, 2:])], axis=1
+        [
+            np.minimum(masks.boxes[kept, :2], other.boxes[partner, :2]),
+            np.maximum(masks.boxes[kept, 2:], other.boxes[partner, 2:]),
+        ],
+        axis=1,
     )
     bitmaps = []
     for i, j, (x0, y0, x1, y1) in zip(kept, partner, boxes, strict=True):
@@ -105,7 +109,7 @@ def close(bitmap: NDArray[np.bool_], box: NDArray[np.int32], shape: tuple[int, i
 
 
 def without_fragments(bitmap: NDArray[np.bool_], rule: str) -> NDArray[np.bool_]:
-    """A mask in several 8-connected pieces made whole: ``drop`` empties it, ``keep_largest`` keeps its largest piece."""
+    """A mask in several 8-connected pieces: ``drop`` empties it, ``keep_largest`` keeps its largest piece."""
     count, pieces, statistics, _ = cv2.connectedComponentsWithStats(bitmap.astype(np.uint8), connectivity=8)
     if count <= 2:
         return bitmap
@@ -114,7 +118,9 @@ def without_fragments(bitmap: NDArray[np.bool_], rule: str) -> NDArray[np.bool_]
     return pieces == 1 + int(np.argmax(statistics[1:, cv2.CC_STAT_AREA]))
 
 
-def clean(masks: CropMasks, *, fill: bool = True, closing: bool = True, fragments: str = "drop", min_area: int = 10) -> CropMasks:
+def clean(
+    masks: CropMasks, *, fill: bool = True, closing: bool = True, fragments: str = "drop", min_area: int = 10
+) -> CropMasks:
     """Final masks, without overlap, by falling score.
 
     By falling score each mask is filled, closed, loses the pixels that masks before it have, then its fragments

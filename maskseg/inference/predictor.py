@@ -78,7 +78,9 @@ class Predictor:
         try:
             model.load_state_dict(state)
         except RuntimeError as error:
-            raise InputError(f"{weights}: not the weights of this config ({' '.join(str(error).split())[:160]})") from error
+            raise InputError(
+                f"{weights}: not the weights of this config ({' '.join(str(error).split())[:160]})"
+            ) from error
         return cls(cfg, model.eval())
 
     def detect(self, image: NDArray[np.uint8], magnify: float = 1.0) -> SoftMasks:
@@ -117,7 +119,9 @@ class Predictor:
                 found = self.model.inference([sample], do_postprocess=False)[0]
                 if len(found) < heads.test_topk_per_image:
                     return found
-            logger.warning("more than %d nuclei in one image: raise TEST.DETECTIONS_PER_IMAGE to have them all", len(found))
+            logger.warning(
+                "more than %d nuclei in one image: raise TEST.DETECTIONS_PER_IMAGE to have them all", len(found)
+            )
             return found
         finally:
             heads.test_topk_per_image, proposer.pre_nms_topk[False], proposer.post_nms_topk[False] = limits

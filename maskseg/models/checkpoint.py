@@ -120,7 +120,8 @@ class Checkpointer(DetectionCheckpointer):
                 path = self.path_manager.get_local_path(path)
             except Exception as error:
                 raise InputError(
-                    f"{path}: cannot be had ({' '.join(str(error).split())[:80]}); set MODEL.WEIGHTS to a file on this machine"
+                    f"{path}: cannot be had ({' '.join(str(error).split())[:80]}); "
+                    "set MODEL.WEIGHTS to a file that is here"
                 ) from error
             if not Path(path).is_file():
                 raise InputError(f"{path}: no such weight file; check MODEL.WEIGHTS")

@@ -143,7 +143,9 @@ def _with_overrides(cfg: CfgNode, overrides: list[str] | None) -> CfgNode:
     try:
         cfg.merge_from_list(overrides or [])
     except (KeyError, ValueError, AssertionError) as error:
-        raise InputError(f"overrides {' '.join(overrides or [])}: {_one_line(error)}; they are KEY VALUE pairs") from error
+        raise InputError(
+            f"overrides {' '.join(overrides or [])}: {_one_line(error)}; they are KEY VALUE pairs"
+        ) from error
     if cfg.POSTPROCESS.FRAGMENTS not in ("drop", "keep_largest"):
         raise InputError(f"POSTPROCESS.FRAGMENTS is {cfg.POSTPROCESS.FRAGMENTS!r}; choose drop or keep_largest")
     return cfg

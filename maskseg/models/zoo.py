@@ -77,10 +77,13 @@ def _embedded_config(path: Path, overrides: list[str] | None) -> CfgNode:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: not a safetensors file ({' '.join(str(error).split())[:80]}); get it again") from error
+        raise InputError(
+            f"{path}: not a safetensors file ({' '.join(str(error).split())[:80]}); get it again"
+        ) from error
     if metadata.get("format") != FORMAT or "config" not in metadata:
         raise InputError(
-            f"{path}: a model of format {metadata.get('format', 'unknown')!r}, not {FORMAT!r}; export it again or upgrade maskseg"
+            f"{path}: a model of format {metadata.get('format', 'unknown')!r}, not {FORMAT!r}; "
+            "export it again or upgrade maskseg"
         )
     return default_config(metadata["config"], overrides)
 
@@ -104,7 +107,9 @@ def export(name: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:
     # Where it was trained is nobody's business, and would not be there anyway.
     cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR = "", "."
     cfg.freeze()
-    tensors = {key: torch.as_tensor(value).half().contiguous() for key, value in read_weights(model.weights)["model"].items()}
+    tensors = {
+        key: torch.as_tensor(value).half().contiguous() for key, value in read_weights(model.weights)["model"].items()
+    }
     if Path(out).suffix != ".safetensors":
         raise InputError(f"{out}: models are exported as .safetensors; choose such a name")
     with write_whole(out) as file:

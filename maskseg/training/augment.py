@@ -31,6 +31,7 @@ class RandomWarp:
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> RandomWarp:
+        """Made from INPUT and INPUT.AUG."""
         aug = cfg.INPUT.AUG
         return cls(
             cfg.INPUT.LONG_SIDE, cfg.INPUT.SHRINK, aug.WINDOW, aug.CROP_PROB, aug.CROP_SIZE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 from detectron2.utils import comm
+from detectron2.utils.events import EventStorage
 from tqdm import tqdm
 
 from maskseg.evaluation import dsb
@@ -26,20 +28,32 @@ class ProgressBar(HookBase):
     """A tqdm bar with the smoothed loss and the learning rate."""
 
     def before_train(self) -> None:
+        """Open the bar."""
+        # In a log file a line every half minute is enough.
         self.bar = tqdm(
-            total=self.trainer.max_iter, initial=self.trainer.start_iter, desc="train", unit="it", dynamic_ncols=True, smoothing=0.05
+            total=self.trainer.max_iter,
+            initial=self.trainer.start_iter,
+            desc="train",
+            unit="it",
+            dynamic_ncols=True,
+            smoothing=0.05,
+            mininterval=0.2 if sys.stderr.isatty() else 30,
         )
 
     def after_step(self) -> None:
+        """Move the bar."""
         storage = self.trainer.storage
         if self.trainer.iter % 10 == 0:
             latest = storage.histories()
             self.bar.set_postfix(
-                loss=f"{latest['total_loss'].median(20):.3f}", lr=f"{latest['lr'].latest():.1e}" if "lr" in latest else "", refresh=False
+                loss=f"{latest['total_loss'].median(20):.3f}",
+                lr=f"{latest['lr'].latest():.1e}" if "lr" in latest else "",
+                refresh=False,
             )
         self.bar.update()
 
     def after_train(self) -> None:
+        """Close the bar."""
         self.bar.close()
 
 
@@ -62,6 +76,7 @@ class Validation(HookBase):
         self.latest: dict[str, Any] | None = None
 
     def after_step(self) -> None:
+        """Evaluate when it is due."""
         done = self.trainer.iter + 1
         self.latest = None
         period = self.cfg.TEST.EVAL_PERIOD
@@ -83,17 +98,14 @@ class Validation(HookBase):
                 figures = {f"validation/{key}": value for key, value in losses.items()}
                 figures["validation/dsb_score"] = self.latest["dsb_score"]
                 self.trainer.storage.put_scalars(**figures, smoothing_hint=False)
-                tqdm.write(
-                    f"iteration {self.trainer.iter + 1}: validation loss {losses['total_loss']:.4f}\n{dsb.score_table(self.latest)}"
-                )
+                title = f"iteration {self.trainer.iter + 1}: validation loss {losses['total_loss']:.4f}"
+                tqdm.write(f"{title}\n{dsb.score_table(self.latest)}")
         comm.synchronize()
 
 
 @torch.no_grad()
 def validation_losses(cfg: CfgNode, model: torch.nn.Module, records: list[dict[str, Any]]) -> dict[str, float]:
     """Mean of each loss over all records, image by image, and their sum as ``total_loss``."""
-    from detectron2.utils.events import EventStorage
-
     sums: dict[str, float] = {}
     state = torch.random.get_rng_state()
     # The heads write accuracies to the storage while they compute losses; those of validation go nowhere.
@@ -117,15 +129,21 @@ class KeepBest(HookBase):
         self.best = -1.0
 
     def after_step(self) -> None:
+        """Keep the weights if they are the best so far."""
         summary = self.validation.latest
         if summary is None or summary["dsb_score"] <= self.best:
             return
         self.best = summary["dsb_score"]
         with write_whole(Path(self.checkpointer.save_dir) / "model_best.pth") as file:
-            torch.save({"model": self.checkpointer.model.state_dict(), "dsb_score": self.best, "iteration": self.trainer.iter}, file)
+            torch.save(
+                {"model": self.checkpointer.model.state_dict(), "dsb_score": self.best, "iteration": self.trainer.iter},
+                file,
+            )
 
     def state_dict(self) -> dict[str, float]:
+        """The best score so far, kept in the checkpoint."""
         return {"best": self.best}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
+        """Take up the best score of a resumed training."""
         self.best = state["best"]

@@ -34,6 +34,7 @@ class LabelMasks:
 
     @property
     def device(self) -> torch.device:
+        """Where the label map is."""
         return self.labels.device
 
     @property
@@ -120,7 +121,9 @@ class LabelMasks:
         return LabelMasks(masks[0].labels, torch.cat([item.ids for item in masks]))
 
 
-def _sample_places(low: Tensor, high: Tensor, cells: int, samples: int, size: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+def _sample_places(
+    low: Tensor, high: Tensor, cells: int, samples: int, size: int
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Neighbour pixels and bilinear weights (N, cells * samples) of ROIAlign's sample points along one axis."""
     step = (high - low) / (cells * samples)
     place = low[:, None] - 0.5 + (torch.arange(cells * samples, device=low.device) + 0.5) * step[:, None]

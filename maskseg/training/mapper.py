@@ -77,7 +77,9 @@ def validation_sample(cfg: CfgNode, record: dict[str, Any]) -> dict[str, Any]:
     return as_sample(image, labels, record, cfg.INPUT.AUG.MIN_PIXELS)
 
 
-def as_sample(image: NDArray[np.uint8], labels: NDArray[np.int32], record: dict[str, Any], min_pixels: int) -> dict[str, Any]:
+def as_sample(
+    image: NDArray[np.uint8], labels: NDArray[np.int32], record: dict[str, Any], min_pixels: int
+) -> dict[str, Any]:
     """Detectron2's input dict: the image uint8 (3, H, W) and one instance for each label of enough pixels."""
     counts = np.bincount(labels.ravel())
     ids, boxes = [], []

@@ -58,4 +58,3 @@ class EpochSampler(Sampler[tuple[int, int]]):
                 number = position // size
                 indices = self.epoch(number)
             yield position, int(indices[position % size])
-

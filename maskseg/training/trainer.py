@@ -41,9 +41,13 @@ def load_records(names: tuple[str, ...]) -> list[dict[str, Any]]:
         If one is missing or they hold no nucleus at all.
     """
     # Sorted, so that the draws follow from the seed whatever order a converter wrote the images in.
-    records = [record for name in names for record in sorted(dataset_dicts(name), key=lambda record: record["image_id"])]
+    records = [
+        record for name in names for record in sorted(dataset_dicts(name), key=lambda record: record["image_id"])
+    ]
     if not any(record["annotations"] for record in records):
-        raise InputError(f"{', '.join(names) or 'DATASETS.TRAIN'}: no nucleus in {len(records)} images; name a converted data set")
+        raise InputError(
+            f"{', '.join(names) or 'DATASETS.TRAIN'}: no nucleus in {len(records)} images; name a converted data set"
+        )
     return records
 
 
@@ -95,7 +99,9 @@ class Trainer(TrainerBase):
             comm.get_world_size(),
         )
         if cfg.SOLVER.IMS_PER_BATCH % comm.get_world_size():
-            raise InputError(f"SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH} is no multiple of the {comm.get_world_size()} processes")
+            raise InputError(
+                f"SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH} does not divide among {comm.get_world_size()} GPUs"
+            )
         self.plain_model = build_model(cfg).to(memory_format=torch.channels_last)
         self.model = create_ddp_model(self.plain_model, broadcast_buffers=False)
         self.optimizer = build_optimizer(cfg, self.model)
@@ -116,7 +122,9 @@ class Trainer(TrainerBase):
             hooks.LRScheduler(self.optimizer, self.scheduler),
             validation,
             KeepBest(self.checkpointer, validation) if validation and main else None,
-            hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD, max_to_keep=1) if main else None,
+            hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD, max_to_keep=1)
+            if main
+            else None,
             # The writers come before the bar: its line is the last on the screen.
             hooks.PeriodicWriter(self.build_writers()) if main else None,
             ProgressBar() if main else None,
@@ -167,7 +175,9 @@ class Trainer(TrainerBase):
             total = sum(losses.values())
         if not torch.isfinite(total):
             ids = ", ".join(sample["image_id"] for sample in batch)
-            raise FloatingPointError(f"the loss is {total.item()} at iteration {self.iter}; images {ids}; lower SOLVER.BASE_LR")
+            raise FloatingPointError(
+                f"the loss is {total.item()} at iteration {self.iter}; images {ids}; lower SOLVER.BASE_LR"
+            )
         self.optimizer.zero_grad()
         total.backward()
         SimpleTrainer.write_metrics(losses, waited)
