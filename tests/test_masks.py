@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco_mask
@@ -163,7 +163,6 @@ def dense_paste(soft, box, threshold, shape):
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.2, 0.35, 0.5]))
-@settings(deadline=None)
 def test_soft_masks_give_the_pixels_of_a_full_size_paste(seed, threshold):
     random = np.random.default_rng(seed)
     shape, count = (40, 53), 6

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
@@ -17,7 +17,6 @@ from maskseg.output.labels import read_labels, write_labels
         elements=st.integers(0, 9) | st.integers(0, 70_000) | st.just(2**31 - 1),
     )
 )
-@settings(deadline=None)
 def test_labels_come_back(tmp_path_factory, labels):
     path = tmp_path_factory.mktemp("labels") / "x.tif"
     write_labels(path, labels)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -20,7 +20,6 @@ def labels_of(runs, shape):
 
 
 @given(st.lists(label_images, max_size=4))
-@settings(deadline=None)
 def test_what_is_written_is_valid_and_comes_back(tmp_path_factory, images):
     path = tmp_path_factory.mktemp("rle") / "submission.csv"
     masks = {f"image {i}": CropMasks.from_labels(labels) for i, labels in enumerate(images)}
@@ -136,7 +135,6 @@ def test_an_empty_file_is_a_fault(tmp_path):
 
 
 @given(st.lists(hnp.arrays(bool, (6, 7)), min_size=2, max_size=5))
-@settings(deadline=None)
 def test_every_row_that_overlaps_another_is_named(tmp_path_factory, stack):
     path = tmp_path_factory.mktemp("rle") / "s.csv"
     rows = ["ImageId,EncodedPixels"]
