@@ -31,12 +31,10 @@ def evaluate(
     above IoU 0.5, "matched IoU" is their mean IoU. An image without prediction counts as one in which nothing
     was found. Where masks of an image overlap, a pixel counts for the earlier one.
 
+    \b
     Examples:
-
       maskseg evaluate --truth data/dsb2018:dev --pred out/
-
       maskseg evaluate --truth truth_labels/ --pred submission.csv -o scores/
-
       maskseg evaluate --truth stage1_solution.csv --pred out/labels --modality classes.csv
     """
     from tqdm import tqdm

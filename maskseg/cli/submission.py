@@ -30,10 +30,9 @@ def check(
     image that overlap, a row twice, an empty row beside others, and unknown or missing images. The exit
     status is 2 if there are any.
 
+    \b
     Examples:
-
       maskseg submission check out/submission.csv --images stage1_test/
-
       maskseg submission check out/submission.csv --images stage1_test.zip
     """
     from maskseg.images import find_images
