@@ -16,6 +16,7 @@ import glob
 import io
 import os
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -31,9 +32,11 @@ from PIL import Image, ImageOps
 from maskseg.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
-_TIFF = (".tif", ".tiff")
+# Of 16-bit and float images these become 0 and 255.
+PERCENTILES = (0.1, 99.9)
+_PILLOW_COLOURS = (tifffile.PHOTOMETRIC.SEPARATED, tifffile.PHOTOMETRIC.CIELAB)
 # Masks and labels lie beside the images in the layouts that are read; they are no images.
-_NOT_IMAGES = ("masks", "labels", "overlays")
+_NOT_IMAGES = ("masks", "labels", "overlays", "__MACOSX")
 
 
 def read_image(source: str | os.PathLike[str] | bytes, name: str | None = None) -> NDArray[np.uint8]:
@@ -68,8 +71,10 @@ def read_image(source: str | os.PathLike[str] | bytes, name: str | None = None) 
         pixels = _decode(source)
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{name}: too many pixels; cut it into pieces") from error
     except Exception as error:  # the decoders have errors of their own; all mean the same here
-        raise InputError(f"{name}: not a readable image ({' '.join(str(error).split())[:80]}); get it again") from error
+        raise InputError(f"{name}: damaged, cut short or no PNG, JPEG or TIFF image; get it again") from error
     try:
         return to_rgb8(pixels)
     except InputError as error:
@@ -77,31 +82,67 @@ def read_image(source: str | os.PathLike[str] | bytes, name: str | None = None) 
 
 
 def _decode(data: bytes) -> NDArray[Any]:
+    """Pixels (H, W) or (H, W, C) as they are in the file; C is 1 or 3, and one more where there is alpha."""
     if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        return tifffile.imread(io.BytesIO(data))
+        return _decode_tiff(data)
     with Image.open(io.BytesIO(data)) as image:
         image.load()  # a file that is cut short fails here
-        if image.format == "PNG" and data[24] == 16 and image.mode != "I;16":
+        if image.format == "PNG" and data[24] == 16:
             # Pillow keeps 8 of the 16 bits of colour; OpenCV keeps all.
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-            return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
+            return pixels if pixels.ndim == 2 else pixels[:, :, 2::-1]
         image = ImageOps.exif_transpose(image)
         if image.mode in ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV"):
             image = image.convert("RGB")
         return np.asarray(image)
 
 
+def _decode_tiff(data: bytes) -> NDArray[Any]:
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page, series = file.pages.first, file.series[0]
+        for offset, size in zip(page.dataoffsets, page.databytecounts, strict=True):
+            if offset + size > len(data):
+                raise InputError("the file is cut short; get it again")
+        if page.photometric in _PILLOW_COLOURS:
+            with Image.open(io.BytesIO(data)) as image:
+                return np.asarray(image.convert("RGB"))
+        pixels = series.asarray()
+        # S: samples of a pixel. C: channels that are planes of their own, a colour only if there are three.
+        kept = [(axis, size) for axis, size in zip(series.axes, pixels.shape, strict=True) if size > 1 or axis in "YX"]
+        axes, sizes = "".join(axis for axis, _ in kept), [size for _, size in kept]
+        pixels = pixels.reshape(sizes)
+        if axes in ("SYX", "CYX"):
+            pixels = np.moveaxis(pixels, 0, 2)
+        if axes not in ("YX", "YXS", "SYX", "CYX", "YXC") or ("C" in axes and pixels.shape[2] != 3):
+            raise InputError(f"it holds {' x '.join(map(str, sizes))} values ({axes}); save one plane of it")
+        if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
+            return (page.colormap.T[pixels] >> 8).astype(np.uint8)
+        if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+            return ~pixels
+        return pixels
+
+
 def to_rgb8(pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    """The rule above for decoded pixels: (H, W), (H, W, C) or (C, H, W) with 1 to 4 channels, of any numeric kind."""
-    pixels = np.squeeze(pixels) if pixels.ndim > 3 else pixels
-    if pixels.ndim == 3 and pixels.shape[2] > 4 and pixels.shape[0] <= 4:
-        pixels = np.moveaxis(pixels, 0, 2)
+    """Pixels of any numeric kind to what the model eats, by the rule above.
+
+    Parameters
+    ----------
+    pixels : array (H, W) or (H, W, C)
+        Grey, grey with alpha, RGB or RGBA, for C from 1 to 4.
+
+    Returns
+    -------
+    uint8 array (H, W, 3)
+
+    Raises
+    ------
+    InputError
+        If the shape or the type is none of these, or a value is not finite.
+    """
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
     if pixels.ndim != 3 or pixels.shape[2] > 4 or 0 in pixels.shape:
-        raise InputError(
-            f"pixels of shape {pixels.shape} are no single grey or colour image; save one plane as a file of its own"
-        )
+        raise InputError(f"pixels of shape {pixels.shape} are no grey or colour image; save one plane of it")
     # Grey with alpha has two channels, colour with alpha four.
     pixels = pixels[:, :, : 1 if pixels.shape[2] <= 2 else 3]
     if pixels.dtype == bool:
@@ -110,9 +151,10 @@ def to_rgb8(pixels: NDArray[Any]) -> NDArray[np.uint8]:
         if pixels.dtype.kind not in "uif":
             raise InputError(f"pixels of type {pixels.dtype} are not supported; save as 8-bit, 16-bit or float")
         values = pixels.astype(np.float32)
-        low, high = np.percentile(values, (0.1, 99.9)) if np.isfinite(values).all() else (np.nan, np.nan)
-        if np.isnan(low):
+        if not np.isfinite(values).all():
             raise InputError("it holds values that are not finite; replace them")
+        low, high = np.percentile(values, PERCENTILES)
+        # An image of one value only becomes black.
         pixels = np.rint(np.clip((values - low) * (255 / max(high - low, 1e-12)), 0, 255)).astype(np.uint8)
     return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
 
@@ -141,10 +183,18 @@ class ImageFile:
         return f"{self.path}:{self.member}" if self.member else str(self.path)
 
     def bytes(self) -> bytes:
-        """Content of the file."""
+        """Content of the file.
+
+        Raises
+        ------
+        InputError
+            If it cannot be read, is encrypted, or its name leads outside its zip file.
+        """
+        if self.member and leads_outside(self.member):
+            raise InputError(f"{self.name}: leads outside the zip file; rename it")
         try:
             return _zip(self.path).read(self.member) if self.member else self.path.read_bytes()
-        except (OSError, zipfile.BadZipFile, zipfile.zlib.error) as error:  # type: ignore[attr-defined]
+        except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             raise InputError(f"{self.name}: cannot be read ({error}); get it again") from error
 
     def read(self) -> NDArray[np.uint8]:
@@ -161,28 +211,38 @@ class ImageFile:
 
 
 @lru_cache(maxsize=8)
+def _open_zip(path: Path, changed: int) -> zipfile.ZipFile:
+    return zipfile.ZipFile(path)
+
+
 def _zip(path: Path) -> zipfile.ZipFile:
+    """An open zip file; one that has changed on disk is opened again."""
     try:
-        return zipfile.ZipFile(path)
+        return _open_zip(path, path.stat().st_mtime_ns)
     except (OSError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: not a readable zip file ({error}); get it again") from error
 
 
 def zip_members(path: Path) -> list[str]:
-    """Names of the files in a zip file.
+    """Names in a zip file, those of folders with a slash at the end, each once.
 
     Raises
     ------
     InputError
-        If it cannot be read, or a name leads outside of it.
+        If it cannot be read.
     """
-    names = [name for name in _zip(path).namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")]
-    for name in names:
-        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name:
-            raise InputError(
-                f"{path}: its member {name!r} leads outside the zip file; make the zip again from a clean folder"
-            )
-    return names
+    return list(dict.fromkeys(_zip(path).namelist()))
+
+
+def member_path(member: str) -> PurePosixPath:
+    """The name of a zip member as a path, also where it was written with backslashes."""
+    return PurePosixPath(member.replace("\\", "/"))
+
+
+def leads_outside(member: str) -> bool:
+    """Whether the name of a zip member is a path to somewhere outside the folder that it would be unpacked into."""
+    parts = member_path(member).parts
+    return bool(parts) and (parts[0].startswith("/") or ".." in parts or parts[0].endswith(":"))
 
 
 def find_images(inputs: Iterable[str | os.PathLike[str]]) -> list[ImageFile]:
@@ -202,7 +262,7 @@ def find_images(inputs: Iterable[str | os.PathLike[str]]) -> list[ImageFile]:
             raise InputError(f"{item}: no image found ({', '.join(SUFFIXES)}); check the path")
         for file in files:
             other = found.setdefault(file.id, file)
-            if other is not file and other != file:
+            if (other.path.resolve(), other.member) != (file.path.resolve(), file.member):
                 raise InputError(f"{file.name}: the same id as {other.name}; rename one of them")
     return [found[key] for key in sorted(found)]
 
@@ -215,12 +275,12 @@ def _expand(item: str) -> Iterator[ImageFile]:
                 yield ImageFile(file.stem, file)
     elif path.is_file() and path.suffix.lower() == ".zip":
         for name in zip_members(path):
-            if _is_image(PurePosixPath(name)):
-                yield ImageFile(PurePosixPath(name).stem, path, name)
+            if _is_image(member_path(name)) and not name.endswith("/"):
+                yield ImageFile(member_path(name).stem, path, name)
     elif path.is_file():
         yield ImageFile(path.stem, path)
     else:
-        for match in sorted(glob.glob(item, recursive=True))  # noqa: PTH207  a pattern may be absolute:
+        for match in sorted(glob.glob(item, recursive=True)):  # noqa: PTH207  a pattern may be absolute
             if match != item:
                 yield from _expand(match)
 

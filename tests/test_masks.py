@@ -107,6 +107,14 @@ def test_a_shared_pixel_goes_to_the_higher_score_and_of_equals_to_the_earlier(sc
     assert labels[5, 5] == 2
 
 
+def test_a_mask_inside_another_of_equal_score_is_kept_whichever_comes_first():
+    boxes = np.array([[0, 0, 6, 6], [2, 2, 4, 4]], np.int32)
+    bitmaps = [np.ones((6, 6), bool), np.ones((2, 2), bool)]
+    for order in ([0, 1], [1, 0]):
+        labels = CropMasks((8, 8), boxes[order], [bitmaps[i] for i in order]).to_labels()
+        assert sorted(np.bincount(labels.ravel())[1:].tolist()) == [4, 32]
+
+
 def test_overlapping_masks_survive_rle():
     masks = squares([0.5, 0.7])
     back = CropMasks.from_rle(masks.to_rle(), scores=masks.scores)

@@ -74,7 +74,8 @@ def main() -> None:
     run("evaluate", "--truth", f"{OUT / 'heldout'}", "--pred", f"{OUT / 'predicted'}", "-o", f"{OUT / 'scores'}")
     overview(OUT / "overview.png")
     print(
-        f"\nDone in {(time.perf_counter() - begin) / 60:.1f} minutes. Open {OUT / 'overview.png'}: truth red, prediction blue."
+        f"\nDone in {(time.perf_counter() - begin) / 60:.1f} minutes. "
+        f"Open {OUT / 'overview.png'}: truth red, prediction blue."
     )
 
 

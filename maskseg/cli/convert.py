@@ -29,10 +29,9 @@ def folders(
 
     What is bad (damaged, empty or doubled masks, other sizes, missing images) is left out and listed.
 
-    Examples
-    --------
+    \b
+    Examples:
       maskseg convert folders stage1_train.zip -o data/dsb2018
-
       maskseg convert folders datasets/sample/train -o data/sample --modality datasets/sample/modality.csv
     """
     from maskseg.data.mask_folders import convert

@@ -29,7 +29,7 @@ def evaluate(
     a COCO JSON file or a run-length CSV. The DSB score of an image is the mean over the IoU thresholds 0.50,
     0.55 ... 0.95 of TP / (TP + FP + FN); that of a set is the mean over its images. "found" counts nuclei
     above IoU 0.5, "matched IoU" is their mean IoU. An image without prediction counts as one in which nothing
-    was found. Where masks of an image overlap, a pixel counts for the earlier one.
+    was found. Where masks of an image overlap, a pixel counts for the smaller one.
 
     \b
     Examples:

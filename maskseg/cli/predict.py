@@ -32,10 +32,9 @@ def predict(
     Writes submission.csv (Kaggle's run lengths), labels/STEM.tif, overlays/STEM.png and images.csv. An interrupted
     run goes on where it was when the same command is given again; unreadable images are named at the end.
 
-    Examples
-    --------
+    \b
+    Examples:
       maskseg predict images/ -o out/
-
       maskseg predict stage1_test.zip -o out/ --model runs/nuclei_R_18_FPN --formats rle
     """
     from maskseg.errors import InputError

@@ -20,10 +20,9 @@ def split(
 ) -> None:
     """Divide a data set into train, dev and val, with equal shares of every modality, into DATASET/split.csv.
 
-    Examples
-    --------
+    \b
+    Examples:
       maskseg split data/mine --modality modality.csv
-
       maskseg split data/dsb2018 --from datasets/splits/dsb2018_stage1.csv
     """
     from collections import Counter

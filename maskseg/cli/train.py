@@ -22,13 +22,11 @@ def train(
 ) -> None:
     """Train a model, or score one, by its config.
 
-    Examples
-    --------
+    \b
+    Examples:
       maskseg train DATASETS.TRAIN "('data/mine:train',)" DATASETS.TEST "('data/mine:dev',)"
-
       maskseg train --config-file nuclei_R_18_FPN --resume
-
-      maskseg train --config-file nuclei_R_18_FPN --eval-only DATASETS.TEST "('data/dsb2018:val_stratified',)"
+      maskseg train --eval-only DATASETS.TEST "('data/dsb2018:val_stratified',)"
     """
     from detectron2.engine import launch
 

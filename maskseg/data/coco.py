@@ -100,7 +100,8 @@ def dataset_dicts(spec: str) -> list[dict[str, Any]]:
     -------
     list of dict
         ``file_name`` (path), ``image_id`` (str), ``height``, ``width``, ``modality`` ("" where unknown)
-        and ``annotations``, each with ``bbox`` (x, y, w, h), ``bbox_mode``, ``segmentation`` (COCO RLE) and ``category_id`` 0.
+        and ``annotations``, each with ``bbox`` (x, y, w, h), ``bbox_mode``, ``segmentation`` (COCO RLE) and
+        ``category_id`` 0.
 
     Raises
     ------

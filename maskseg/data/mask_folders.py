@@ -1,12 +1,13 @@
-"""DSB 2018 folders to COCO: ``ID/images/ID.png`` with one file a nucleus in ``ID/masks/``; a folder or a zip file."""
+"""DSB 2018 folders to COCO: ``ID/images/ID.png`` with one file a nucleus in ``ID/masks/``, also inside a zip file."""
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -17,12 +18,22 @@ from maskseg import rle
 from maskseg.data.coco import ANNOTATIONS, write_coco
 from maskseg.errors import InputError
 from maskseg.files import write_whole
-from maskseg.images import SUFFIXES, ImageFile, read_image, zip_members
+from maskseg.images import SUFFIXES, ImageFile, leads_outside, member_path, read_image, zip_members
 from maskseg.morphology import fill_holes
 
 # A mask pixel is set above this, as in the published method.
-_THRESHOLD = 128
-_PNG_END = b"IEND\xaeB`\x82"
+THRESHOLD = 128
+_PNG_START, _PNG_END = b"\x89PNG", b"IEND\xaeB`\x82"
+# What file managers leave behind.
+_JUNK = {"thumbs.db", "desktop.ini"}
+
+
+class LeftOut(NamedTuple):
+    """A file or folder that was not converted: where it is, what kind of fault it has, and what to do about it."""
+
+    file: str
+    kind: str
+    reason: str
 
 
 @dataclass
@@ -33,22 +44,21 @@ class Summary:
     ----------
     images, masks : int
         Written.
-    left_out : list of (file, reason)
-        Every image, mask or folder that was not.
+    mask_files : int
+        Mask files found: those written, those in `left_out`, and those of images that were left out.
+    left_out : list of LeftOut
+        Every image, mask or folder that was not written.
     """
 
     images: int = 0
     masks: int = 0
-    left_out: list[tuple[str, str]] = field(default_factory=list)
+    mask_files: int = 0
+    left_out: list[LeftOut] = field(default_factory=list)
 
     def __str__(self) -> str:
-        kinds = Counter(reason.partition(";")[0].partition(":")[0] for _, reason in self.left_out)
-        text = f"{self.images} images with {self.masks} nuclei"
-        return text + (
-            f"; left out {len(self.left_out)}: " + ", ".join(f"{n} {kind}" for kind, n in kinds.items())
-            if kinds
-            else ""
-        )
+        text = f"{self.images} images with {self.masks} nuclei, from {self.mask_files} mask files"
+        kinds = Counter(item.kind for item in self.left_out)
+        return text + "".join(f"; {count} x {kind}" for kind, count in kinds.items())
 
 
 @dataclass
@@ -71,13 +81,13 @@ def convert(
     Parameters
     ----------
     source : path
-        A folder of image folders, or a zip file of one.
+        A folder of image folders, or a zip file of one; further folders may lie between.
     out : path
-        Gets ``annotations.json`` and ``images/``.
+        Gets ``images/`` and, at the end, ``annotations.json``.
     modalities : mapping of image id to str, optional
         Put into the image records.
     progress : bool
-        Show a bar.
+        Show a bar on a terminal.
 
     Returns
     -------
@@ -86,146 +96,164 @@ def convert(
     Raises
     ------
     InputError
-        If there is no image folder at all, or the zip file is bad.
+        If no image can be converted, or the zip file is bad.
     """
     source, out = Path(source), Path(out)
-    folders = _zip_folders(source) if source.is_file() else _disk_folders(source)
     summary = Summary()
+    folders = _image_folders(source, summary.left_out)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    roots: dict[str, str] = {}
+    taken: dict[str, str] = {}
     for root in tqdm(sorted(folders), desc="convert", unit="image", disable=None if progress else True):
-        name = PurePosixPath(root).name
-        where = f"{source}:{root}" if source.is_file() else str(source / root)
+        mask_files = folders[root].masks or []
+        summary.mask_files += len(mask_files)
         try:
-            if name in roots:
-                raise InputError(f"id twice: also {roots[name]}; rename one of the folders")
             file = _image_of(folders[root])
+            # Two ids that differ in case only would be one file on some disks.
+            other = taken.setdefault(file.id.lower(), file.name)
+            if other != file.name:
+                raise InputError(f"the id of {other} once more; rename one of the images")
             data = file.bytes()
-            pixels = read_image(data, file.name)
+            shape = read_image(data, "the image").shape[:2]
+            found, faults = _read_masks(mask_files, shape)  # type: ignore[arg-type]
+            if mask_files and not found:
+                raise InputError(f"none of its masks can be used (the first: {faults[0].reason}); mend them")
         except InputError as error:
-            summary.left_out.append((where, _reason(error, where)))
+            where = f"{source}:{root}" if source.is_file() else str(source / root)
+            lost = f" ({len(mask_files)} mask files left out with it)" if mask_files else ""
+            summary.left_out.append(LeftOut(where, "image left out", f"{error}{lost}"))
             continue
-        roots[name] = root
-        file_name = name + Path(file.member or file.path).suffix.lower()
+        summary.left_out += faults
+        file_name = file.id + member_path(file.member or file.path.name).suffix.lower()
         with write_whole(out / "images" / file_name) as target:
             target.write(data)
-        record = {"id": len(images) + 1, "file_name": file_name, "height": pixels.shape[0], "width": pixels.shape[1]}
-        if modalities and name in modalities:
-            record["modality"] = modalities[name]
+        record = {"id": len(images) + 1, "file_name": file_name, "height": shape[0], "width": shape[1]}
+        if modalities and file.id in modalities:
+            record["modality"] = modalities[file.id]
         images.append(record)
-        for item in _annotations(folders[root].masks or [], pixels.shape[:2], summary):  # type: ignore[arg-type]
-            annotations.append({"id": len(annotations) + 1, "image_id": record["id"], **item})
+        annotations += [
+            {"id": number, "image_id": record["id"], **item} for number, item in enumerate(found, len(annotations) + 1)
+        ]
     if not images:
-        reason = f" ({summary.left_out[0][1]})" if summary.left_out else ""
-        raise InputError(
-            f"{source}: no image folder could be converted{reason}; expected ID/images/ID.png and ID/masks/*.png"
-        )
+        first = f" ({summary.left_out[0].file}: {summary.left_out[0].reason})" if summary.left_out else ""
+        raise InputError(f"{source}: no image to convert{first}; expected ID/images/ID.png and ID/masks/*.png")
     write_coco(out / ANNOTATIONS, images, annotations)
     summary.images, summary.masks = len(images), len(annotations)
     return summary
 
 
-def _reason(error: InputError, where: str) -> str:
-    return str(error).removeprefix(f"{where}: ")
-
-
 def _image_of(folder: _Folder) -> ImageFile:
     if not folder.images:
-        raise InputError("no image in it; put it into images/ with the folder's name")
+        raise InputError("no image in it; put it into images/")
     if len(folder.images) > 1:
-        raise InputError(f"{len(folder.images)} images in it; a folder holds one")
+        raise InputError(f"{len(folder.images)} images in it; give each image its own folder")
     if folder.masks is None:
         raise InputError("no masks/ beside images/; add it, empty if there is no nucleus")
     return folder.images[0]
 
 
-def _annotations(files: list[ImageFile], shape: tuple[int, int], summary: Summary) -> list[dict[str, Any]]:
-    """COCO annotations of the masks of one image, without id and image_id."""
+def _read_masks(files: list[ImageFile], shape: tuple[int, int]) -> tuple[list[dict[str, Any]], list[LeftOut]]:
+    """COCO annotations of the masks of one image, without id and image_id, and the masks that are at fault."""
     found: list[dict[str, Any]] = []
-    seen: dict[tuple[str, int], str] = {}
+    faults: list[LeftOut] = []
+    first_of: dict[str, ImageFile] = {}
     for file in files:
         try:
-            mask = read_mask(file.bytes(), file.name)
-            if mask.shape != shape:
-                raise InputError(f"mask of {mask.shape} pixels on an image of {shape}; make the sizes equal")
-            x, y, w, h = cv2.boundingRect(mask)
-            if w == 0:
-                raise InputError(f"empty mask: no pixel above {_THRESHOLD}; delete it")
-            crop = fill_holes(mask[y : y + h, x : x + w] != 0)
-            runs = rle.crop_to_runs(crop, (x, y, x + w, y + h), shape)
-            segmentation = rle.runs_to_coco(*runs, shape)
-            other = seen.setdefault((segmentation["counts"], x), file.name)
-            if other != file.name:
-                raise InputError(f"duplicate mask: the same as {other}; delete one")
+            mask = read_mask(file.bytes())
         except InputError as error:
-            summary.left_out.append((file.name, _reason(error, file.name)))
+            faults.append(LeftOut(file.name, "unreadable mask", str(error)))
+            continue
+        if mask.shape != shape:
+            sizes = f"{mask.shape[0]}x{mask.shape[1]} pixels on an image of {shape[0]}x{shape[1]}"
+            faults.append(LeftOut(file.name, "mask of another size", f"{sizes}; make them equal"))
+            continue
+        mask = cv2.threshold(mask, THRESHOLD, 255, cv2.THRESH_BINARY)[1]
+        x, y, w, h = cv2.boundingRect(mask)
+        if w == 0:
+            reason = f"no pixel above {THRESHOLD}; make the nucleus 255 or delete the file"
+            faults.append(LeftOut(file.name, "empty mask", reason))
+            continue
+        crop = fill_holes(mask[y : y + h, x : x + w] != 0)
+        starts, lengths = rle.crop_to_runs(crop, (x, y, x + w, y + h), shape)
+        segmentation = rle.runs_to_coco(starts, lengths, shape)
+        first = first_of.setdefault(segmentation["counts"], file)
+        if first is not file:
+            faults.append(LeftOut(file.name, "duplicate mask", f"the same pixels as {first.name}; delete one"))
             continue
         found.append(
             {
                 "category_id": 1,
                 "iscrowd": 0,
                 "bbox": [x, y, w, h],
-                "area": int(runs[1].sum()),
+                "area": int(lengths.sum()),
                 "segmentation": segmentation,
             }
         )
-    return found
+    return found, faults
 
 
-def read_mask(data: bytes, name: str) -> NDArray[np.uint8]:
-    """A mask file as uint8 (H, W), 255 where a pixel is above 128.
+def read_mask(data: bytes) -> NDArray[np.uint8]:
+    """A mask file as grey values, uint8 (H, W).
 
     Raises
     ------
     InputError
-        If it is damaged or cut short.
+        If it is damaged, cut short or no picture.
     """
-    # OpenCV is the fastest reader, but gives what there is of a file that is cut short.
-    whole = not data.startswith(b"\x89PNG") or data.rstrip(b"\0").endswith(_PNG_END)
-    mask = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE) if whole and data else None
+    # OpenCV is the fastest reader, but older versions give what there is of a file that is cut short.
+    whole = _PNG_END in data if data.startswith(_PNG_START) else bool(data)
+    mask = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE) if whole else None
     if mask is None:
-        raise InputError(f"{name}: damaged mask: cut short or not a picture; get it again")
-    return cv2.threshold(mask, _THRESHOLD, 255, cv2.THRESH_BINARY)[1]
+        raise InputError("damaged, cut short or not a picture; get it again")
+    return mask  # type: ignore[return-value]
 
 
-def _disk_folders(source: Path) -> dict[str, _Folder]:
-    if not source.is_dir():
+def _image_folders(source: Path, left_out: list[LeftOut]) -> dict[str, _Folder]:
+    """Image folders by their path below the source. What cannot belong to one goes into `left_out`."""
+    if source.is_file():
+        names = zip_members(source)
+        paths: list[tuple[PurePosixPath, ImageFile | None]] = []
+        for name in names:
+            path = member_path(name)
+            if leads_outside(name):
+                left_out.append(LeftOut(f"{source}:{name}", "unsafe path", "leads outside the zip file; rename it"))
+            else:
+                paths.append((path, None if name.endswith("/") else ImageFile(path.stem, source, name)))
+    elif source.is_dir():
+        paths = list(_walk(source))
+    else:
         raise InputError(f"{source}: no such folder or zip file; check the path")
+
     folders: dict[str, _Folder] = {}
-    for path in sorted(source.iterdir()):
-        if not path.is_dir():
+    directories: set[PurePosixPath] = set()
+    for path, file in paths:
+        if any(part.startswith(".") or part == "__MACOSX" for part in path.parts) or path.name.lower() in _JUNK:
             continue
-        # One level may lie between, as in stage1_train/ID/images.
-        inner = [path] if _is_image_folder(path) else [item for item in sorted(path.iterdir()) if item.is_dir()]
-        for item in inner or [path]:
-            folder = folders.setdefault(item.relative_to(source).as_posix(), _Folder())
-            if (item / "images").is_dir():
-                folder.images = [
-                    ImageFile(p.stem, p) for p in sorted((item / "images").iterdir()) if p.suffix.lower() in SUFFIXES
-                ]
-            if (item / "masks").is_dir():
-                folder.masks = [
-                    ImageFile(p.stem, p) for p in sorted((item / "masks").iterdir()) if p.suffix.lower() in SUFFIXES
-                ]
-    return folders
-
-
-def _is_image_folder(path: Path) -> bool:
-    return (path / "images").is_dir() or (path / "masks").is_dir()
-
-
-def _zip_folders(source: Path) -> dict[str, _Folder]:
-    folders: dict[str, _Folder] = {}
-    for name in zip_members(source):
-        path = PurePosixPath(name)
-        if len(path.parts) < 3 or path.suffix.lower() not in SUFFIXES:
+        directory = path if file is None else path.parent
+        directories.update((directory, *directory.parents))
+        if directory.name not in ("images", "masks"):
             continue
-        folder = folders.setdefault(path.parent.parent.as_posix(), _Folder())
-        file = ImageFile(path.stem, source, name)
-        if path.parent.name == "images":
-            folder.images.append(file)
-        elif path.parent.name == "masks":
+        folder = folders.setdefault(directory.parent.as_posix(), _Folder())
+        if directory.name == "masks":
             folder.masks = folder.masks or []
-            folder.masks.append(file)
+            if file is not None:
+                folder.masks.append(file)
+        elif path.suffix.lower() in SUFFIXES and file is not None:
+            folder.images.append(file)
+
+    # A folder beside image folders that holds neither images/ nor masks/ is one that lost both.
+    inside = {PurePosixPath(root) for root in folders}
+    ancestors = {parent for path in inside for parent in path.parents}
+    beside = {path.parent for path in inside if path.name}
+    for directory in directories - inside - ancestors:
+        if directory.parent in beside and directory.name not in ("images", "masks"):
+            folders[directory.as_posix()] = _Folder()
     return folders
+
+
+def _walk(source: Path) -> Iterator[tuple[PurePosixPath, ImageFile | None]]:
+    for where, _, names in os.walk(source):
+        relative = PurePosixPath(Path(where).relative_to(source).as_posix())
+        yield relative, None
+        for name in sorted(names):
+            yield relative / name, ImageFile(Path(name).stem, Path(where) / name)

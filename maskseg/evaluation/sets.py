@@ -1,6 +1,6 @@
 """Sets of nuclei to compare, whatever form they are stored in: one label image at a time.
 
-Where masks of an image overlap, as COCO and run-length files allow, a pixel counts for the earlier one
+Where masks of an image overlap, as COCO and run-length files allow, a pixel counts for the smaller one
 (`CropMasks.to_labels`), so that every pixel has one nucleus; a mask that is wholly covered does not count.
 """
 

@@ -1,0 +1,135 @@
+"""Prediction with the network replaced by a stub that treats every view alike."""
+
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from detectron2.structures import Boxes, Instances
+from scipy import ndimage
+
+from maskseg.inference.predictor import Predictor
+from maskseg.models.config import load_config
+
+
+class BrightSpots:
+    """Finds connected bright regions of a size it knows; equivariant under flips, as no trained network is.
+
+    Keeps to the limits on detections that Mask R-CNN's heads have.
+    """
+
+    def __init__(self, largest: float = np.inf, limit: int = 400):
+        self.largest = largest
+        self.roi_heads = SimpleNamespace(box_predictor=SimpleNamespace(test_topk_per_image=limit))
+        self.proposal_generator = SimpleNamespace(
+            pre_nms_topk={True: 2000, False: 1000}, post_nms_topk={True: 2000, False: 1000}
+        )
+        self.seen: list[tuple[int, ...]] = []
+
+    def inference(self, samples, do_postprocess):
+        assert not do_postprocess, "masks are never pasted"
+        image = samples[0]["image"].numpy()
+        self.seen.append(image.shape)
+        labels, _ = ndimage.label(image[0] > 100)
+        boxes, scores, masks = [], [], []
+        for value, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
+            crop = (labels[rows, columns] == value).astype(np.float32)
+            if max(crop.shape) > self.largest:
+                continue
+            boxes.append((columns.start, rows.start, columns.stop, rows.stop))
+            scores.append(min(0.5 + crop.sum() / 1e5, 1.0))
+            masks.append(cv2.resize(crop, (28, 28), interpolation=cv2.INTER_AREA))
+        keep = np.argsort(-np.array(scores), kind="stable")[: self.roi_heads.box_predictor.test_topk_per_image]
+        found = Instances(image.shape[1:])
+        found.pred_boxes = Boxes(torch.tensor(np.array(boxes).reshape(-1, 4)[keep], dtype=torch.float32))
+        found.scores = torch.tensor(np.array(scores, np.float32)[keep])
+        found.pred_masks = torch.tensor(np.array(masks, np.float32).reshape(-1, 28, 28)[keep])[:, None]
+        return [found]
+
+
+def predictor(network: BrightSpots, *overrides: str, config: str = "nuclei_R_101_FPN") -> Predictor:
+    return Predictor(load_config(config, ["MODEL.DEVICE", "cpu", *overrides]), network)
+
+
+def picture(seed: int, shape=(200, 300), count: int = 25) -> np.ndarray:
+    """Ellipses that do not touch, on black, RGB."""
+    rng = np.random.default_rng(seed)
+    image = np.zeros((*shape, 3), np.uint8)
+    for _ in range(count):
+        spot = np.zeros(shape, np.uint8)
+        centre = int(rng.integers(shape[1])), int(rng.integers(shape[0]))
+        cv2.ellipse(
+            spot, centre, (int(rng.integers(5, 14)), int(rng.integers(5, 14))), int(rng.integers(180)), 0, 360, 255, -1
+        )
+        if not (cv2.dilate(spot, np.ones((7, 7))) & image[..., 0]).any():
+            image[spot > 0] = 200
+    return image
+
+
+def pixel_sets(masks) -> set[tuple]:
+    return {(*box.tolist(), bitmap.tobytes()) for box, bitmap in zip(masks.boxes, masks.bitmaps, strict=True)}
+
+
+@pytest.mark.parametrize("config", ["nuclei_R_101_FPN", "nuclei_R_18_FPN"])
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_flipped_image_gives_the_flipped_nuclei(config, flip):
+    # 256 wide: enlarged by a whole factor, so that resampling is the same from either side.
+    image = picture(1, (180, 256))
+    model = predictor(BrightSpots(), config=config)
+    straight = model.segment(image, flip)
+    mirrored = model.segment(np.ascontiguousarray(image[:, ::-1]), flip)
+    assert len(straight) > 10
+    assert pixel_sets(mirrored.flipped()) == pixel_sets(straight)
+
+
+def test_masks_come_out_where_the_spots_are():
+    image = picture(2)
+    found = predictor(BrightSpots()).segment(image)
+    labels, count = ndimage.label(image[..., 0])
+    assert len(found) == count
+    guess = found.to_labels()
+    for value in range(1, count + 1):
+        true = labels == value
+        likely = np.bincount(guess[true]).argmax()
+        assert ((guess == likely) & true).sum() / ((guess == likely) | true).sum() > 0.8
+
+
+def test_the_flipped_view_of_an_equivariant_network_changes_nothing():
+    image = picture(3, (256, 256))
+    model = predictor(BrightSpots())
+    assert pixel_sets(model.segment(image, flip=True)) == pixel_sets(model.segment(image, flip=False))
+
+
+def test_no_silent_cap_on_detections():
+    image = np.zeros((512, 512, 3), np.uint8)
+    image[4::12, 4::12] = 255
+    for shift in range(4):  # squares of 4 x 4
+        for other in range(4):
+            image[4 + shift :: 12, 4 + other :: 12] = 255
+    expected = ndimage.label(image[..., 0])[1]
+    network = BrightSpots(limit=400)
+    assert expected > 1600
+    assert len(predictor(network).segment(image, flip=False)) == expected
+    assert network.roi_heads.box_predictor.test_topk_per_image == 400, "the limit is put back"
+    assert network.proposal_generator.post_nms_topk == {True: 2000, False: 1000}
+
+
+def test_nothing_found_is_tried_once_more_at_a_quarter_of_the_size():
+    image = np.zeros((100, 128, 3), np.uint8)
+    cv2.circle(image, (64, 50), 40, (220,) * 3, -1)
+    # Magnified four times to 512 the nucleus is 320 pixels across, too large for this network; at a quarter it is 80.
+    network = BrightSpots(largest=100)
+    found = predictor(network).segment(image)
+    assert len(found) == 1
+    truth = image[..., 0] > 0
+    mask = found.to_labels() > 0
+    assert (mask & truth).sum() / (mask | truth).sum() > 0.9
+    assert {shape[1:] for shape in network.seen} == {(512, 512)}, "the canvas has the size of the input"
+    assert len(predictor(BrightSpots(largest=100), "POSTPROCESS.RETRY_CANVAS", "1").segment(image)) == 0
+
+
+def test_an_empty_image_gives_no_nuclei():
+    found = predictor(BrightSpots()).segment(np.zeros((50, 60, 3), np.uint8))
+    assert len(found) == 0
+    assert found.shape == (50, 60)
