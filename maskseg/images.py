@@ -68,17 +68,13 @@ def read_image(source: str | os.PathLike[str] | bytes, name: str | None = None) 
     if not source:
         raise InputError(f"{name}: the file is empty; get it again")
     try:
-        pixels = _decode(source)
+        return to_rgb8(_decode(source))
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
     except Image.DecompressionBombError as error:
         raise InputError(f"{name}: too many pixels; cut it into pieces") from error
     except Exception as error:  # the decoders have errors of their own; all mean the same here
         raise InputError(f"{name}: damaged, cut short or no PNG, JPEG or TIFF image; get it again") from error
-    try:
-        return to_rgb8(pixels)
-    except InputError as error:
-        raise InputError(f"{name}: {error}") from error
 
 
 def _decode(data: bytes) -> NDArray[Any]:

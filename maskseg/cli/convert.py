@@ -38,8 +38,8 @@ def folders(
     from maskseg.data.split import read_modalities
 
     summary = convert(source, out, read_modalities(modality) if modality else None)
-    for file, reason in summary.left_out:
-        typer.echo(f"left out {file}: {reason}", err=True)
+    for fault in summary.left_out:
+        typer.echo(f"left out {fault.file}: {fault.kind}: {fault.reason}", err=True)
     typer.echo(f"{out}: {summary}")
     if summary.left_out:
         raise typer.Exit(2)
