@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+# Part of the images that the table of --from does not name.
+UNLISTED = "unlisted"
+
 
 def split(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A converted data set.")],
@@ -35,10 +38,12 @@ def split(
     images = {image_id(image): image for image in data.images}
     if table is not None:
         rows = read_split(table)
-        unknown = sorted(set(images) - set(rows))
-        if unknown:
-            raise InputError(f"{table}: no row for {len(unknown)} images of {dataset}, such as {unknown[0]}; add them")
-        chosen = [rows[name] for name in images]
+        if not set(images) & set(rows):
+            raise InputError(f"{table}: names none of the images of {dataset}; give the table of this data set")
+        chosen = [rows.get(name) or {"image_id": name, "part": UNLISTED} for name in images]
+        unlisted = [row["image_id"] for row in chosen if row["part"] == UNLISTED]
+        if unlisted:
+            typer.echo(f"{len(unlisted)} images are not in {table}, such as {unlisted[0]}: part {UNLISTED}", err=True)
     else:
         known = read_modalities(modality) if modality else {}
         modalities = [known.get(name) or image.get("modality") or "" for name, image in images.items()]

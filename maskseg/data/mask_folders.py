@@ -105,7 +105,8 @@ def convert(
     annotations: list[dict[str, Any]] = []
     taken: dict[str, str] = {}
     for root in tqdm(sorted(folders), desc="convert", unit="image", disable=None if progress else True):
-        mask_files = folders[root].masks or []
+        # In one order, whatever the order in a zip file.
+        mask_files = sorted(folders[root].masks or [], key=lambda file: file.name)
         summary.mask_files += len(mask_files)
         try:
             file = _image_of(folders[root])
@@ -114,7 +115,7 @@ def convert(
             if other != file.name:
                 raise InputError(f"the id of {other} once more; rename one of the images")
             data = file.bytes()
-            shape = read_image(data, "the image").shape[:2]
+            shape = read_image(data, f"images/{file.id}").shape[:2]
             found, faults = _read_masks(mask_files, shape)  # type: ignore[arg-type]
             if mask_files and not found:
                 raise InputError(f"none of its masks can be used (the first: {faults[0].reason}); mend them")
