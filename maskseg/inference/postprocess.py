@@ -9,9 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskseg.masks import CropMasks, trim
-from maskseg.morphology import fill_holes
-
-_CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+from maskseg.morphology import close, fill_holes
 
 
 class Overlaps(NamedTuple):
@@ -98,16 +96,6 @@ def unite_views(masks: CropMasks, other: CropMasks, min_iou: float) -> CropMasks
     return CropMasks(masks.shape, boxes, bitmaps, masks.scores[kept])
 
 
-def close(bitmap: NDArray[np.bool_], box: NDArray[np.int32], shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Morphological closing with a 3x3 cross, as on the whole image: nothing is eroded from beyond the image's edge."""
-    x0, y0, x1, y1 = (int(value) for value in box)
-    pads = (int(y0 > 0), int(y1 < shape[0]), int(x0 > 0), int(x1 < shape[1]))
-    padded = cv2.copyMakeBorder(bitmap.astype(np.uint8), *pads, cv2.BORDER_CONSTANT, value=0)
-    # A closing never leaves the box of the mask, so one pixel around it is enough.
-    closed = cv2.erode(cv2.dilate(padded, _CROSS), _CROSS)
-    return closed[pads[0] : pads[0] + y1 - y0, pads[2] : pads[2] + x1 - x0] != 0
-
-
 def without_fragments(bitmap: NDArray[np.bool_], rule: str) -> NDArray[np.bool_]:
     """A mask in several 8-connected pieces: ``drop`` empties it, ``keep_largest`` keeps its largest piece."""
     count, pieces, statistics, _ = cv2.connectedComponentsWithStats(bitmap.astype(np.uint8), connectivity=8)
@@ -149,7 +137,7 @@ def clean(
         if fill:
             bitmap = fill_holes(bitmap)
         if closing:
-            bitmap = close(bitmap, box, masks.shape)
+            bitmap = close(bitmap)
         x0, y0, x1, y1 = box
         place = taken[y0:y1, x0:x1]
         bitmap = without_fragments(bitmap & ~place, fragments)

@@ -112,12 +112,16 @@ def test_a_dropped_mask_takes_no_pixels():
 
 
 def test_minimum_area_keeps_what_reaches_it():
-    masks = drawn("##.###")
     left, right = drawn("##...."), drawn("...###")
     assert len(postprocess.clean(left, min_area=2)) == 1
     assert len(postprocess.clean(left, min_area=3)) == 0
     assert len(postprocess.clean(right, min_area=3)) == 1
-    assert postprocess.clean(masks, closing=True, min_area=1).areas.tolist() == [6]  # the closing bridges the gap
+
+
+def test_closing_bridges_a_gap_of_one_pixel():
+    halves = drawn("###.###\n###.###\n###.###")
+    assert picture(to_dense(postprocess.clean(halves))[0]) == ["###.###", "#######", "###.###"]
+    assert len(postprocess.clean(halves, closing=False)) == 0, "two pieces, so the mask is dropped"
 
 
 def test_holes_are_filled_but_bays_are_not():
@@ -156,8 +160,8 @@ def dense_clean(dense, scores, rule, min_area):
     taken = np.zeros(dense[0].shape, bool)
     result = []
     for i in sorted(range(len(dense)), key=lambda i: (-scores[i], i)):
-        mask = ndimage.binary_fill_holes(dense[i]).astype(np.uint8)
-        mask = cv2.erode(cv2.dilate(mask, cross), cross).astype(bool) & ~taken
+        mask = np.pad(ndimage.binary_fill_holes(dense[i]), 2).astype(np.uint8)
+        mask = cv2.erode(cv2.dilate(mask, cross), cross)[2:-2, 2:-2].astype(bool) & ~taken
         pieces, count = ndimage.label(mask, np.ones((3, 3)))
         if count > 1:
             areas = np.bincount(pieces.ravel())[1:]
@@ -195,3 +199,22 @@ def test_overlaps_equal_the_dense_table(case):
             assert ((i, j) in found) == (shared > 0)
             if shared:
                 assert found[i, j] == (shared, pytest.approx(shared / (a | b).sum()))
+
+
+def test_soft_masks_become_the_pixels_that_detectron2_pastes():
+    """Against Detectron2's own paste, which makes N x H x W; boxes partly outside the image included."""
+    torch = pytest.importorskip("torch")
+    from detectron2.layers import paste_masks_in_image
+
+    rng = np.random.default_rng(5)
+    shape, count = (90, 120), 60
+    corners = rng.uniform(-10, (115, 85), (count, 2))
+    boxes = np.concatenate([corners, corners + rng.uniform(11, 60, (count, 2))], axis=1).astype(np.float32)
+    soft = ndimage.gaussian_filter(rng.random((count, 28, 28)), (0, 2, 2)).astype(np.float32)
+    threshold = float(np.median(soft))
+    pasted = paste_masks_in_image(torch.tensor(soft), torch.tensor(boxes), shape, threshold).numpy()
+    cropped = to_dense(CropMasks.from_soft(soft, boxes, threshold, shape))
+    different = sum((ours != theirs).sum() for ours, theirs in zip(cropped, pasted, strict=True))
+    assert pasted.sum() > 5000
+    # Rounding may turn a pixel that meets the threshold exactly.
+    assert different <= 1e-4 * pasted.sum()
