@@ -24,6 +24,7 @@ COMMANDS = {
     "predict": "maskseg.cli.predict:predict",
     "evaluate": "maskseg.cli.evaluate:evaluate",
     "submission": "maskseg.cli.submission:app",
+    "models": "maskseg.cli.models:app",
     "doctor": "maskseg.cli.doctor:doctor",
 }
 

@@ -1,0 +1,43 @@
+"""``maskseg models``: the models at hand, and one file out of a training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="List the bundled models; export a training as one file.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_models() -> None:
+    """List the models that come with the package.
+
+    \b
+    Examples:
+      maskseg models list
+    """
+    from maskseg.models.zoo import bundled
+
+    for name, path in bundled().items():
+        typer.echo(f"{name:16s} {path.stat().st_size / 1e6:6.1f} MB  {path}")
+    if not bundled():
+        typer.echo("none; name a training folder or an exported file with --model")
+
+
+@app.command("export")
+def export_model(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Training folder or checkpoint.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The .safetensors file to write.")],
+) -> None:
+    """Write a model as one file: half-precision weights with their config, no pickled code.
+
+    \b
+    Examples:
+      maskseg models export runs/nuclei_R_18_FPN -o nuclei.safetensors
+    """
+    from maskseg.models.zoo import export
+
+    export(model, out)
+    typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
