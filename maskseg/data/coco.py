@@ -99,7 +99,7 @@ def dataset_dicts(spec: str) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        ``file_name`` (path), ``image_id`` (str), ``height``, ``width``, ``modality`` ("" where unknown)
+        ``file_name`` (absolute path), ``image_id`` (str), ``height``, ``width``, ``modality`` ("" where unknown)
         and ``annotations``, each with ``bbox`` (x, y, w, h), ``bbox_mode``, ``segmentation`` (COCO RLE) and
         ``category_id`` 0.
 
@@ -127,7 +127,7 @@ def dataset_dicts(spec: str) -> list[dict[str, Any]]:
             continue
         records.append(
             {
-                "file_name": str(data.path.parent / "images" / image["file_name"]),
+                "file_name": str(data.path.parent.absolute() / "images" / image["file_name"]),
                 "image_id": name,
                 "height": image["height"],
                 "width": image["width"],

@@ -77,7 +77,7 @@ def stratified_split(
     """Divide images into parts with equal shares of every modality; a group is never divided.
 
     The images are laid into folds by scikit-learn's ``StratifiedGroupKFold``, and every part gets whole folds: shares
-    of 10, 10 and 80 % are one, one and eight folds of ten. A share is met to within 1 %, if twenty folds can.
+    of 10, 10 and 80 % are one, one and eight folds of ten. Shares are met to within 1 % of the images.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def stratified_split(
     Raises
     ------
     InputError
-        If there are fewer groups than folds.
+        If there are fewer groups than folds, or a share is under 1 %.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -117,10 +117,11 @@ def stratified_split(
 
 def _fold_count(shares: NDArray[np.float64]) -> int:
     """The fewest folds that meet all shares: few folds lie more evenly, and a small data set has no more."""
-    for folds in range(2, 20):
-        if np.abs(_in_folds(shares, folds) / folds - shares).max() <= 0.01:
+    for folds in range(2, 101):
+        counts = _in_folds(shares, folds)
+        if counts.min() > 0 and np.abs(counts / folds - shares).max() <= 0.01:
             return folds
-    return 20
+    raise InputError(f"a part of {100 * shares.min():g} % cannot be made; give 1 % or more")
 
 
 def _in_folds(shares: NDArray[np.float64], folds: int) -> NDArray[np.int64]:
