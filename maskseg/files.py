@@ -13,7 +13,9 @@ from maskseg.errors import InputError
 
 
 @contextmanager
-def write_whole(path: str | os.PathLike[str], mode: str = "wb", **kwargs: Any) -> Iterator[IO[Any]]:
+def write_whole(
+    path: str | os.PathLike[str], mode: str = "wb", *, sync: bool = True, **kwargs: Any
+) -> Iterator[IO[Any]]:
     """Open a temporary file beside `path` and move it there when the block ends well.
 
     A reader never sees half a file, and an interrupted run leaves the former file as it was.
@@ -24,6 +26,8 @@ def write_whole(path: str | os.PathLike[str], mode: str = "wb", **kwargs: Any) -
         The file to write; missing parent folders are made.
     mode : str
         ``"wb"`` or ``"w"``.
+    sync : bool
+        Wait until the disk has it. Not needed for one of many files that a later one makes valid.
     **kwargs
         Passed to `open`, for example ``newline=""`` or ``encoding="utf-8"``.
 
@@ -45,8 +49,8 @@ def write_whole(path: str | os.PathLike[str], mode: str = "wb", **kwargs: Any) -
         with os.fdopen(handle, mode, **kwargs) as file:
             yield file
             file.flush()
-            # Without fsync a power cut can leave the new name with the data still missing.
-            os.fsync(file.fileno())
+            if sync:  # without it a power cut can leave the new name with the data still missing
+                os.fsync(file.fileno())
         # mkstemp makes private files; results are for everybody the umask allows.
         umask = os.umask(0)
         os.umask(umask)

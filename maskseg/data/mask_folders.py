@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from maskseg.data.coco import ANNOTATIONS, write_coco
 from maskseg.errors import InputError
 from maskseg.files import write_whole
 from maskseg.images import SUFFIXES, ImageFile, leads_outside, member_path, read_image, zip_members
+from maskseg.masks import trim
 from maskseg.morphology import fill_holes
 
 # A mask pixel is set above this, as in the published method.
@@ -105,8 +106,7 @@ def convert(
     annotations: list[dict[str, Any]] = []
     taken: dict[str, str] = {}
     for root in tqdm(sorted(folders), desc="convert", unit="image", disable=None if progress else True):
-        # In one order, whatever the order in a zip file.
-        mask_files = sorted(folders[root].masks or [], key=lambda file: file.name)
+        mask_files = folders[root].masks or []
         summary.mask_files += len(mask_files)
         try:
             file = _image_of(folders[root])
@@ -126,7 +126,8 @@ def convert(
             continue
         summary.left_out += faults
         file_name = file.id + member_path(file.member or file.path.name).suffix.lower()
-        with write_whole(out / "images" / file_name) as target:
+        # Not synced one by one: that takes longer than all the rest, and annotations.json makes them valid.
+        with write_whole(out / "images" / file_name, sync=False) as target:
             target.write(data)
         record = {"id": len(images) + 1, "file_name": file_name, "height": shape[0], "width": shape[1]}
         if modalities and file.id in modalities:
@@ -168,14 +169,14 @@ def _read_masks(files: list[ImageFile], shape: tuple[int, int]) -> tuple[list[di
             sizes = f"{mask.shape[0]}x{mask.shape[1]} pixels on an image of {shape[0]}x{shape[1]}"
             faults.append(LeftOut(file.name, "mask of another size", f"{sizes}; make them equal"))
             continue
-        mask = cv2.threshold(mask, THRESHOLD, 255, cv2.THRESH_BINARY)[1]
+        # Nearly all masks hold 0 and 255 only, so the box of what is not 0 is small and the rest is done inside it.
         x, y, w, h = cv2.boundingRect(mask)
-        if w == 0:
+        (left, top, right, bottom), bitmap = trim(mask[y : y + h, x : x + w] > THRESHOLD, x, y)
+        if bitmap.size == 0:
             reason = f"no pixel above {THRESHOLD}; make the nucleus 255 or delete the file"
             faults.append(LeftOut(file.name, "empty mask", reason))
             continue
-        crop = fill_holes(mask[y : y + h, x : x + w] != 0)
-        starts, lengths = rle.crop_to_runs(crop, (x, y, x + w, y + h), shape)
+        starts, lengths = rle.crop_to_runs(fill_holes(bitmap), (left, top, right, bottom), shape)
         segmentation = rle.runs_to_coco(starts, lengths, shape)
         first = first_of.setdefault(segmentation["counts"], file)
         if first is not file:
@@ -185,7 +186,7 @@ def _read_masks(files: list[ImageFile], shape: tuple[int, int]) -> tuple[list[di
             {
                 "category_id": 1,
                 "iscrowd": 0,
-                "bbox": [x, y, w, h],
+                "bbox": [left, top, right - left, bottom - top],
                 "area": int(lengths.sum()),
                 "segmentation": segmentation,
             }
@@ -212,35 +213,28 @@ def read_mask(data: bytes) -> NDArray[np.uint8]:
 def _image_folders(source: Path, left_out: list[LeftOut]) -> dict[str, _Folder]:
     """Image folders by their path below the source. What cannot belong to one goes into `left_out`."""
     if source.is_file():
-        names = zip_members(source)
-        paths: list[tuple[PurePosixPath, ImageFile | None]] = []
-        for name in names:
-            path = member_path(name)
-            if leads_outside(name):
-                left_out.append(LeftOut(f"{source}:{name}", "unsafe path", "leads outside the zip file; rename it"))
-            else:
-                paths.append((path, None if name.endswith("/") else ImageFile(path.stem, source, name)))
+        files_of = _zip_files(source, left_out)
     elif source.is_dir():
-        paths = list(_walk(source))
+        files_of = _disk_files(source)
     else:
         raise InputError(f"{source}: no such folder or zip file; check the path")
 
     folders: dict[str, _Folder] = {}
     directories: set[PurePosixPath] = set()
-    for path, file in paths:
-        if any(part.startswith(".") or part == "__MACOSX" for part in path.parts) or path.name.lower() in _JUNK:
+    for where, files in files_of.items():
+        directory = PurePosixPath(where)
+        if any(part.startswith(".") or part == "__MACOSX" for part in directory.parts):
             continue
-        directory = path if file is None else path.parent
         directories.update((directory, *directory.parents))
         if directory.name not in ("images", "masks"):
             continue
         folder = folders.setdefault(directory.parent.as_posix(), _Folder())
+        kept = {name: file for name, file in files.items() if name[0] != "." and name.lower() not in _JUNK}
+        # In one order, whatever the order in a zip file.
         if directory.name == "masks":
-            folder.masks = folder.masks or []
-            if file is not None:
-                folder.masks.append(file)
-        elif path.suffix.lower() in SUFFIXES and file is not None:
-            folder.images.append(file)
+            folder.masks = [kept[name] for name in sorted(kept)]
+        else:
+            folder.images = [kept[name] for name in sorted(kept) if name.lower().endswith(SUFFIXES)]
 
     # A folder beside image folders that holds neither images/ nor masks/ is one that lost both.
     inside = {PurePosixPath(root) for root in folders}
@@ -252,9 +246,26 @@ def _image_folders(source: Path, left_out: list[LeftOut]) -> dict[str, _Folder]:
     return folders
 
 
-def _walk(source: Path) -> Iterator[tuple[PurePosixPath, ImageFile | None]]:
-    for where, _, names in os.walk(source):
-        relative = PurePosixPath(Path(where).relative_to(source).as_posix())
-        yield relative, None
-        for name in sorted(names):
-            yield relative / name, ImageFile(Path(name).stem, Path(where) / name)
+def _zip_files(source: Path, left_out: list[LeftOut]) -> dict[str, dict[str, ImageFile]]:
+    """Directory -> file name -> file."""
+    files_of: dict[str, dict[str, ImageFile]] = {}
+    for member in zip_members(source):
+        if leads_outside(member):
+            left_out.append(LeftOut(f"{source}:{member}", "unsafe path", "leads outside the zip file; rename it"))
+            continue
+        # Some programs on Windows write backslashes.
+        directory, _, name = member.replace("\\", "/").rpartition("/")
+        files = files_of.setdefault(directory, {})
+        if name:
+            files[name] = ImageFile(PurePosixPath(name).stem, source, member)
+    return files_of
+
+
+def _disk_files(source: Path) -> dict[str, dict[str, ImageFile]]:
+    """Directory -> file name -> file."""
+    return {
+        Path(where).relative_to(source).as_posix(): {
+            name: ImageFile(Path(name).stem, Path(where) / name) for name in names
+        }
+        for where, _, names in os.walk(source)
+    }
