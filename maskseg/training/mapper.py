@@ -15,6 +15,7 @@ from scipy import ndimage
 from torch.utils.data import Dataset
 
 from maskseg import intensity
+from maskseg.errors import InputError
 from maskseg.images import read_image
 from maskseg.masks import CropMasks
 from maskseg.models.scaling import input_scale, resize_image
@@ -23,9 +24,18 @@ from maskseg.training.label_masks import LabelMasks
 
 
 def load_record(record: dict[str, Any]) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
-    """Image uint8 (H, W, 3) and label image int32 (H, W) of a record of `maskseg.data.coco.dataset_dicts`."""
+    """Image uint8 (H, W, 3) and label image int32 (H, W) of a record of `maskseg.data.coco.dataset_dicts`.
+
+    Raises
+    ------
+    InputError
+        If the image cannot be read or its masks are of another size.
+    """
     image = read_image(Path(record["file_name"]))
-    masks = CropMasks.from_rle([item["segmentation"] for item in record["annotations"]], image.shape[:2])  # type: ignore[arg-type]
+    try:
+        masks = CropMasks.from_rle([item["segmentation"] for item in record["annotations"]], image.shape[:2])  # type: ignore[arg-type]
+    except InputError as error:
+        raise InputError(f"{record['file_name']}: {error}; convert the data set again") from error
     return image, masks.to_labels()
 
 
@@ -73,7 +83,8 @@ def validation_sample(cfg: CfgNode, record: dict[str, Any]) -> dict[str, Any]:
         image = intensity.stretch(image)
     image = resize_image(image, input_scale(labels.shape, cfg.INPUT.LONG_SIDE, cfg.INPUT.SHRINK))  # type: ignore[arg-type]
     kind = np.uint16 if labels.max(initial=0) < 65536 else np.float32
-    labels = cv2.resize(labels.astype(kind), image.shape[1::-1], interpolation=cv2.INTER_NEAREST).astype(np.int32)
+    # The exact kind counts from pixel centres, as the image's resize does; the other lies half a pixel off.
+    labels = cv2.resize(labels.astype(kind), image.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT).astype(np.int32)
     return as_sample(image, labels, record, cfg.INPUT.AUG.MIN_PIXELS)
 
 

@@ -1,0 +1,139 @@
+"""From records to samples."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+from torch.utils.data import DataLoader
+
+from maskseg.data.coco import dataset_dicts
+from maskseg.errors import InputError
+from maskseg.models.config import load_config
+from maskseg.training.mapper import Samples, as_sample, load_record, validation_sample
+
+
+@pytest.fixture
+def cfg(overrides):
+    return load_config("nuclei_R_18_FPN", overrides(SEED=5))
+
+
+def same(one, other) -> bool:
+    targets, others = one["instances"], other["instances"]
+    return (
+        torch.equal(one["image"], other["image"])
+        and torch.equal(targets.gt_masks.labels, others.gt_masks.labels)
+        and torch.equal(targets.gt_masks.ids, others.gt_masks.ids)
+        and torch.equal(targets.gt_boxes.tensor, others.gt_boxes.tensor)
+    )
+
+
+def test_a_sample_follows_from_seed_and_position_alone(cfg, dataset):
+    records = dataset_dicts(f"{dataset}:train")
+    samples = Samples(cfg, records)
+    first = samples[7, 2]
+    samples[8, 1], np.random.random(), torch.rand(3)
+    assert same(samples[7, 2], first)
+    assert same(Samples(cfg, records)[7, 2], first)
+    assert not same(samples[8, 2], first)
+    cfg.SEED = 6
+    assert not same(Samples(cfg, records)[7, 2], first)
+
+
+def test_workers_change_nothing(cfg, dataset):
+    samples = Samples(cfg, dataset_dicts(f"{dataset}:train"))
+    order = [(position, position % 6) for position in range(4)]
+    loader = DataLoader(samples, batch_size=1, sampler=order, num_workers=2, collate_fn=list)
+    for item, (loaded,) in zip(order, loader, strict=True):
+        assert same(samples[item], loaded)
+
+
+def test_a_sample_is_what_detectron2_expects(cfg, dataset):
+    samples = Samples(cfg, dataset_dicts(f"{dataset}:train"))
+    for position in range(12):
+        sample = samples[position, position % 6]
+        targets = sample["instances"]
+        assert sample["image"].shape == (3, 64, 64)
+        assert sample["image"].dtype == torch.uint8
+        assert targets.image_size == (64, 64)
+        assert len(targets) == len(targets.gt_masks) == len(targets.gt_classes)
+        # The boxes stand around the pixels that are left, and all that is bright belongs to some nucleus.
+        assert torch.equal(targets.gt_boxes.tensor, targets.gt_masks.get_bounding_boxes().tensor)
+        assert all(mask.sum() >= cfg.INPUT.AUG.MIN_PIXELS for mask in targets.gt_masks)
+    assert len(samples[0, 3]["instances"]) == 0, "an image without a nucleus is a sample too"
+
+
+def test_a_sliver_of_a_nucleus_is_no_target():
+    labels = np.zeros((20, 30), np.int32)
+    labels[0:4, 0:4], labels[10:13, 10:15] = 1, 3
+    record = {"image_id": "x", "height": 20, "width": 30}
+    targets = as_sample(np.zeros((20, 30, 3), np.uint8), labels, record, 16)["instances"]
+    assert targets.gt_masks.ids.tolist() == [1]
+    assert targets.gt_boxes.tensor.tolist() == [[0, 0, 4, 4]]
+    targets = as_sample(np.zeros((20, 30, 3), np.uint8), labels, record, 15)["instances"]
+    assert targets.gt_boxes.tensor.tolist() == [[0, 0, 4, 4], [10, 10, 15, 13]]
+
+
+@pytest.mark.parametrize(
+    ("shape", "shrink", "expected"),
+    [
+        ((300, 700), True, (219, 512)),
+        ((300, 700), False, (300, 700)),
+        ((700, 300), True, (512, 219)),
+        ((200, 256), True, (400, 512)),
+        ((200, 256), False, (400, 512)),
+    ],
+)
+def test_validation_sees_what_prediction_sees(write_dataset, nuclei, tmp_path, shape, shrink, expected):
+    folder = write_dataset(tmp_path / "data", {"one": nuclei(0, shape, 20)})
+    cfg = load_config("nuclei_R_18_FPN", ["INPUT.SHRINK", str(shrink)])
+    (record,) = dataset_dicts(str(folder))
+    sample = validation_sample(cfg, record)
+    assert sample["image"].shape == (3, *expected)
+    assert sample["instances"].image_size == expected
+    assert len(sample["instances"]) == 20
+    assert same(sample, validation_sample(cfg, record)), "nothing is random"
+
+
+@pytest.mark.parametrize("long_side", [80, 160, 300])
+def test_validation_labels_lie_on_their_nuclei(write_dataset, nuclei, tmp_path, long_side):
+    labels = nuclei(2, (120, 128), 25)
+    folder = write_dataset(tmp_path / "data", {"one": labels})
+    cfg = load_config(
+        "nuclei_R_18_FPN", ["INPUT.SHRINK", "True", "INPUT.STRETCH", "False", "INPUT.LONG_SIDE", f"{long_side}"]
+    )
+    sample = validation_sample(cfg, dataset_dicts(str(folder))[0])
+    image, moved = sample["image"][0].numpy().astype(float), sample["instances"].gt_masks.labels.numpy()
+    shifts = []
+    for value in range(1, 26):
+        whole = moved == value
+        if whole[[0, -1]].any() or whole[:, [0, -1]].any():
+            continue
+        near = ndimage.binary_dilation(whole, iterations=1 + long_side // 128)
+        shifts.append(np.subtract(ndimage.center_of_mass(np.where(near, image, 0)), ndimage.center_of_mass(whole)))
+    assert len(shifts) > 10
+    assert np.abs(np.mean(shifts, axis=0)).max() < 0.1
+
+
+def test_a_record_of_the_sample_is_its_image_and_labels(repository, tmp_path):
+    from maskseg.data.mask_folders import convert
+
+    convert(repository / "datasets" / "sample" / "heldout", tmp_path, progress=False)
+    record = next(item for item in dataset_dicts(str(tmp_path)) if item["image_id"].startswith("a1f50f10"))
+    image, labels = load_record(record)
+    original = next((repository / "datasets" / "sample" / "heldout" / record["image_id"] / "images").iterdir())
+    assert np.array_equal(image, cv2.imread(str(original), cv2.IMREAD_COLOR)[..., ::-1])
+    assert labels.shape == image.shape[:2]
+    assert labels.max() == len(record["annotations"]) == 7
+
+
+def test_an_image_of_another_size_than_annotated_is_named(write_dataset, nuclei, tmp_path):
+    folder = write_dataset(tmp_path / "data", {"one": nuclei(0), "two": nuclei(1)})
+    cv2.imwrite(str(folder / "images" / "two.png"), np.zeros((10, 12, 3), np.uint8))
+    with pytest.raises(InputError, match=r"two\.png"):
+        load_record(dataset_dicts(str(folder))[1])
+    Path(folder / "images" / "one.png").unlink()
+    with pytest.raises(InputError, match=r"one\.png"):
+        load_record(dataset_dicts(str(folder))[0])
