@@ -84,7 +84,7 @@ def test_every_command_explains_itself_with_examples(name, monkeypatch, capsys):
         subcommands = [line.split()[0] for line in out.partition("Commands:")[2].splitlines() if line.strip()]
         for subcommand in subcommands:
             assert run(monkeypatch, name, subcommand, "--help") == 0
-            assert f"maskseg {name} {subcommand} " in capsys.readouterr().out.partition("Example")[2]
+            assert f"maskseg {name} {subcommand}" in capsys.readouterr().out.partition("Example")[2]
     else:
         assert f"maskseg {name}" in out.partition("Example")[2]
 
