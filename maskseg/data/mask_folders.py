@@ -19,7 +19,6 @@ from maskseg.data.coco import ANNOTATIONS, write_coco
 from maskseg.errors import InputError
 from maskseg.files import write_whole
 from maskseg.images import SUFFIXES, ImageFile, leads_outside, member_path, read_image, zip_members
-from maskseg.masks import trim
 from maskseg.morphology import fill_holes
 
 # A mask pixel is set above this, as in the published method.
@@ -171,12 +170,15 @@ def _read_masks(files: list[ImageFile], shape: tuple[int, int]) -> tuple[list[di
             continue
         # Nearly all masks hold 0 and 255 only, so the box of what is not 0 is small and the rest is done inside it.
         x, y, w, h = cv2.boundingRect(mask)
-        (left, top, right, bottom), bitmap = trim(mask[y : y + h, x : x + w] > THRESHOLD, x, y)
-        if bitmap.size == 0:
+        crop = cv2.threshold(mask[y : y + h, x : x + w], THRESHOLD, 1, cv2.THRESH_BINARY)[1] if w else mask
+        left, top, w, h = cv2.boundingRect(crop)
+        if w == 0:
             reason = f"no pixel above {THRESHOLD}; make the nucleus 255 or delete the file"
             faults.append(LeftOut(file.name, "empty mask", reason))
             continue
-        starts, lengths = rle.crop_to_runs(fill_holes(bitmap), (left, top, right, bottom), shape)
+        filled = fill_holes(crop[top : top + h, left : left + w] != 0)
+        x, y = x + left, y + top
+        starts, lengths = rle.crop_to_runs(filled, (x, y, x + w, y + h), shape)
         segmentation = rle.runs_to_coco(starts, lengths, shape)
         first = first_of.setdefault(segmentation["counts"], file)
         if first is not file:
@@ -186,7 +188,7 @@ def _read_masks(files: list[ImageFile], shape: tuple[int, int]) -> tuple[list[di
             {
                 "category_id": 1,
                 "iscrowd": 0,
-                "bbox": [left, top, right - left, bottom - top],
+                "bbox": [x, y, w, h],
                 "area": int(lengths.sum()),
                 "segmentation": segmentation,
             }
