@@ -2,7 +2,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maskseg.data.split import read_modalities, read_split, stratified_split, write_split
@@ -57,6 +57,7 @@ def test_a_seed_gives_one_division_and_another_seed_another(dsb):
     assert divide(dsb) != divide(dsb, seed=2)
 
 
+@settings(max_examples=30)
 @given(
     kinds=st.lists(st.sampled_from("abc"), min_size=40, max_size=80),
     groups=st.lists(st.sampled_from(["", "g", "h"]), min_size=80, max_size=80),
