@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from collections import OrderedDict
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,16 +15,27 @@ from detectron2.checkpoint import DetectionCheckpointer
 from maskseg.errors import InputError
 from maskseg.files import write_whole
 
-# All that the pickles of Detectron2's model zoo need: NumPy arrays and plain containers.
+
+def _latin1(text: str, encoding: str) -> bytes:
+    """``codecs.encode`` as pickles of the protocols 0 to 2 call it for bytes."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"it asks for the encoding {encoding}")
+    return text.encode(encoding)
+
+
+# All that the pickles of Detectron2's model zoo, and those of its converters, need: NumPy arrays and plain containers.
+# NumPy's own functions are taken from what it pickles with, since they moved with NumPy 2.
 _ALLOWED = {
-    ("numpy.core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,  # type: ignore[attr-defined]
-    ("numpy._core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,  # type: ignore[attr-defined]
-    ("numpy.core.multiarray", "scalar"): np._core.multiarray.scalar,  # type: ignore[attr-defined]
-    ("numpy._core.multiarray", "scalar"): np._core.multiarray.scalar,  # type: ignore[attr-defined]
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
-    ("collections", "OrderedDict"): __import__("collections").OrderedDict,
+    ("collections", "OrderedDict"): OrderedDict,
+    ("_codecs", "encode"): _latin1,
+    ("__builtin__", "bytes"): bytes,
 }
+for _core in ("numpy.core", "numpy._core"):
+    _ALLOWED[f"{_core}.multiarray", "_reconstruct"] = np.zeros(1).__reduce__()[0]
+    _ALLOWED[f"{_core}.multiarray", "scalar"] = np.float32(0).__reduce__()[0]
+    _ALLOWED[f"{_core}.numeric", "_frombuffer"] = np.zeros(1).__reduce_ex__(5)[0]
 
 
 class _ArrayUnpickler(pickle.Unpickler):
@@ -82,7 +94,7 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Any]:
             return {"model": {name: value.float() for name, value in load_file(path).items()}}
         if path.suffix == ".pth":
             data = torch.load(path, map_location="cpu", weights_only=True)
-            return data if "model" in data else {"model": data}
+            return data if "model" in data else {"model": dict(data)}
     except Exception as error:  # each reader has errors of its own; all mean the same here
         reason = " ".join(str(error).split())[:120]
         raise InputError(f"{path}: not a readable weight file ({reason}); get it again") from error
@@ -128,4 +140,14 @@ class Checkpointer(DetectionCheckpointer):
         return super().load(path, checkpointables)
 
     def _load_file(self, filename: str) -> dict[str, Any]:
-        return read_weights(filename)
+        return {**read_weights(filename), "file": filename}
+
+    def _load_model(self, checkpoint: dict[str, Any]) -> Any:
+        incompatible = super()._load_model(checkpoint)
+        # A part may be wanted (an ImageNet start), nothing at all never.
+        if self.model.state_dict().keys() <= set(incompatible.missing_keys):
+            raise InputError(
+                f"{checkpoint['file']}: none of its weights fits the network; they are matched by Detectron2's names, "
+                "such as backbone.bottom_up.res2.0.conv1.weight"
+            )
+        return incompatible

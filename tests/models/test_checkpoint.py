@@ -1,0 +1,307 @@
+"""Weight files: read without running code, written whole, matched by name and shape."""
+
+import collections
+import io
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from detectron2.modeling import build_backbone
+from safetensors.torch import save_file
+from torch import nn
+
+from maskseg.errors import InputError
+from maskseg.models.checkpoint import Checkpointer, load_array_pickle, read_weights
+from maskseg.models.config import load_config
+
+ENDINGS = (".pth", ".npz", ".safetensors", ".pkl")
+
+
+def weights() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {"one.weight": rng.normal(size=(200, 30)).astype(np.float32), "one.bias": np.arange(3, dtype=np.float32)}
+
+
+def write(path: Path, values: dict[str, np.ndarray]) -> Path:
+    if path.suffix == ".pth":
+        torch.save({"model": {key: torch.from_numpy(value) for key, value in values.items()}, "iteration": 7}, path)
+    elif path.suffix == ".npz":
+        np.savez(path, **values)
+    elif path.suffix == ".safetensors":
+        save_file({key: torch.from_numpy(value) for key, value in values.items()}, path)
+    else:
+        path.write_bytes(pickle.dumps({"model": values, "__author__": "somebody"}))
+    return path
+
+
+class Malicious:
+    """Unpickled, it runs a command."""
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_what_was_written_is_read(tmp_path, ending):
+    read = read_weights(write(tmp_path / f"weights{ending}", weights()))["model"]
+    assert read.keys() == weights().keys()
+    for key, value in weights().items():
+        assert np.array_equal(np.asarray(read[key]), value)
+
+
+@pytest.mark.parametrize("ending", [".npz", ".safetensors"])
+def test_half_precision_comes_back_as_single(tmp_path, ending):
+    halves = {key: value.astype(np.float16) for key, value in weights().items()}
+    for key, value in read_weights(write(tmp_path / f"weights{ending}", halves))["model"].items():
+        assert np.asarray(value).dtype == np.float32
+        assert np.array_equal(np.asarray(value), halves[key].astype(np.float32))
+
+
+def test_a_bare_state_dict_is_the_model(tmp_path):
+    torch.save(collections.OrderedDict(a=torch.ones(2)), tmp_path / "bare.pth")
+    assert torch.equal(read_weights(tmp_path / "bare.pth")["model"]["a"], torch.ones(2))
+
+
+def test_further_entries_of_a_checkpoint_are_kept(tmp_path):
+    assert read_weights(write(tmp_path / "a.pth", weights()))["iteration"] == 7
+
+
+@pytest.mark.parametrize("wrap", [lambda blobs: {"blobs": blobs}, lambda blobs: blobs])
+def test_caffe2_blobs_are_known_by_their_form(tmp_path, wrap):
+    blobs = {"conv1_w": np.ones((2, 3)), "conv1_w_momentum": np.zeros((2, 3))}
+    (tmp_path / "R-50.pkl").write_bytes(pickle.dumps(wrap(blobs), protocol=2))
+    read = read_weights(tmp_path / "R-50.pkl")
+    assert list(read["model"]) == ["conv1_w"]
+    assert read["matching_heuristics"]
+    assert read["__author__"] == "Caffe2"
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_array_pickles_of_every_protocol_are_read(protocol):
+    data = {
+        "array": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "columns": np.asfortranarray(np.eye(3)),
+        "none": np.zeros(0, np.int64),
+        "number": np.float32(3),
+        "ordered": collections.OrderedDict(a=1),
+    }
+    read = load_array_pickle(io.BytesIO(pickle.dumps(data, protocol)))
+    assert read.keys() == data.keys()
+    for key in ("array", "columns", "none", "number"):
+        assert np.array_equal(read[key], data[key])
+        assert read[key].dtype == data[key].dtype
+
+
+def test_a_pickle_of_python_2_is_read():
+    # As Detectron wrote its models: protocol 2, str for text and for the bytes of an array.
+    pickled = (
+        b"\x80\x02}q\x00U\x07conv1_wq\x01cnumpy.core.multiarray\n_reconstruct\nq\x02cnumpy\nndarray\nq\x03K\x00\x85U\x01b"
+        b"\x87Rq\x04(K\x01K\x02\x85cnumpy\ndtype\nq\x05U\x02f4K\x00K\x01\x87Rq\x06(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff"
+        b"\xff\xffK\x00tb\x89U\x08\x00\x00\x80?\x00\x00\x00\xc0tbs."
+    )
+    read = load_array_pickle(io.BytesIO(pickled))
+    assert read["conv1_w"].tolist() == [1.0, -2.0]
+
+
+@pytest.mark.parametrize("ending", [".pkl", ".pth", ".npz"])
+def test_pickled_code_is_refused_and_does_not_run(tmp_path, ending):
+    proof = tmp_path / "ran"
+    bomb = Malicious(f"touch {proof}")
+    path = tmp_path / f"bomb{ending}"
+    if ending == ".pkl":
+        path.write_bytes(pickle.dumps({"model": {"a": np.ones(2), "b": bomb}, "__author__": "x"}))
+    elif ending == ".pth":
+        torch.save({"model": {"a": torch.ones(2), "b": bomb}}, path)
+    else:
+        np.savez(path, a=np.array([bomb], dtype=object))
+    with pytest.raises(InputError, match=f"bomb{ending}: not a readable weight file") as caught:
+        read_weights(path)
+    assert "\n" not in str(caught.value)
+    assert not proof.exists()
+    # The bomb is live: a plain unpickler would have run it.
+    pickle.loads(pickle.dumps(bomb))
+    assert proof.exists()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        b"cbuiltins\neval\n(U\x031+1tR.",
+        b"cnumpy\nsave\n.",
+        b"c_codecs\nencode\n(X\x01\x00\x00\x00aX\x05\x00\x00\x00rot13tR.",
+    ],
+)
+def test_nothing_but_arrays_is_looked_up(code):
+    with pytest.raises(pickle.UnpicklingError, match="it asks for"):
+        load_array_pickle(io.BytesIO(code))
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("share", [0, 0.5, 0.98])
+def test_a_cut_file_is_named_in_one_line(tmp_path, ending, share):
+    path = write(tmp_path / f"cut{ending}", weights())
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(InputError, match=rf"cut\{ending}: .*get it again") as caught:
+        read_weights(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("weights.h5", "unknown kind of weight file"), ("missing.pth", "no such weight file")]
+)
+def test_an_unknown_ending_and_a_missing_file_are_named(tmp_path, name, message):
+    (tmp_path / "weights.h5").write_bytes(b"x")
+    with pytest.raises(InputError, match=f"{name}: {message}"):
+        read_weights(tmp_path / name)
+
+
+def test_a_pickle_or_checkpoint_of_something_else_is_named(tmp_path):
+    (tmp_path / "list.pkl").write_bytes(pickle.dumps([1, 2]))
+    torch.save(torch.ones(3), tmp_path / "tensor.pth")
+    for name in ("list.pkl", "tensor.pth"):
+        with pytest.raises(InputError, match=name):
+            read_weights(tmp_path / name)
+
+
+# ---- writing ----
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("disk full"), OSError(28, "No space left on device")])
+def test_a_save_that_fails_midway_loses_nothing(tmp_path, monkeypatch, failure):
+    model = nn.Linear(3, 2)
+    checkpointer = Checkpointer(model, str(tmp_path))
+    checkpointer.save("model", iteration=1)
+    checkpointer.save("older", iteration=0)
+    checkpointer.save("model", iteration=1)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert before["last_checkpoint"] == b"model.pth"
+
+    def fail(data, file):
+        file.write(b"half of it")
+        raise failure
+
+    monkeypatch.setattr(torch, "save", fail)
+    for name in ("model", "newer"):
+        with pytest.raises((RuntimeError, InputError)):
+            checkpointer.save(name, iteration=2)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    monkeypatch.undo()
+    assert Checkpointer(nn.Linear(3, 2), str(tmp_path)).resume_or_load("", resume=True)["iteration"] == 1
+
+
+def test_saved_and_loaded_it_is_the_same(tmp_path):
+    model = nn.Linear(3, 2)
+    optimizer = torch.optim.Adam(model.parameters(), 0.1)
+    model(torch.ones(3)).sum().backward()
+    optimizer.step()
+    Checkpointer(model, str(tmp_path), optimizer=optimizer).save("model_0")
+    other = nn.Linear(3, 2)
+    momentum = torch.optim.Adam(other.parameters(), 0.5)
+    Checkpointer(other, str(tmp_path), optimizer=momentum).resume_or_load("", resume=True)
+    assert torch.equal(other.weight, model.weight)
+    assert momentum.param_groups[0]["lr"] == 0.1
+    assert torch.equal(momentum.state[other.weight]["exp_avg"], optimizer.state[model.weight]["exp_avg"])
+
+
+@pytest.mark.parametrize("path", ["nowhere/weights.pth", "detectron2://no/such/model.pkl", "weights.pth"])
+def test_weights_that_cannot_be_had_are_one_line(path, monkeypatch):
+    checkpointer = Checkpointer(nn.Linear(3, 2))
+
+    class Offline:
+        def get_local_path(self, name):
+            if "://" in name:
+                raise OSError("no\nnetwork")
+            return name
+
+    monkeypatch.setattr(checkpointer, "path_manager", Offline())
+    with pytest.raises(InputError, match=f"{path}: .*MODEL.WEIGHTS") as caught:
+        checkpointer.load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_of_which_none_fits_are_refused(tmp_path):
+    path = write(tmp_path / "other.npz", weights())
+    model = nn.Linear(3, 2)
+    with pytest.raises(InputError, match=r"other\.npz: none of its weights fits"):
+        Checkpointer(model).load(str(path))
+    # One that fits is enough; the other has another shape and keeps its start value.
+    start = model.weight.clone()
+    Checkpointer(model).load(str(write(tmp_path / "part.npz", {"weight": np.ones((5, 5)), "bias": np.ones(2)})))
+    assert torch.equal(model.weight, start)
+    assert torch.equal(model.bias, torch.ones(2))
+
+
+# ---- ResNet-101 from ResNet-50 weights ----
+
+
+def bottom_up(depth: int) -> nn.Module:
+    """The reference's backbone, narrow, under the names that it has in the whole network."""
+    narrow = ["MODEL.RESNETS.WIDTH_PER_GROUP", "4", "MODEL.RESNETS.STEM_OUT_CHANNELS", "8"]
+    narrow += ["MODEL.RESNETS.RES2_OUT_CHANNELS", "16", "MODEL.FPN.OUT_CHANNELS", "8", "MODEL.DEVICE", "cpu"]
+    cfg = load_config("nuclei_R_101_FPN", ["MODEL.RESNETS.DEPTH", str(depth), *narrow])
+    return nn.ModuleDict({"backbone": build_backbone(cfg)})
+
+
+def resnet50() -> dict[str, np.ndarray]:
+    """Random weights of a ResNet-50 under Detectron2's names."""
+    rng = np.random.default_rng(1)
+    return {
+        key.removeprefix("backbone.bottom_up."): rng.normal(size=tuple(value.shape)).astype(np.float32)
+        for key, value in bottom_up(50).state_dict().items()
+        if "bottom_up" in key and "running" not in key
+    }
+
+
+def caffe2_name(name: str) -> str:
+    """The name under which the MSRA weights of Detectron's zoo hold it."""
+    name = name.replace("stem.conv1.norm", "res_conv1_bn").replace("stem.conv1", "conv1")
+    name = name.replace(".shortcut", ".branch1")
+    for number, letter in enumerate("abc", start=1):
+        if name.startswith("res") and name[3].isdigit():
+            name = name.replace(f".conv{number}", f".branch2{letter}")
+    name = name.replace(".norm.weight", "_bn_s").replace(".norm.bias", "_bn_b")
+    name = name.replace("res_conv1_bn.weight", "res_conv1_bn_s").replace("res_conv1_bn.bias", "res_conv1_bn_b")
+    return name.replace(".weight", "_w").replace(".bias", "_b").replace(".", "_")
+
+
+def test_caffe2_names_of_this_test_are_those_of_the_zoo():
+    assert {caffe2_name(name) for name in resnet50()} >= {
+        "conv1_w", "res_conv1_bn_s", "res_conv1_bn_b", "res2_0_branch1_w", "res2_0_branch1_bn_s",
+        "res4_5_branch2a_w", "res4_5_branch2c_bn_b", "res5_2_branch2b_w",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("names", ["detectron2", "caffe2"])
+def test_resnet101_starts_from_resnet50_weights(tmp_path, names):
+    values = resnet50()
+    if names == "caffe2":
+        content = {caffe2_name(name): value for name, value in values.items()}
+        content["fc1000_w"] = np.zeros((1000, 64), np.float32)
+    else:
+        named = {f"backbone.bottom_up.{name}": value for name, value in values.items()}
+        content = {"model": named, "__author__": "Detectron2"}
+    (tmp_path / "R-50.pkl").write_bytes(pickle.dumps(content, protocol=2))
+
+    model = bottom_up(101)
+    start = {key: value.clone() for key, value in model.state_dict().items()}
+    Checkpointer(model).load(str(tmp_path / "R-50.pkl"))
+    taken = set()
+    for key, value in model.state_dict().items():
+        name = key.removeprefix("backbone.bottom_up.")
+        if name in values:
+            assert torch.equal(value, torch.from_numpy(values[name])), name
+            taken.add(name)
+        elif "running" not in name:
+            assert torch.equal(value, start[key]), name
+    assert taken == values.keys()
+    blocks = {name.rpartition(".conv")[0] for name in taken if name.startswith("res4") and "conv" in name}
+    assert blocks == {f"res4.{number}" for number in range(6)}
+    assert {name.split(".")[0] for name in taken} == {"stem", "res2", "res3", "res4", "res5"}
+    assert "backbone.bottom_up.res4.22.conv1.weight" in start, "the rest of res4 keeps its init"
