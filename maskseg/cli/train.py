@@ -16,7 +16,7 @@ def train(
     num_gpus: Annotated[int, typer.Option(min=0, help="Processes, one a GPU; 0 trains on the CPU.")] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in OUTPUT_DIR.")] = False,
     eval_only: Annotated[
-        bool, typer.Option("--eval-only", help="Score MODEL.WEIGHTS (or the best of OUTPUT_DIR) on DATASETS.TEST.")
+        bool, typer.Option("--eval-only", help="Score the best of OUTPUT_DIR, or MODEL.WEIGHTS if given here.")
     ] = False,
     opts: Annotated[list[str] | None, typer.Argument(metavar="[KEY VALUE]...", help="Config keys to change.")] = None,
 ) -> None:
@@ -41,13 +41,16 @@ def train(
         raise InputError(f"--num-gpus {num_gpus}: no GPU is usable here; maskseg doctor says why")
     cfg.freeze()
     if eval_only:
-        _evaluate(cfg)
+        # A config's own MODEL.WEIGHTS is where training starts, not what it led to.
+        _evaluate(cfg, cfg.MODEL.WEIGHTS if "MODEL.WEIGHTS" in (opts or [])[::2] else cfg.OUTPUT_DIR)
         return
     launch(_train, max(num_gpus, 1), num_machines=1, machine_rank=0, dist_url="auto", args=(cfg, resume))
 
 
 def _train(cfg: CfgNode, resume: bool) -> None:
     """Train in this process; Detectron2's `launch` starts one a GPU."""
+    import logging
+
     from detectron2.utils import comm
     from detectron2.utils.logger import setup_logger
 
@@ -60,6 +63,10 @@ def _train(cfg: CfgNode, resume: bool) -> None:
         raise InputError(f"{out}: holds a training already; add --resume, or choose another OUTPUT_DIR")
     for name in ("detectron2", "fvcore", "maskseg"):
         setup_logger(str(out), distributed_rank=comm.get_rank(), name=name)
+    # Detectron2's loop logs every exception with its traceback; bad input is one line, which `main` prints.
+    logging.getLogger("detectron2.engine.train_loop").addFilter(
+        lambda record: not (record.exc_info and isinstance(record.exc_info[1], InputError))
+    )
     if comm.is_main_process():
         with write_whole(out / "config.yaml", "w", encoding="utf-8") as file:
             file.write(cfg.dump())
@@ -68,7 +75,8 @@ def _train(cfg: CfgNode, resume: bool) -> None:
     trainer.train()
 
 
-def _evaluate(cfg: CfgNode) -> None:
+def _evaluate(cfg: CfgNode, model: str) -> None:
+    """Score a model on each of DATASETS.TEST, under the config at hand."""
     import json
 
     from maskseg.evaluation import dsb
@@ -78,7 +86,7 @@ def _evaluate(cfg: CfgNode) -> None:
     from maskseg.models.zoo import find_model
     from maskseg.training.trainer import load_records
 
-    weights = find_model(cfg.MODEL.WEIGHTS or cfg.OUTPUT_DIR).weights
+    weights = find_model(model).weights
     predictor = Predictor.from_weights(cfg, weights)
     for name in cfg.DATASETS.TEST:
         summary = evaluate_records(predictor, load_records((name,)))

@@ -12,6 +12,14 @@ from maskseg.errors import InputError
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
 
+_CHOICES = {
+    "POSTPROCESS.FRAGMENTS": ("drop", "keep_largest"),
+    "SOLVER.OPTIMIZER": ("SGD", "Adam", "AdamW"),
+    "SOLVER.LR_SCHEDULER_NAME": ("WarmupMultiStepLR", "WarmupCosineLR"),
+}
+# What the config library raises where a file, a key or a value does not fit.
+_MISFITS = (OSError, KeyError, ValueError, TypeError, AttributeError, AssertionError, YAMLError)
+
 
 def add_maskseg_config(cfg: CfgNode) -> None:
     """Add maskseg's keys with their defaults (the published method where it states one)."""
@@ -79,7 +87,7 @@ def add_maskseg_config(cfg: CfgNode) -> None:
 
 
 def config_path(name: str | Path) -> Path:
-    """Path of a config file, given by path or by the bare name of one in ``configs/``.
+    """Path of a config file, given by path or by the name of one in ``configs/``.
 
     Raises
     ------
@@ -90,7 +98,9 @@ def config_path(name: str | Path) -> Path:
     if path.is_file():
         return path
     package = Path(__file__).resolve().parent.parent
-    for folder in (package.parent / "configs", package / "configs"):
+    # Only a bare name or configs/NAME: where another path is mistaken, a file of the same name here is not meant.
+    folders = (package.parent / "configs", package / "configs") if str(path.parent) in (".", "configs") else ()
+    for folder in folders:
         for candidate in (folder / path.name, folder / f"{path.name}.yaml"):
             if candidate.is_file():
                 return candidate
@@ -111,7 +121,7 @@ def load_config(config_file: str | Path, overrides: list[str] | None = None) -> 
     cfg = default_config()
     try:
         cfg.merge_from_other_cfg(Node(Node.load_yaml_with_base(str(path))))
-    except (KeyError, ValueError, AssertionError, YAMLError) as error:
+    except _MISFITS as error:
         raise InputError(f"{path}: {_one_line(error)}; compare with configs/Base-nuclei.yaml") from error
     return _with_overrides(cfg, overrides)
 
@@ -134,7 +144,7 @@ def default_config(text: str = "", overrides: list[str] | None = None) -> CfgNod
     if text:
         try:
             cfg.merge_from_other_cfg(Node(safe_load(text)))
-        except (KeyError, ValueError, AssertionError, YAMLError) as error:
+        except _MISFITS as error:
             raise InputError(f"config of the model: {_one_line(error)}; upgrade maskseg") from error
     return _with_overrides(cfg, overrides)
 
@@ -142,17 +152,27 @@ def default_config(text: str = "", overrides: list[str] | None = None) -> CfgNod
 def _with_overrides(cfg: CfgNode, overrides: list[str] | None) -> CfgNode:
     try:
         cfg.merge_from_list(overrides or [])
-    except (KeyError, ValueError, AssertionError) as error:
+    except _MISFITS as error:
         raise InputError(
             f"overrides {' '.join(overrides or [])}: {_one_line(error)}; they are KEY VALUE pairs"
         ) from error
-    if cfg.POSTPROCESS.FRAGMENTS not in ("drop", "keep_largest"):
-        raise InputError(f"POSTPROCESS.FRAGMENTS is {cfg.POSTPROCESS.FRAGMENTS!r}; choose drop or keep_largest")
+    for key, choices in _CHOICES.items():
+        section, _, name = key.partition(".")
+        if cfg[section][name] not in choices:
+            raise InputError(f"{key} is {cfg[section][name]!r}; choose one of {', '.join(choices)}")
+    scale = cfg.INPUT.AUG.SCALE
+    if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
+        raise InputError(f"INPUT.AUG.SCALE is {scale}; give the least and the greatest magnification, such as [0.5, 2]")
     return cfg
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error.args[0] if error.args else error).split())
+    if isinstance(error, (TypeError, AttributeError)):
+        return "not keys with values in sections"
+    # A KeyError puts its message in quotes.
+    text = " ".join(str(error.args[0] if isinstance(error, KeyError) else error).split())
+    # A whole section of the wrong type would be printed before its name.
+    return text if len(text) < 300 else f"{text[:140]} ... {text[-140:]}"
 
 
 def to_device(cfg: CfgNode) -> None:

@@ -38,7 +38,7 @@ def load_records(names: tuple[str, ...]) -> list[dict[str, Any]]:
     Raises
     ------
     InputError
-        If one is missing or they hold no nucleus at all.
+        If a data set or an image file is missing, or they hold no nucleus at all.
     """
     # Sorted, so that the draws follow from the seed whatever order a converter wrote the images in.
     records = [
@@ -48,14 +48,15 @@ def load_records(names: tuple[str, ...]) -> list[dict[str, Any]]:
         raise InputError(
             f"{', '.join(names) or 'DATASETS.TRAIN'}: no nucleus in {len(records)} images; name a converted data set"
         )
+    missing = [record["file_name"] for record in records if not Path(record["file_name"]).is_file()]
+    if missing:
+        raise InputError(f"{missing[0]}: no such image ({len(missing)} of {len(records)} missing); convert again")
     return records
 
 
 def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:
     """The optimizer that SOLVER.OPTIMIZER names, with Detectron2's parameter groups and gradient clipping."""
     solver = cfg.SOLVER
-    if solver.OPTIMIZER not in _OPTIMIZERS:
-        raise InputError(f"SOLVER.OPTIMIZER is {solver.OPTIMIZER!r}; choose one of {', '.join(_OPTIMIZERS)}")
     parameters = get_default_optimizer_params(
         model,
         base_lr=solver.BASE_LR,
@@ -166,7 +167,11 @@ class Trainer(TrainerBase):
         if self._batches is None:
             self._batches = self.batches(self.iter)
         begin = time.perf_counter()
-        batch = next(self._batches)
+        try:
+            batch = next(self._batches)
+        except InputError as error:
+            # From a worker it comes with the worker's traceback; the last line is the message.
+            raise InputError(str(error).strip().splitlines()[-1].rpartition("InputError: ")[2]) from None
         waited = time.perf_counter() - begin
         # The heads draw proposals at random; from here on that too follows from seed and iteration.
         torch.manual_seed((self.seed << 32) + (self.iter << 8) + comm.get_rank())
