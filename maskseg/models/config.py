@@ -126,8 +126,10 @@ def load_config(config_file: str | Path, overrides: list[str] | None = None) -> 
     return _with_overrides(cfg, overrides)
 
 
-def default_config(text: str = "", overrides: list[str] | None = None) -> CfgNode:
+def default_config(text: str = "", overrides: list[str] | None = None, source: str | Path = "") -> CfgNode:
     """Detectron2's defaults with maskseg's keys, a YAML text over them, then ``KEY VALUE`` overrides.
+
+    `source` is the file that holds the text, for the error message.
 
     Raises
     ------
@@ -145,7 +147,7 @@ def default_config(text: str = "", overrides: list[str] | None = None) -> CfgNod
         try:
             cfg.merge_from_other_cfg(Node(safe_load(text)))
         except _MISFITS as error:
-            raise InputError(f"config of the model: {_one_line(error)}; upgrade maskseg") from error
+            raise InputError(f"{source}: the config in it does not fit: {_one_line(error)}; upgrade maskseg") from error
     return _with_overrides(cfg, overrides)
 
 

@@ -85,7 +85,7 @@ def _embedded_config(path: Path, overrides: list[str] | None) -> CfgNode:
             f"{path}: a model of format {metadata.get('format', 'unknown')!r}, not {FORMAT!r}; "
             "export it again or upgrade maskseg"
         )
-    return default_config(metadata["config"], overrides)
+    return default_config(metadata["config"], overrides, path)
 
 
 def export(name: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:

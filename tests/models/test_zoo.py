@@ -1,0 +1,183 @@
+"""Models by name, folder and file."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from detectron2.modeling import build_model
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from maskseg.errors import InputError
+from maskseg.inference.predictor import Predictor, load_model
+from maskseg.models import zoo
+from maskseg.models.checkpoint import Checkpointer
+from maskseg.models.config import load_config
+from maskseg.models.zoo import export, find_model
+
+SMALL = {
+    "MODEL.DEVICE": "cpu",
+    "MODEL.FPN.OUT_CHANNELS": "16",
+    "MODEL.ROI_BOX_HEAD.FC_DIM": "32",
+    "MODEL.ROI_MASK_HEAD.CONV_DIM": "16",
+    "MODEL.ROI_HEADS.SCORE_THRESH_TEST": "0.05",
+    "MODEL.WEIGHTS": "secret/start.npz",
+    "OUTPUT_DIR": "secret/runs",
+    "INPUT.LONG_SIDE": "96",
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A training folder with random weights in ``model_final.pth``."""
+    folder = tmp_path_factory.mktemp("run")
+    cfg = load_config("nuclei_R_18_FPN", [text for pair in SMALL.items() for text in pair])
+    torch.manual_seed(1)
+    model = build_model(cfg)
+    # The heads start near zero; larger weights make decided, different detections.
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if "predictor" in name or "rpn_head" in name:
+                value.normal_(0, 0.2)
+    Checkpointer(model, str(folder)).save("model_final", iteration=5)
+    (folder / "config.yaml").write_text(cfg.dump())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(run, tmp_path_factory):
+    path = tmp_path_factory.mktemp("exported") / "small.safetensors"
+    export(run, path)
+    return path
+
+
+def picture() -> np.ndarray:
+    image = np.random.default_rng(2).integers(0, 60, (80, 96, 3), np.uint8)
+    for x, y in ((20, 20), (60, 30), (40, 60)):
+        cv2.circle(image, (x, y), 9, (200, 190, 220), -1)
+    return image
+
+
+def test_exported_and_read_back_it_detects_the_same(run, exported):
+    one, other = load_model(run).detect(picture()), load_model(exported).detect(picture())
+    assert len(one.scores) > 20
+    # Weights of half precision move a box by a fraction of a pixel, and where two overlap just as much as the
+    # suppression allows, the other may stay.
+    apart = np.abs(one.boxes[:, None] - other.boxes[None]).max(axis=2)
+    partner, near = apart.argmin(axis=1), apart.min(axis=1) < 0.5
+    assert near.mean() > 0.95
+    assert np.abs(one.scores - other.scores[partner])[near].max() < 0.02
+    assert np.abs(one.masks - other.masks[partner])[near].mean() < 0.01
+
+
+def test_the_exported_file_is_small_has_its_config_and_tells_nothing_of_where_it_was_made(run, exported):
+    assert exported.stat().st_size < 0.55 * (run / "model_final.pth").stat().st_size
+    assert all(value.dtype == torch.float16 for value in load_file(exported).values())
+    assert b"secret" not in exported.read_bytes()
+    cfg, before = find_model(exported).cfg, find_model(run).cfg
+    assert cfg.INPUT == before.INPUT and cfg.POSTPROCESS == before.POSTPROCESS
+    assert (cfg.MODEL.FPN.OUT_CHANNELS, cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST) == (16, 0.05)
+
+
+def test_exported_again_it_is_the_same_file(exported, tmp_path):
+    export(exported, tmp_path / "again.safetensors")
+    first, again = load_file(exported), load_file(tmp_path / "again.safetensors")
+    assert first.keys() == again.keys()
+    assert all(torch.equal(value, again[key]) for key, value in first.items())
+
+
+def test_overrides_go_over_the_models_own_config(run, exported):
+    for name in (run, exported):
+        assert find_model(name, ["POSTPROCESS.MIN_AREA", "33"]).cfg.POSTPROCESS.MIN_AREA == 33
+
+
+def test_of_a_training_folder_the_best_checkpoint_is_taken(run, tmp_path):
+    assert find_model(run).weights.name == "model_final.pth"
+    (tmp_path / "config.yaml").write_text((run / "config.yaml").read_text())
+    for name in ("model_final.pth", "model_best.pth"):
+        (tmp_path / name).write_bytes((run / "model_final.pth").read_bytes())
+    assert find_model(tmp_path).weights.name == "model_best.pth"
+    assert find_model(tmp_path / "model_final.pth").weights.name == "model_final.pth"
+
+
+def test_a_bundled_model_is_found_by_its_name(exported, tmp_path, monkeypatch):
+    monkeypatch.setattr(zoo, "WEIGHTS", tmp_path)
+    with pytest.raises(InputError, match=r"^small: no such model; .*\(none\)"):
+        find_model("small")
+    (tmp_path / "small.safetensors").write_bytes(exported.read_bytes())
+    assert find_model("small").weights == tmp_path / "small.safetensors"
+    with pytest.raises(InputError, match=r"^other: no such model; .*\(small\)"):
+        find_model("other")
+
+
+def test_an_unfinished_folder_and_a_checkpoint_without_config_are_refused(run, tmp_path):
+    with pytest.raises(InputError, match=r"no model_best\.pth or model_final\.pth in it"):
+        find_model(tmp_path)
+    (tmp_path / "model_final.pth").write_bytes((run / "model_final.pth").read_bytes())
+    with pytest.raises(InputError, match=r"model_final\.pth: the config\.yaml of its training is not beside it"):
+        find_model(tmp_path)
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "maskseg-0", "config": ""}, {"format": "maskseg-1"}])
+def test_another_format_is_refused(exported, tmp_path, metadata):
+    save_file(load_file(exported), tmp_path / "other.safetensors", metadata)
+    with pytest.raises(InputError, match=r"other\.safetensors: a model of format .* export it again") as caught:
+        find_model(tmp_path / "other.safetensors")
+    assert "\n" not in str(caught.value)
+
+
+def header(path) -> tuple[int, dict]:
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    return length, json.loads(content[8 : 8 + length])
+
+
+def tampered(exported, kind: str) -> bytes:
+    content = exported.read_bytes()
+    length, head = header(exported)
+    if kind == "cut":
+        return content[:-1000]
+    if kind == "cut in the header":
+        return content[:200]
+    if kind == "empty":
+        return b""
+    if kind == "other length":
+        return (length + 8).to_bytes(8, "little") + content[8:]
+    # A config that asks YAML to run code, or that is no config.
+    config = {"code": "SEED: !!python/object/apply:os.system ['true']", "no config": "- nothing", "no yaml": "a: [1"}
+    head["__metadata__"]["config"] = config[kind]
+    text = json.dumps(head).encode()
+    return len(text).to_bytes(8, "little") + text + content[8 + length :]
+
+
+@pytest.mark.parametrize("kind", ["cut", "cut in the header", "empty", "other length", "code", "no config", "no yaml"])
+def test_a_tampered_file_is_refused(exported, tmp_path, kind):
+    path = tmp_path / "tampered.safetensors"
+    path.write_bytes(tampered(exported, kind))
+    with pytest.raises(InputError) as caught:
+        load_model(path)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+    assert "tampered.safetensors: " in str(caught.value)
+
+
+def test_weights_of_another_config_are_refused_in_one_line(run, exported):
+    cfg = load_config("nuclei_R_18_FPN", ["MODEL.DEVICE", "cpu"])
+    for weights in (run / "model_final.pth", exported):
+        with pytest.raises(InputError, match="not the weights of this config") as caught:
+            Predictor.from_weights(cfg, weights)
+        assert "\n" not in str(caught.value)
+        assert str(weights) in str(caught.value)
+
+
+def test_a_model_is_exported_under_its_own_ending_only(run, tmp_path):
+    with pytest.raises(InputError, match=r"model\.pth: models are exported as \.safetensors"):
+        export(run, tmp_path / "model.pth")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_header_is_read_without_the_weights(exported):
+    with safe_open(exported, "pt") as file:
+        assert file.metadata()["format"] == zoo.FORMAT
