@@ -1,0 +1,139 @@
+"""``tools/train_net.py`` on three real images, end to end."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from maskseg.cli import main as cli
+from maskseg.data.coco import dataset_dicts
+from maskseg.data.mask_folders import convert
+from maskseg.data.split import write_split
+
+# A narrow network on small pictures; two iterations.
+QUICK = {
+    "MODEL.FPN.OUT_CHANNELS": "16",
+    "MODEL.ROI_BOX_HEAD.FC_DIM": "32",
+    "MODEL.ROI_MASK_HEAD.CONV_DIM": "16",
+    "INPUT.LONG_SIDE": "64",
+    "INPUT.SHRINK": "True",
+    "INPUT.AUG.WINDOW": "64",
+    "DATALOADER.NUM_WORKERS": "1",
+    "SOLVER.IMS_PER_BATCH": "2",
+    "SOLVER.MAX_ITER": "2",
+}
+
+
+@pytest.fixture(scope="module")
+def dataset(repository, tmp_path_factory):
+    """Three converted images of the sample, two of them to train on."""
+    folder = tmp_path_factory.mktemp("cli")
+    for source in sorted((repository / "datasets" / "sample" / "train").iterdir())[:3]:
+        shutil.copytree(source, folder / "source" / source.name)
+    convert(folder / "source", folder / "data", progress=False)
+    rows = [
+        {"image_id": record["image_id"], "part": part, "modality": "white on black"}
+        for record, part in zip(dataset_dicts(str(folder / "data")), ("train", "train", "dev"), strict=True)
+    ]
+    write_split(folder / "data" / "split.csv", rows)
+    return folder / "data"
+
+
+def arguments(dataset, out, *more: str) -> list[str]:
+    pairs = {**QUICK, "DATASETS.TRAIN": f"('{dataset}:train',)", "DATASETS.TEST": f"('{dataset}:dev',)"}
+    overrides = [text for key, value in {**pairs, "OUTPUT_DIR": str(out)}.items() for text in (key, value)]
+    return ["--config-file", "nuclei_R_18_FPN", "--num-gpus", "0", *more, *overrides]
+
+
+def train_net(repository, *words: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(repository / "tools" / "train_net.py"), *words]
+    return subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=600)
+
+
+@pytest.fixture(scope="module")
+def finished(repository, dataset, tmp_path_factory):
+    """The folder of a training of two iterations, and what it said."""
+    out = tmp_path_factory.mktemp("trained") / "run"
+    done = train_net(repository, *arguments(dataset, out))
+    assert done.returncode == 0, done.stderr
+    return out, done
+
+
+def test_a_training_leaves_weights_figures_and_its_config(finished):
+    out, done = finished
+    assert {"model_final.pth", "model_best.pth", "last_checkpoint", "config.yaml", "metrics.json", "log.txt"} <= {
+        path.name for path in out.iterdir()
+    }
+    assert list(out.glob("events.*")), "TensorBoard"
+    assert (out / "last_checkpoint").read_text() == "model_final.pth"
+    last = json.loads((out / "metrics.json").read_text().splitlines()[-1])
+    assert {"total_loss", "lr", "validation/total_loss", "validation/dsb_score"} <= last.keys()
+    assert "iteration 2: validation loss" in done.stdout
+    assert "mean IoU (DSB score)" in done.stdout
+    assert "2/2" in done.stderr, "the bar"
+
+
+def test_eval_only_scores_what_the_training_led_to(finished, repository, dataset):
+    out, _ = finished
+    # The address from which it started is no longer of interest, nor to be had.
+    config = out.parent / "mine.yaml"
+    text = (out / "config.yaml").read_text()
+    assert "  WEIGHTS: ''" in text
+    config.write_text(text.replace("  WEIGHTS: ''", "  WEIGHTS: detectron2://nowhere/R-50.pkl"))
+    done = train_net(repository, "--config-file", str(config), "--num-gpus", "0", "--eval-only")
+    assert done.returncode == 0, done.stderr
+    assert f"model_best.pth on {dataset}:dev" in done.stdout
+    lines = done.stdout.splitlines()
+    head = next(number for number, line in enumerate(lines) if "mean IoU (DSB score)" in line)
+    assert [line.split("  ")[0] for line in lines[head + 1 : head + 3]] == ["white on black", "all"]
+    written = json.loads((out / "evaluation_data_dev.json").read_text())
+    assert (written["weights"], written["images"]) == ("model_best.pth", 1)
+    assert f"{written['dsb_score']:.4f}" in lines[head + 2]
+
+
+def test_a_damaged_image_ends_it_in_one_line(repository, dataset, tmp_path):
+    shutil.copytree(dataset, tmp_path / "data")
+    for path in (tmp_path / "data" / "images").iterdir():
+        path.write_bytes(path.read_bytes()[:500])
+    done = train_net(repository, *arguments(tmp_path / "data", tmp_path / "run"))
+    assert done.returncode == 2
+    assert "Traceback" not in done.stdout + done.stderr
+    assert ".png: " in done.stderr.strip().splitlines()[-1]
+    assert done.stderr.strip().splitlines()[-1].startswith("maskseg: error: ")
+
+
+def refused(monkeypatch, capsys, *words: str) -> str:
+    """The one line on stderr that a command ends with."""
+    monkeypatch.setattr(sys, "argv", ["maskseg", "train", *words])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 2
+    message = capsys.readouterr().err
+    assert message.startswith("maskseg: error: ")
+    assert message.count("\n") == 1
+    return message
+
+
+def test_a_folder_that_holds_a_training_is_not_written_over(finished, dataset, monkeypatch, capsys):
+    out, _ = finished
+    before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    assert "holds a training already; add --resume" in refused(monkeypatch, capsys, *arguments(dataset, out))
+    assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--config-file", "nowhere"], "nowhere: no such config file"),
+        (["SOLVER.BASE_RATE", "1"], "SOLVER.BASE_RATE"),
+        (["--eval-only", "OUTPUT_DIR", "nowhere"], "nowhere: no such model"),
+        (["--eval-only", "MODEL.WEIGHTS", "nowhere.pth"], "nowhere.pth: no such model"),
+        (["--num-gpus", "2"], "no GPU is usable here"),
+    ],
+)
+def test_mistakes_are_one_line(monkeypatch, capsys, words, message):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert message in refused(monkeypatch, capsys, *words)
