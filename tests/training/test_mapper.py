@@ -1,16 +1,19 @@
 """From records to samples."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from detectron2.structures import Boxes, Instances
 from scipy import ndimage
 from torch.utils.data import DataLoader
 
 from maskseg.data.coco import dataset_dicts
 from maskseg.errors import InputError
+from maskseg.inference.predictor import Predictor
 from maskseg.models.config import load_config
 from maskseg.training.mapper import Samples, as_sample, load_record, validation_sample
 
@@ -95,6 +98,36 @@ def test_validation_sees_what_prediction_sees(write_dataset, nuclei, tmp_path, s
     assert sample["instances"].image_size == expected
     assert len(sample["instances"]) == 20
     assert same(sample, validation_sample(cfg, record)), "nothing is random"
+
+
+@pytest.mark.parametrize("name", ["nuclei_R_18_FPN", "nuclei_R_101_FPN"])
+def test_validation_and_prediction_hand_the_network_the_same_picture(write_dataset, nuclei, tmp_path, name):
+    folder = write_dataset(tmp_path / "data", {"one": nuclei(0, (100, 140), 10)})
+    path = folder / "images" / "one.png"
+    picture = cv2.imread(str(path))
+    picture[..., 0] //= 2
+    cv2.imwrite(str(path), picture)
+    (record,) = dataset_dicts(str(folder))
+    cfg = load_config(name)
+    seen = []
+
+    class Network:
+        roi_heads = SimpleNamespace(box_predictor=SimpleNamespace(test_topk_per_image=1))
+        proposal_generator = SimpleNamespace(pre_nms_topk={False: 1}, post_nms_topk={False: 1})
+
+        def inference(self, samples, do_postprocess):
+            seen.append(samples[0]["image"])
+            found = Instances(samples[0]["image"].shape[1:], pred_boxes=Boxes(torch.zeros(0, 4)))
+            found.scores, found.pred_masks = torch.zeros(0), torch.zeros(0, 1, 28, 28)
+            return [found]
+
+    Predictor(cfg, Network()).segment(load_record(record)[0], flip=False)
+    image = validation_sample(cfg, record)["image"]
+    height, width = image.shape[1:]
+    # Prediction pads with zeros, as the network itself does in training.
+    assert torch.equal(seen[0][:, :height, :width], image)
+    assert not seen[0][:, height:].any() and not seen[0][:, :, width:].any()
+    assert len({channel.float().mean().item() for channel in image}) == 2, "the channels are not alike"
 
 
 @pytest.mark.parametrize("long_side", [80, 160, 300])
