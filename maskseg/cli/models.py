@@ -30,14 +30,16 @@ def list_models() -> None:
 def export_model(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Training folder or checkpoint.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="The .safetensors file to write.")],
+    opts: Annotated[list[str] | None, typer.Argument(metavar="[KEY VALUE]...", help="Config keys to change.")] = None,
 ) -> None:
     """Write a model as one file: half-precision weights with their config, no pickled code.
 
     \b
     Examples:
       maskseg models export runs/nuclei_R_18_FPN -o nuclei.safetensors
+      maskseg models export runs/mine -o mine.safetensors POSTPROCESS.MASK_THRESHOLD 0.5
     """
     from maskseg.models.zoo import export
 
-    export(model, out)
+    export(model, out, opts)
     typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB")

@@ -88,7 +88,7 @@ def _embedded_config(path: Path, overrides: list[str] | None) -> CfgNode:
     return default_config(metadata["config"], overrides, path)
 
 
-def export(name: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:
+def export(name: str | os.PathLike[str], out: str | os.PathLike[str], overrides: list[str] | None = None) -> None:
     """Write a model as one file: half-precision weights, config inside, no pickle.
 
     Parameters
@@ -97,11 +97,13 @@ def export(name: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:
         As for `find_model`.
     out : path-like
         The ``.safetensors`` file to write.
+    overrides : list of str, optional
+        KEY VALUE pairs that the file's config shall have, such as thresholds chosen after the training.
     """
     import torch
     from safetensors.torch import save
 
-    model = find_model(name)
+    model = find_model(name, overrides)
     cfg = model.cfg.clone()
     cfg.defrost()
     # Where it was trained is nobody's business, and would not be there anyway.
