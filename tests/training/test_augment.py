@@ -77,16 +77,23 @@ def test_magnification_is_in_the_stated_range(shape, shrink):
 def test_turns_stay_within_15_degrees_of_a_quarter_and_come_in_all_eight_orientations():
     linear = matrices(FULL, (100, 60))[:, :, :2]
     mirrored = np.linalg.det(linear) < 0
-    angle = np.degrees(np.arctan2(linear[:, 1, 0], linear[:, 0, 0]))
-    off = (angle + 45) % 90 - 45
+    quarter, off = quarters(linear)
     assert np.abs(off).max() <= 15 + 1e-6
     assert off.max() > 13 and off.min() < -13
-    quarter = np.round((angle - off) / 90).astype(int) % 4
     counts = np.bincount(quarter + 4 * mirrored, minlength=8)
-    assert counts.min() > 20, "400 draws over 8 orientations"
-    upright = matrices(replace(FULL, flip=False, quarter_turns=False), (100, 60), 50)[:, :, :2]
-    assert (np.linalg.det(upright) > 0).all()
-    assert np.degrees(np.abs(np.arctan2(upright[:, 1, 0], upright[:, 0, 0]))).max() <= 15
+    assert counts.min() > 25, "400 draws over 8 orientations"
+    turned = matrices(replace(FULL, flip=False), (100, 60))[:, :, :2]
+    assert (np.linalg.det(turned) > 0).all()
+    assert np.bincount(quarters(turned)[0], minlength=4).min() > 60, "400 draws over 4 turns"
+    upright = matrices(replace(FULL, quarter_turns=False, flip=False), (100, 60), 50)[:, :, :2]
+    assert not quarters(upright)[0].any()
+
+
+def quarters(linear: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Quarter turns and the degrees beside them."""
+    angle = np.degrees(np.arctan2(linear[:, 1, 0], linear[:, 0, 0]))
+    off = (angle + 45) % 90 - 45
+    return np.round((angle - off) / 90).astype(int) % 4, off
 
 
 def test_a_smaller_image_lies_wholly_in_the_sample_and_a_larger_one_fills_it():
@@ -116,6 +123,12 @@ def test_crops_are_taken_of_bigger_images_only():
     assert magnification(matrices(crop, (256, 200), 5)) == pytest.approx(2)
     assert magnification(matrices(STILL, (256, 200), 5)) == pytest.approx(0.5)
     assert magnification(matrices(crop, (64, 60), 5)) == pytest.approx(2)
+    # Taken anywhere in the image, and never reaching over its edge.
+    maps = matrices(crop, (256, 200))
+    ends = np.array([[-0.5, 127.5], [-0.5, 127.5]])
+    across, down = np.stack([np.linalg.solve(m[:, :2], ends - m[:, 2:]) + 0.5 for m in maps]).transpose(1, 0, 2)
+    assert 0 <= across.min() + 1e-9 < 2 and 198 < across.max() - 1e-9 <= 200
+    assert 0 <= down.min() + 1e-9 < 2 and 254 < down.max() - 1e-9 <= 256
     halves = magnification(matrices(replace(STILL, crop_prob=0.5), (256, 200), 400)) > 1
     assert 0.4 < halves.mean() < 0.6
 
