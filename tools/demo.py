@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = Path("datasets/sample")
 OUT = Path("out/demo")
 # About four minutes on two cores.
-ITERATIONS = 400
+ITERATIONS = 300
 
 
 def run(*arguments: str) -> None:
