@@ -142,6 +142,10 @@ class Trainer(TrainerBase):
         self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
         if resume and self.checkpointer.has_checkpoint():
             self.start_iter = self.iter + 1
+            for hook in self._hooks:
+                if isinstance(hook, hooks.PeriodicCheckpointer):
+                    # Or it would stay for good: a process removes only the checkpoints that it knows.
+                    hook.recent_checkpoints.append(self.checkpointer.get_checkpoint_file())
 
     def train(self) -> None:  # type: ignore[override]
         """Train from the start iteration to SOLVER.MAX_ITER."""

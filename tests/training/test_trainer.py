@@ -97,6 +97,9 @@ def test_resumed_it_goes_on_as_if_unbroken(trainer, tmp_path):
     rates = [made.optimizer.param_groups[0]["lr"] for made in (whole, resumed)]
     assert rates[0] == rates[1]
 
+    # Of the checkpoints on the way the last is kept, whichever process wrote the others.
+    assert {path.name for path in (tmp_path / "broken").glob("*.pth")} == {"model_0000005.pth", "model_final.pth"}
+
     # Once more it is done already.
     again = trained(trainer(6, "broken"), resume=True)
     assert again.losses.rows == {}
