@@ -19,7 +19,7 @@ from maskseg.inference import postprocess
 from maskseg.masks import CropMasks
 from maskseg.models.checkpoint import read_weights
 from maskseg.models.config import to_device
-from maskseg.models.scaling import input_scale, resize_image
+from maskseg.models.scaling import channels_first, input_scale, resize_image
 from maskseg.models.zoo import find_model
 
 logger = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ class Predictor:
         least = cfg.LONG_SIDE if cfg.SHRINK or magnify < 1 else 32
         canvas = np.zeros((_up(tall, least), _up(wide, least), 3), np.uint8)
         canvas[:tall, :wide] = scaled
-        tensor = torch.from_numpy(canvas.transpose(2, 0, 1).copy())
+        tensor = torch.from_numpy(channels_first(canvas, cfg.FORMAT))
         found = self._uncapped({"image": tensor, "height": height, "width": width})
         boxes = found.pred_boxes.tensor.float().cpu().numpy() * np.float32([width / wide, height / tall] * 2)
         return SoftMasks(boxes, found.scores.float().cpu().numpy(), found.pred_masks[:, 0].float().cpu().numpy())

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from detectron2.config import CfgNode
 
 _CHOICES = {
+    "INPUT.FORMAT": ("RGB", "BGR"),
     "POSTPROCESS.FRAGMENTS": ("drop", "keep_largest"),
     "SOLVER.OPTIMIZER": ("SGD", "Adam", "AdamW"),
     "SOLVER.LR_SCHEDULER_NAME": ("WarmupMultiStepLR", "WarmupCosineLR"),

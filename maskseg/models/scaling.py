@@ -1,4 +1,4 @@
-"""The size at which the network sees an image; training and prediction must agree on it."""
+"""The size and the order of channels in which the network sees an image; training and prediction must agree."""
 
 from __future__ import annotations
 
@@ -34,3 +34,8 @@ def resize_image(image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
 def scaled_shape(shape: tuple[int, int], scale: float) -> tuple[int, int]:
     """Height and width after magnification, at least one pixel each."""
     return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
+
+
+def channels_first(image: NDArray[np.uint8], order: str) -> NDArray[np.uint8]:
+    """An RGB image (H, W, 3) as uint8 (3, H, W) in the order, ``RGB`` or ``BGR``, that INPUT.FORMAT names."""
+    return np.ascontiguousarray((image if order == "RGB" else image[..., ::-1]).transpose(2, 0, 1))

@@ -18,7 +18,7 @@ from maskseg import intensity
 from maskseg.errors import InputError
 from maskseg.images import read_image
 from maskseg.masks import CropMasks
-from maskseg.models.scaling import input_scale, resize_image
+from maskseg.models.scaling import channels_first, input_scale, resize_image
 from maskseg.training.augment import RandomWarp, warp_image, warp_labels
 from maskseg.training.label_masks import LabelMasks
 
@@ -57,6 +57,7 @@ class Samples(Dataset):
         self.warp = RandomWarp.from_config(cfg)
         self.aug = cfg.INPUT.AUG
         self.stretch = cfg.INPUT.STRETCH
+        self.order = cfg.INPUT.FORMAT
         self.seed = max(cfg.SEED, 0)
 
     def __len__(self) -> int:
@@ -73,7 +74,7 @@ class Samples(Dataset):
         image = warp_image(image, matrix, self.aug.WINDOW)
         labels = warp_labels(labels, matrix, self.aug.WINDOW)
         image = intensity.jitter(image, rng, self.aug.CONTRAST, self.aug.BRIGHTNESS, self.aug.GAMMA)
-        return as_sample(image, labels, record, self.aug.MIN_PIXELS)
+        return as_sample(channels_first(image, self.order), labels, record, self.aug.MIN_PIXELS)
 
 
 def validation_sample(cfg: CfgNode, record: dict[str, Any]) -> dict[str, Any]:
@@ -85,13 +86,13 @@ def validation_sample(cfg: CfgNode, record: dict[str, Any]) -> dict[str, Any]:
     kind = np.uint16 if labels.max(initial=0) < 65536 else np.float32
     # The exact kind counts from pixel centres, as the image's resize does; the other lies half a pixel off.
     labels = cv2.resize(labels.astype(kind), image.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT).astype(np.int32)
-    return as_sample(image, labels, record, cfg.INPUT.AUG.MIN_PIXELS)
+    return as_sample(channels_first(image, cfg.INPUT.FORMAT), labels, record, cfg.INPUT.AUG.MIN_PIXELS)
 
 
 def as_sample(
     image: NDArray[np.uint8], labels: NDArray[np.int32], record: dict[str, Any], min_pixels: int
 ) -> dict[str, Any]:
-    """Detectron2's input dict: the image uint8 (3, H, W) and one instance for each label of enough pixels."""
+    """Detectron2's input dict: the image, uint8 (3, H, W), and one instance for each label of enough pixels."""
     counts = np.bincount(labels.ravel())
     ids, boxes = [], []
     for value, found in enumerate(ndimage.find_objects(labels), start=1):
@@ -104,7 +105,7 @@ def as_sample(
     instances.gt_classes = torch.zeros(len(ids), dtype=torch.int64)
     instances.gt_masks = LabelMasks(torch.from_numpy(labels), torch.tensor(ids, dtype=torch.int64))
     return {
-        "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
+        "image": torch.from_numpy(image),
         "instances": instances,
         "image_id": record["image_id"],
         "height": record["height"],

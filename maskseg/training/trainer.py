@@ -184,7 +184,7 @@ class Trainer(TrainerBase):
             total = sum(losses.values())
         if not torch.isfinite(total):
             ids = ", ".join(sample["image_id"] for sample in batch)
-            raise FloatingPointError(
+            raise InputError(
                 f"the loss is {total.item()} at iteration {self.iter}; images {ids}; lower SOLVER.BASE_LR"
             )
         self.optimizer.zero_grad()

@@ -192,7 +192,7 @@ def test_a_loss_that_is_no_number_names_the_images(trainer, tmp_path):
     expected = [index for _, index in zip(range(2), iter(made.sampler), strict=False)]
     forward = made.model.forward
     made.model.forward = lambda batch: {**forward(batch), "loss_mask": torch.tensor(float("nan"))}
-    with pytest.raises(FloatingPointError, match=r"nan at iteration 0; images image\d, image\d;") as caught:
+    with pytest.raises(InputError, match=r"nan at iteration 0; images image\d, image\d;") as caught:
         made.train()
     named = re.findall(r"image\d", str(caught.value))
     assert named == [made.records[index]["image_id"] for _, index in expected]
