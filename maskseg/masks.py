@@ -202,10 +202,7 @@ class CropMasks:
 
     def to_rle(self) -> list[dict[str, Any]]:
         """COCO's compressed RLE of each mask, ``{"size": [H, W], "counts": str}``."""
-        return [
-            rle.runs_to_coco(*rle.crop_to_runs(bitmap, box, self.shape), self.shape)
-            for bitmap, box in zip(self.bitmaps, self.boxes, strict=True)
-        ]
+        return [rle.runs_to_coco(*runs, self.shape) for runs in self.runs()]
 
     def runs(self) -> list[rle.Runs]:
         """Column-major runs of each mask (see `maskseg.rle`)."""

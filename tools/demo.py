@@ -35,11 +35,10 @@ def run(*arguments: str) -> None:
 
 def outlines(folder: Path, title: str) -> list[tuple[str, np.ndarray]]:
     """Pictures of the held-out images with a title each: truth red, the prediction in a folder blue."""
-    from maskseg.data.coco import dataset_dicts
+    from maskseg.data.coco import dataset_dicts, load_record
     from maskseg.evaluation.dsb import image_scores
     from maskseg.output.labels import read_labels
     from maskseg.output.overlay import overlay
-    from maskseg.training.mapper import load_record
 
     pictures = []
     for record in dataset_dicts(str(OUT / "heldout")):

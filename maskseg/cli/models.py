@@ -18,10 +18,16 @@ def list_models() -> None:
     Examples:
       maskseg models list
     """
+    import math
+
+    from safetensors import safe_open
+
     from maskseg.models.zoo import bundled
 
     for name, path in bundled().items():
-        typer.echo(f"{name:16s} {path.stat().st_size / 1e6:6.1f} MB  {path}")
+        with safe_open(path, "np") as file:
+            values = sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118
+        typer.echo(f"{name:16s} {values / 1e6:6.1f} M parameters {path.stat().st_size / 1e6:8.1f} MB  {path}")
     if not bundled():
         typer.echo("none; name a training folder or an exported file with --model")
 

@@ -10,9 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from maskseg.data.split import SPLIT_FILE, read_split
 from maskseg.errors import InputError
 from maskseg.files import write_whole
+from maskseg.images import read_image
 from maskseg.masks import CropMasks
 
 ANNOTATIONS = "annotations.json"
@@ -139,3 +143,19 @@ def dataset_dicts(spec: str) -> list[dict[str, Any]]:
             }
         )
     return records
+
+
+def load_record(record: dict[str, Any]) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+    """Image uint8 (H, W, 3) and label image int32 (H, W) of a record of `dataset_dicts`.
+
+    Raises
+    ------
+    InputError
+        If the image cannot be read or its masks are of another size.
+    """
+    image = read_image(Path(record["file_name"]))
+    try:
+        masks = CropMasks.from_rle([item["segmentation"] for item in record["annotations"]], image.shape[:2])  # type: ignore[arg-type]
+    except InputError as error:
+        raise InputError(f"{record['file_name']}: {error}; convert the data set again") from error
+    return image, masks.to_labels()

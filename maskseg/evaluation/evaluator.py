@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from maskseg.data.coco import load_record
 from maskseg.evaluation import dsb
-from maskseg.training.mapper import load_record
 
 if TYPE_CHECKING:
     from maskseg.inference.predictor import Predictor

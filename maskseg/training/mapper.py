@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -15,28 +14,10 @@ from scipy import ndimage
 from torch.utils.data import Dataset
 
 from maskseg import intensity
-from maskseg.errors import InputError
-from maskseg.images import read_image
-from maskseg.masks import CropMasks
+from maskseg.data.coco import load_record
 from maskseg.models.scaling import channels_first, input_scale, resize_image
 from maskseg.training.augment import RandomWarp, warp_image, warp_labels
 from maskseg.training.label_masks import LabelMasks
-
-
-def load_record(record: dict[str, Any]) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
-    """Image uint8 (H, W, 3) and label image int32 (H, W) of a record of `maskseg.data.coco.dataset_dicts`.
-
-    Raises
-    ------
-    InputError
-        If the image cannot be read or its masks are of another size.
-    """
-    image = read_image(Path(record["file_name"]))
-    try:
-        masks = CropMasks.from_rle([item["segmentation"] for item in record["annotations"]], image.shape[:2])  # type: ignore[arg-type]
-    except InputError as error:
-        raise InputError(f"{record['file_name']}: {error}; convert the data set again") from error
-    return image, masks.to_labels()
 
 
 class Samples(Dataset):

@@ -4,8 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from maskseg.cli import main as cli
-
 SAMPLE = Path(__file__).parents[2] / "datasets" / "sample"
 SMALL = ("08ae2741", "6fb82031", "a1f50f10")
 
@@ -17,22 +15,6 @@ def source(tmp_path):
         (folder,) = (SAMPLE / "heldout").glob(f"{name}*")
         shutil.copytree(folder, tmp_path / "source" / folder.name)
     return tmp_path / "source"
-
-
-@pytest.fixture
-def maskseg(monkeypatch, capsys):
-    """The command line: arguments to (status, stdout, stderr)."""
-
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["maskseg", *map(str, arguments)])
-        try:
-            cli.main()
-            status = 0
-        except SystemExit as end:
-            status = end.code or 0
-        return (status, *capsys.readouterr())
-
-    return run
 
 
 def test_good_folders_end_well(maskseg, source, tmp_path):

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskseg.cli import main as cli
 from maskseg.data.coco import write_coco
 from maskseg.masks import CropMasks
 from maskseg.output.labels import write_labels
@@ -38,9 +37,7 @@ def dataset(tmp_path):
         size = {"height": SHAPE[0], "width": SHAPE[1]}
         images.append({"id": number, "file_name": f"{name}.png", **size, "modality": MODALITY[name]})
         for rle in CropMasks.from_labels(labels).to_rle():
-            annotations.append(
-                {"id": len(annotations) + 1, "image_id": number, "segmentation": rle, "category_id": 1}
-            )
+            annotations.append({"id": len(annotations) + 1, "image_id": number, "segmentation": rle, "category_id": 1})
     write_coco(folder / "annotations.json", images, annotations)
     rows = [f"{name},{'dev' if name in ('one', 'none') else 'train'},{MODALITY[name]},," for name in TRUTH]
     (folder / "split.csv").write_text("\n".join(["image_id,part,modality,group,mosaic", *rows]) + "\n")
@@ -55,23 +52,9 @@ def label_folder(tmp_path):
     return folder
 
 
-def run(monkeypatch, capsys, *arguments):
-    """Exit status, standard output and standard error of the command."""
-    monkeypatch.setattr("sys.argv", ["maskseg", *map(str, arguments)])
-    try:
-        cli.main()
-        status = 0
-    except SystemExit as end:
-        status = end.code or 0
-    captured = capsys.readouterr()
-    return status, captured.out, captured.err
-
-
 @pytest.fixture
-def evaluate(monkeypatch, capsys):
-    return lambda truth, pred, *more: run(
-        monkeypatch, capsys, "evaluate", "--truth", truth, "--pred", pred, *more
-    )
+def evaluate(maskseg):
+    return lambda truth, pred, *more: maskseg("evaluate", "--truth", truth, "--pred", pred, *more)
 
 
 def last_score(output):

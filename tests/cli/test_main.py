@@ -49,9 +49,7 @@ def test_bad_input_is_one_line_and_status_2(made_up, monkeypatch, capsys):
 def test_a_missing_package_leads_to_doctor(made_up, monkeypatch, capsys):
     made_up.raises = ModuleNotFoundError("No module named 'tifffile'", name="tifffile")
     assert run(monkeypatch, "made-up", "x") == 2
-    assert capsys.readouterr().err == (
-        "maskseg: error: the Python package tifffile is missing; run: maskseg doctor\n"
-    )
+    assert capsys.readouterr().err == ("maskseg: error: the Python package tifffile is missing; run: maskseg doctor\n")
 
 
 @pytest.mark.parametrize(

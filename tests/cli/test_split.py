@@ -2,7 +2,6 @@ from pathlib import Path
 
 import pytest
 
-from maskseg.cli import main as cli
 from maskseg.data.coco import dataset_dicts, write_coco
 from maskseg.data.split import read_split, write_split
 
@@ -18,19 +17,9 @@ def dataset(tmp_path):
 
 
 @pytest.fixture
-def split(monkeypatch, capsys):
+def split(maskseg):
     """``maskseg split``: arguments to (status, stdout, stderr)."""
-
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["maskseg", "split", *map(str, arguments)])
-        try:
-            cli.main()
-            status = 0
-        except SystemExit as end:
-            status = end.code or 0
-        return (status, *capsys.readouterr())
-
-    return run
+    return lambda *arguments: maskseg("split", *arguments)
 
 
 def ids(dataset, part):

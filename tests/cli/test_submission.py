@@ -2,8 +2,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskseg.cli import main as cli
-
 
 @pytest.fixture
 def images(tmp_path):
@@ -15,19 +13,11 @@ def images(tmp_path):
 
 
 @pytest.fixture
-def check(monkeypatch, capsys, tmp_path):
+def check(maskseg, tmp_path):
     def run(text, images):
         path = tmp_path / "s.csv"
         path.write_text(text)
-        arguments = ["maskseg", "submission", "check", str(path), "--images", str(images)]
-        monkeypatch.setattr("sys.argv", arguments)
-        try:
-            cli.main()
-            status = 0
-        except SystemExit as end:
-            status = end.code or 0
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
+        return maskseg("submission", "check", path, "--images", images)
 
     return run
 
@@ -43,9 +33,7 @@ def test_every_fault_has_a_line_and_the_status_is_two(check, images):
     assert (status, output) == (2, "")
     faults = error.splitlines()
     assert len(faults) == 5
-    for fault, says in zip(
-        faults, ["line 3", "line 4", "line 5", "image b is missing", "4 faults"], strict=True
-    ):
+    for fault, says in zip(faults, ["line 3", "line 4", "line 5", "image b is missing", "4 faults"], strict=True):
         assert "s.csv" in fault
         assert says in fault
 

@@ -11,11 +11,11 @@ from detectron2.structures import Boxes, Instances
 from scipy import ndimage
 from torch.utils.data import DataLoader
 
-from maskseg.data.coco import dataset_dicts
+from maskseg.data.coco import dataset_dicts, load_record
 from maskseg.errors import InputError
 from maskseg.inference.predictor import Predictor
 from maskseg.models.config import load_config
-from maskseg.training.mapper import Samples, as_sample, load_record, validation_sample
+from maskseg.training.mapper import Samples, as_sample, validation_sample
 
 
 @pytest.fixture
