@@ -5,7 +5,7 @@ from __future__ import annotations
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY
-from detectron2.modeling.backbone import FPN, build_resnet_backbone
+from detectron2.modeling.backbone import FPN, Backbone, build_resnet_backbone
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -37,15 +37,20 @@ class PooledLevels(nn.Module):
         return levels
 
 
+def build_fpn(cfg: CfgNode, bottom_up: Backbone) -> FPN:
+    """FPN over MODEL.FPN.IN_FEATURES and ``MODEL.FPN.EXTRA_LEVELS`` levels above the last."""
+    fpn = cfg.MODEL.FPN
+    return FPN(
+        bottom_up=bottom_up,
+        in_features=fpn.IN_FEATURES,
+        out_channels=fpn.OUT_CHANNELS,
+        norm=fpn.NORM,
+        top_block=PooledLevels(fpn.IN_FEATURES[-1].replace("res", "p"), fpn.EXTRA_LEVELS),
+        fuse_type=fpn.FUSE_TYPE,
+    )
+
+
 @BACKBONE_REGISTRY.register()
 def build_nuclei_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """ResNet with an FPN over any of its stages and ``MODEL.FPN.EXTRA_LEVELS`` levels above the last."""
-    last = cfg.MODEL.FPN.IN_FEATURES[-1].replace("res", "p")
-    return FPN(
-        bottom_up=build_resnet_backbone(cfg, input_shape),
-        in_features=cfg.MODEL.FPN.IN_FEATURES,
-        out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
-        norm=cfg.MODEL.FPN.NORM,
-        top_block=PooledLevels(last, cfg.MODEL.FPN.EXTRA_LEVELS),
-        fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
-    )
+    """Detectron2's ResNet with an FPN over any of its stages."""
+    return build_fpn(cfg, build_resnet_backbone(cfg, input_shape))

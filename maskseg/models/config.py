@@ -140,7 +140,7 @@ def default_config(text: str = "", overrides: list[str] | None = None, source: s
     from detectron2.config import CfgNode as Node
     from detectron2.config import get_cfg
 
-    from maskseg.models import backbones  # noqa: F401  registers the backbones that configs name
+    from maskseg.models import backbones, resnet_v2  # noqa: F401  registers what configs name
 
     cfg = get_cfg()
     add_maskseg_config(cfg)
