@@ -83,7 +83,7 @@ def ordinary(source: Path) -> int:
 def ours(source: Path) -> int:
     """The whole of ``maskseg convert folders``, files written included; the number of masks."""
     with tempfile.TemporaryDirectory() as out:
-        return convert(source, out, progress=False).mask_files
+        return convert(source, out, progress=False).found
 
 
 def measure(run: Callable[[Path], int], source: Path, repeats: int) -> tuple[int, float, float]:

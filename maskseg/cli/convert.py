@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from maskseg.data.convert import Summary
 
 app = typer.Typer(
     help="Convert annotations to a COCO data set: DIR/annotations.json and DIR/images/.", no_args_is_help=True
 )
+
+
+Out = Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Where the data set goes.")]
+Modality = Annotated[Path | None, typer.Option(help="Table image_id,modality or filename,foreground,background.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes; one for each core where not given.")]
 
 
 @app.callback()
@@ -20,10 +28,9 @@ def _root() -> None:
 @app.command("folders")
 def folders(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder of image folders, or a zip file of one.")],
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Where the data set goes.")],
-    modality: Annotated[
-        Path | None, typer.Option(help="Table image_id,modality or filename,foreground,background.")
-    ] = None,
+    out: Out,
+    modality: Modality = None,
+    workers: Workers = None,
 ) -> None:
     """DSB 2018 folders: ID/images/ID.png with one mask file a nucleus in ID/masks/.
 
@@ -37,7 +44,17 @@ def folders(
     from maskseg.data.mask_folders import convert
     from maskseg.data.split import read_modalities
 
-    summary = convert(source, out, read_modalities(modality) if modality else None)
+    _report(out, convert(source, out, read_modalities(modality) if modality else None, _processes(workers)))
+
+
+def _processes(workers: int | None) -> int:
+    from maskseg.data.convert import available_cores
+
+    return workers or available_cores()
+
+
+def _report(out: Path, summary: Summary) -> None:
+    """Print what was left out, a line each, and what was done; status 2 if anything was left out."""
     for fault in summary.left_out:
         typer.echo(f"left out {fault.file}: {fault.kind}: {fault.reason}", err=True)
     typer.echo(f"{out}: {summary}")

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from maskseg import rle
-from maskseg.data.coco import ANNOTATIONS, write_coco
+from maskseg.data.convert import LeftOut, Picture, Result, Summary, Task, annotation, run
 from maskseg.errors import InputError
-from maskseg.files import write_whole
 from maskseg.images import SUFFIXES, ImageFile, leads_outside, member_path, read_image, zip_members
 from maskseg.morphology import fill_holes
 
@@ -28,39 +24,6 @@ _PNG_START, _PNG_END = b"\x89PNG", b"IEND\xaeB`\x82"
 _JUNK = {"thumbs.db", "desktop.ini"}
 
 
-class LeftOut(NamedTuple):
-    """A file or folder that was not converted: where it is, what kind of fault it has, and what to do about it."""
-
-    file: str
-    kind: str
-    reason: str
-
-
-@dataclass
-class Summary:
-    """What a conversion did.
-
-    Attributes
-    ----------
-    images, masks : int
-        Written.
-    mask_files : int
-        Mask files found: those written, those in `left_out`, and those of images that were left out.
-    left_out : list of LeftOut
-        Every image, mask or folder that was not written.
-    """
-
-    images: int = 0
-    masks: int = 0
-    mask_files: int = 0
-    left_out: list[LeftOut] = field(default_factory=list)
-
-    def __str__(self) -> str:
-        text = f"{self.images} images with {self.masks} nuclei, from {self.mask_files} mask files"
-        kinds = Counter(item.kind for item in self.left_out)
-        return text + "".join(f"; {count} x {kind}" for kind, count in kinds.items())
-
-
 @dataclass
 class _Folder:
     """One image folder: its image files and its mask files (None without a ``masks/``)."""
@@ -68,9 +31,24 @@ class _Folder:
     images: list[ImageFile] = field(default_factory=list)
     masks: list[ImageFile] | None = None
 
+    @property
+    def fault(self) -> str | None:
+        """What is wrong with its files, by their names alone."""
+        if not self.images:
+            return "no image in it; put it into images/"
+        if len(self.images) > 1:
+            return f"{len(self.images)} images in it; give each image its own folder"
+        if self.masks is None:
+            return "no masks/ beside images/; add it, empty if there is no nucleus"
+        return None
+
 
 def convert(
-    source: str | Path, out: str | Path, modalities: Mapping[str, str] | None = None, progress: bool = True
+    source: str | Path,
+    out: str | Path,
+    modalities: Mapping[str, str] | None = None,
+    workers: int = 1,
+    progress: bool = True,
 ) -> Summary:
     """Convert mask folders to a COCO data set.
 
@@ -86,6 +64,8 @@ def convert(
         Gets ``images/`` and, at the end, ``annotations.json``.
     modalities : mapping of image id to str, optional
         Put into the image records.
+    workers : int
+        Processes; see `maskseg.data.convert.run`.
     progress : bool
         Show a bar on a terminal.
 
@@ -98,59 +78,38 @@ def convert(
     InputError
         If no image can be converted, or the zip file is bad.
     """
-    source, out = Path(source), Path(out)
-    summary = Summary()
+    source = Path(source)
+    summary = Summary("mask files")
     folders = _image_folders(source, summary.left_out)
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    taken: dict[str, str] = {}
-    for root in tqdm(sorted(folders), desc="convert", unit="image", disable=None if progress else True):
-        mask_files = folders[root].masks or []
-        summary.mask_files += len(mask_files)
-        try:
-            file = _image_of(folders[root])
-            # Two ids that differ in case only would be one file on some disks.
-            other = taken.setdefault(file.id.lower(), file.name)
-            if other != file.name:
-                raise InputError(f"the id of {other} once more; rename one of the images")
-            data = file.bytes()
-            shape = read_image(data, f"images/{file.id}").shape[:2]
-            found, faults = _read_masks(mask_files, shape)  # type: ignore[arg-type]
-            if mask_files and not found:
-                raise InputError(f"none of its masks can be used (the first: {faults[0].reason}); mend them")
-        except InputError as error:
-            where = f"{source}:{root}" if source.is_file() else str(source / root)
-            lost = f" ({len(mask_files)} mask files left out with it)" if mask_files else ""
-            summary.left_out.append(LeftOut(where, "image left out", f"{error}{lost}"))
-            continue
-        summary.left_out += faults
-        file_name = file.id + member_path(file.member or file.path.name).suffix.lower()
-        # Not synced one by one: that takes longer than all the rest, and annotations.json makes them valid.
-        with write_whole(out / "images" / file_name, sync=False) as target:
-            target.write(data)
-        record = {"id": len(images) + 1, "file_name": file_name, "height": shape[0], "width": shape[1]}
-        if modalities and file.id in modalities:
-            record["modality"] = modalities[file.id]
-        images.append(record)
-        annotations += [
-            {"id": number, "image_id": record["id"], **item} for number, item in enumerate(found, len(annotations) + 1)
-        ]
-    if not images:
-        first = f" ({summary.left_out[0].file}: {summary.left_out[0].reason})" if summary.left_out else ""
-        raise InputError(f"{source}: no image to convert{first}; expected ID/images/ID.png and ID/masks/*.png")
-    write_coco(out / ANNOTATIONS, images, annotations)
-    summary.images, summary.masks = len(images), len(annotations)
-    return summary
+    tasks = []
+    for root in sorted(folders):
+        where = f"{source}:{root}" if source.is_file() else str(source / root)
+        folder = folders[root]
+        name = folder.images[0].id if not folder.fault else None
+        tasks.append(Task(where, folder, name, len(folder.masks or [])))
+    return run(
+        tasks,
+        _read_folder,
+        Path(out),
+        summary,
+        expected=f"ID/images/ID.png and ID/masks/*.png in {source}",
+        modalities=modalities,
+        workers=workers,
+        progress=progress,
+    )
 
 
-def _image_of(folder: _Folder) -> ImageFile:
-    if not folder.images:
-        raise InputError("no image in it; put it into images/")
-    if len(folder.images) > 1:
-        raise InputError(f"{len(folder.images)} images in it; give each image its own folder")
-    if folder.masks is None:
-        raise InputError("no masks/ beside images/; add it, empty if there is no nucleus")
-    return folder.images[0]
+def _read_folder(folder: _Folder) -> Result:
+    if folder.fault:
+        raise InputError(folder.fault)
+    (file,), mask_files = folder.images, folder.masks or []
+    data = file.bytes()
+    shape = read_image(data, f"images/{file.id}").shape[:2]
+    found, faults = _read_masks(mask_files, shape)  # type: ignore[arg-type]
+    if mask_files and not found:
+        raise InputError(f"none of its masks can be used (the first: {faults[0].reason}); mend them")
+    file_name = file.id + member_path(file.member or file.path.name).suffix.lower()
+    return Result([Picture(file_name, data, shape, found)], len(mask_files), faults)  # type: ignore[arg-type]
 
 
 def _read_masks(files: list[ImageFile], shape: tuple[int, int]) -> tuple[list[dict[str, Any]], list[LeftOut]]:
@@ -178,21 +137,12 @@ def _read_masks(files: list[ImageFile], shape: tuple[int, int]) -> tuple[list[di
             continue
         filled = fill_holes(crop[top : top + h, left : left + w] != 0)
         x, y = x + left, y + top
-        starts, lengths = rle.crop_to_runs(filled, (x, y, x + w, y + h), shape)
-        segmentation = rle.runs_to_coco(starts, lengths, shape)
-        first = first_of.setdefault(segmentation["counts"], file)
+        item = annotation(filled, (x, y, x + w, y + h), shape)
+        first = first_of.setdefault(item["segmentation"]["counts"], file)
         if first is not file:
             faults.append(LeftOut(file.name, "duplicate mask", f"the same pixels as {first.name}; delete one"))
             continue
-        found.append(
-            {
-                "category_id": 1,
-                "iscrowd": 0,
-                "bbox": [x, y, w, h],
-                "area": int(lengths.sum()),
-                "segmentation": segmentation,
-            }
-        )
+        found.append(item)
     return found, faults
 
 
