@@ -17,7 +17,7 @@ from maskseg import intensity
 from maskseg.errors import InputError
 from maskseg.inference import postprocess
 from maskseg.masks import CropMasks
-from maskseg.models.checkpoint import read_weights
+from maskseg.models.checkpoint import model_weights
 from maskseg.models.config import to_device
 from maskseg.models.scaling import channels_first, input_scale, resize_image
 from maskseg.models.zoo import find_model
@@ -74,9 +74,8 @@ class Predictor:
         cfg.defrost()
         to_device(cfg)
         model = build_model(cfg).to(memory_format=torch.channels_last)
-        state = {key: torch.as_tensor(value) for key, value in read_weights(weights)["model"].items()}
         try:
-            model.load_state_dict(state)
+            model.load_state_dict(model_weights(weights))
         except RuntimeError as error:
             raise InputError(
                 f"{weights}: not the weights of this config ({' '.join(str(error).split())[:160]})"
@@ -126,17 +125,12 @@ class Predictor:
         finally:
             heads.test_topk_per_image, proposer.pre_nms_topk[False], proposer.post_nms_topk[False] = limits
 
-    def views(self, image: NDArray[np.uint8], flip: bool, magnify: float = 1.0) -> CropMasks:
-        """Masks of the image, united with those of its mirror image if asked; not yet cleaned."""
-        shape, rules = image.shape[:2], self.cfg.POSTPROCESS
-        masks = self._masks(self.detect(image, magnify), shape)  # type: ignore[arg-type]
-        if flip and len(masks):
-            mirrored = self._masks(self.detect(np.ascontiguousarray(image[:, ::-1]), magnify), shape)  # type: ignore[arg-type]
-            masks = postprocess.unite_views(masks, mirrored.flipped(), rules.FLIP_MIN_IOU)
-        return masks
-
-    def _masks(self, soft: SoftMasks, shape: tuple[int, int]) -> CropMasks:
-        return CropMasks.from_soft(soft.masks, soft.boxes, self.cfg.POSTPROCESS.MASK_THRESHOLD, shape, soft.scores)
+    def view(self, image: NDArray[np.uint8], mirrored: bool, magnify: float = 1.0) -> CropMasks:
+        """Masks that the network finds in the image, or in its mirror image; in the image's own coordinates."""
+        soft = self.detect(np.ascontiguousarray(image[:, ::-1]) if mirrored else image, magnify)
+        shape, threshold = image.shape[:2], self.cfg.POSTPROCESS.MASK_THRESHOLD
+        masks = CropMasks.from_soft(soft.masks, soft.boxes, threshold, shape, soft.scores)  # type: ignore[arg-type]
+        return masks.flipped() if mirrored else masks
 
     def segment(self, image: NDArray[np.uint8], flip: bool | None = None) -> CropMasks:
         """The nuclei of one image.
@@ -157,12 +151,7 @@ class Predictor:
         flip = rules.FLIP if flip is None else flip
         if self.cfg.INPUT.STRETCH:
             image = intensity.stretch(image)
-        masks = self.views(image, flip)
-        if len(masks) == 0 and rules.RETRY_CANVAS > 1:
-            masks = self.views(image, flip, 1 / rules.RETRY_CANVAS)
-        return postprocess.clean(
-            masks, fill=rules.FILL_HOLES, closing=rules.CLOSE, fragments=rules.FRAGMENTS, min_area=rules.MIN_AREA
-        )
+        return postprocess.assemble(lambda mirrored, magnify: self.view(image, mirrored, magnify), rules, flip)
 
 
 def load_model(name: str | Path = "nuclei", overrides: list[str] | None = None) -> Predictor:

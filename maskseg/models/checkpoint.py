@@ -103,6 +103,13 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Any]:
     raise InputError(f"{path}: unknown kind of weight file; use .pth, .pkl, .npz or .safetensors")
 
 
+def model_weights(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
+    """The weights that predict: their moving average where the training kept one."""
+    data = read_weights(path)
+    model, average = data["model"], data.get("average", {})
+    return {key: torch.as_tensor(average.get(key, value)) for key, value in model.items()}
+
+
 class Checkpointer(DetectionCheckpointer):
     """Detectron2's checkpointer with safe reading and whole writing.
 

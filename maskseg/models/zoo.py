@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from maskseg.errors import InputError
 from maskseg.files import write_whole
-from maskseg.models.checkpoint import read_weights
+from maskseg.models.checkpoint import model_weights
 from maskseg.models.config import default_config, load_config
 
 if TYPE_CHECKING:
@@ -100,7 +100,6 @@ def export(name: str | os.PathLike[str], out: str | os.PathLike[str], overrides:
     overrides : list of str, optional
         KEY VALUE pairs that the file's config shall have, such as thresholds chosen after the training.
     """
-    import torch
     from safetensors.torch import save
 
     model = find_model(name, overrides)
@@ -109,9 +108,7 @@ def export(name: str | os.PathLike[str], out: str | os.PathLike[str], overrides:
     # Where it was trained is nobody's business, and would not be there anyway.
     cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR = "", "."
     cfg.freeze()
-    tensors = {
-        key: torch.as_tensor(value).half().contiguous() for key, value in read_weights(model.weights)["model"].items()
-    }
+    tensors = {key: value.half().contiguous() for key, value in model_weights(model.weights).items()}
     if Path(out).suffix != ".safetensors":
         raise InputError(f"{out}: models are exported as .safetensors; choose such a name")
     with write_whole(out) as file:

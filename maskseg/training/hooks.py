@@ -136,7 +136,7 @@ class KeepBest(HookBase):
         self.best = summary["dsb_score"]
         with write_whole(Path(self.checkpointer.save_dir) / "model_best.pth") as file:
             torch.save(
-                {"model": self.checkpointer.model.state_dict(), "dsb_score": self.best, "iteration": self.trainer.iter},
+                {"model": self.validation.model.state_dict(), "dsb_score": self.best, "iteration": self.trainer.iter},
                 file,
             )
 
