@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -149,3 +150,27 @@ def clean(
         bitmaps.append(bitmap)
         kept.append(i)
     return CropMasks(masks.shape, np.array(boxes, np.int32), bitmaps, masks.scores[np.array(kept, np.int64)])
+
+
+def assemble(view: Callable[[bool, float], CropMasks], rules: Any, flip: bool) -> CropMasks:
+    """The final masks of an image from its views, by the POSTPROCESS keys of a config.
+
+    Parameters
+    ----------
+    view : function (mirrored, magnify) -> CropMasks
+        Masks found in the image (mirrored or not, at that magnification), in the image's coordinates. Called only
+        for the views that are needed.
+    rules : CfgNode
+        The POSTPROCESS section.
+    flip : bool
+        Unite with the mirrored view.
+    """
+
+    def united(magnify: float) -> CropMasks:
+        masks = view(False, magnify)
+        return unite_views(masks, view(True, magnify), rules.FLIP_MIN_IOU) if flip and len(masks) else masks
+
+    masks = united(1.0)
+    if len(masks) == 0 and rules.RETRY_CANVAS > 1:
+        masks = united(1 / rules.RETRY_CANVAS)
+    return clean(masks, fill=rules.FILL_HOLES, closing=rules.CLOSE, fragments=rules.FRAGMENTS, min_area=rules.MIN_AREA)
