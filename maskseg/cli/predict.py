@@ -23,14 +23,15 @@ def predict(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")],
     model: Annotated[str, typer.Option(help="Training folder, weight file or bundled name.")] = "nuclei",
     formats: Annotated[
-        str, typer.Option(help="What to write, comma separated: rle, labels, overlay, table.")
-    ] = "rle,labels,overlay,table",
+        str, typer.Option(help="What to write, comma separated: rle, labels, coco, overlay, table.")
+    ] = "rle,labels,coco,overlay,table",
     tta: Annotated[Views | None, typer.Option(help="Views to unite; the model's own choice where not given.")] = None,
 ) -> None:
     """Find and outline every nucleus.
 
-    Writes submission.csv (Kaggle's run lengths), labels/STEM.tif, overlays/STEM.png and images.csv. An interrupted
-    run goes on where it was when the same command is given again; unreadable images are named at the end.
+    Writes submission.csv (Kaggle's run lengths), labels/STEM.tif, predictions.json (COCO, with scores),
+    overlays/STEM.png and images.csv. An interrupted run goes on where it was when the same command is given again;
+    unreadable images are named at the end.
 
     \b
     Examples:

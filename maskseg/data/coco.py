@@ -43,9 +43,10 @@ class CocoData:
     annotations: Mapping[int, list[dict[str, Any]]]
 
     def masks(self, image: Mapping[str, Any]) -> CropMasks:
-        """The nuclei of an image."""
-        rles = [item["segmentation"] for item in self.annotations.get(image["id"], [])]
-        return CropMasks.from_rle(rles, (image["height"], image["width"]))
+        """The nuclei of an image, with their scores where they are predictions."""
+        items = self.annotations.get(image["id"], [])
+        rles, scores = [item["segmentation"] for item in items], [item.get("score", 1.0) for item in items]
+        return CropMasks.from_rle(rles, (image["height"], image["width"]), scores)
 
 
 def load_coco(path: str | os.PathLike[str]) -> CocoData:

@@ -16,12 +16,13 @@ from maskseg.files import write_whole
 from maskseg.images import ImageFile
 from maskseg.inference.predictor import Predictor
 from maskseg.masks import CropMasks
+from maskseg.output.coco import write_predictions
 from maskseg.output.labels import write_labels
 from maskseg.output.overlay import overlay, write_picture
 from maskseg.output.submission import write_submission
 from maskseg.output.table import failed_row, image_row, write_table
 
-FORMATS = ("rle", "labels", "overlay", "table")
+FORMATS = ("rle", "labels", "coco", "overlay", "table")
 # One part file an image until the run is whole; the folder goes when it is.
 _PARTS = ".parts"
 
@@ -36,8 +37,9 @@ def predict_files(
 ) -> list[tuple[str, str]]:
     """Segment images and write the results to a folder.
 
-    Writes ``submission.csv`` (rle), ``labels/ID.tif``, ``overlays/ID.png`` and ``images.csv`` (table). An image that
-    cannot be read is left out and reported; the same call again does only what is still to do.
+    Writes ``submission.csv`` (rle), ``labels/ID.tif``, ``predictions.json`` (coco), ``overlays/ID.png`` and
+    ``images.csv`` (table). An image that cannot be read is left out and reported; the same call again does only what
+    is still to do.
 
     Parameters
     ----------
@@ -82,6 +84,11 @@ def predict_files(
     done = [file.id for file in files if file.id not in failed]
     if "rle" in formats:
         write_submission(out / "submission.csv", _each(parts, done, _masks))
+    if "coco" in formats:
+        names = {file.id: Path(file.member or file.path).name for file in files}
+        write_predictions(
+            out / "predictions.json", ((names[name], masks) for name, masks in _each(parts, done, _masks))
+        )
     if "table" in formats:
         rows = dict(_each(parts, done, lambda part: part["row"]))
         write_table(out / "images.csv", [rows.get(file.id) or failed_row(file.id, failed[file.id]) for file in files])

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from maskseg.data.coco import load_coco
 from maskseg.images import find_images
 from maskseg.inference.batch import predict_files
 from maskseg.masks import CropMasks
@@ -45,6 +46,9 @@ def test_every_format_is_written_and_the_submission_is_valid(images, tmp_path):
     assert check_submission(tmp_path / "out" / "submission.csv", {file.id: (20, 30) for file in files}) == []
     assert read_labels(tmp_path / "out" / "labels" / "image_2.tif").sum() == 25
     assert read_labels(tmp_path / "out" / "labels" / "image_0.tif").sum() == 0
+    predicted = load_coco(tmp_path / "out" / "predictions.json")
+    assert [image["file_name"] for image in predicted.images] == [f"image_{n}.png" for n in range(5)]
+    assert [int(predicted.masks(image).areas.sum()) for image in predicted.images] == [0, 25, 25, 25, 25]
     rows = list(csv.DictReader((tmp_path / "out" / "images.csv").open()))
     assert [row["nuclei"] for row in rows] == ["0", "1", "1", "1", "1"]
     assert sorted(path.name for path in (tmp_path / "out" / "overlays").iterdir()) == [

@@ -1,0 +1,54 @@
+"""Predictions as one COCO JSON file: the images, and a scored run-length mask for each nucleus."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+
+from maskseg.files import write_whole
+from maskseg.masks import CropMasks
+
+_CATEGORIES = [{"id": 1, "name": "nucleus", "supercategory": "cell"}]
+
+
+def write_predictions(path: str | os.PathLike[str], images: Iterable[tuple[str, CropMasks]]) -> None:
+    """Write predictions as a COCO file, whole or not at all; the images are taken one at a time.
+
+    Images are numbered from 1 in the order given. The file is complete, with ``images`` and ``categories``, so that
+    it needs no other file to be read; its ``annotations``, each with a ``score``, are what pycocotools' ``loadRes``
+    takes once their ``image_id`` are those of the truth.
+
+    Parameters
+    ----------
+    path : path-like
+        The JSON file.
+    images : iterable of (file name, CropMasks)
+
+    Raises
+    ------
+    InputError
+        The file cannot be written.
+    """
+    listed, count = [], 0
+    with write_whole(path, "w", encoding="utf-8") as file:
+        file.write('{"annotations": [')
+        for number, (name, masks) in enumerate(images, start=1):
+            height, width = masks.shape
+            listed.append({"id": number, "file_name": name, "height": height, "width": width})
+            for (x0, y0, x1, y1), area, score, rle in zip(
+                masks.boxes.tolist(), masks.areas.tolist(), masks.scores.tolist(), masks.to_rle(), strict=True
+            ):
+                item = {
+                    "id": count + 1,
+                    "image_id": number,
+                    "category_id": 1,
+                    "bbox": [x0, y0, x1 - x0, y1 - y0],
+                    "area": area,
+                    "iscrowd": 0,
+                    "score": round(score, 6),
+                    "segmentation": rle,
+                }
+                file.write(("\n" if count == 0 else ",\n") + json.dumps(item))
+                count += 1
+        file.write(f'], "images": {json.dumps(listed)}, "categories": {json.dumps(_CATEGORIES)}}}\n')
