@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from maskseg.masks import trim
+
 Ring = NDArray[Any]
 Polygon = list[Ring]
 
@@ -165,6 +167,21 @@ def fill(polygons: Sequence[Sequence[ArrayLike]], box: tuple[int, int, int, int]
             right, bottom = np.clip(np.ceil(points.max(axis=0)), (x0, y0), (x1, y1)).astype(int).tolist()
             inside[top - y0 : bottom - y0, left - x0 : right - x0] |= _fill_rings(shifted, (left, top, right, bottom))
     return inside
+
+
+def rasterise(
+    polygons: Sequence[Sequence[ArrayLike]], shape: tuple[int, int]
+) -> tuple[tuple[int, int, int, int], NDArray[np.bool_]]:
+    """What `fill` sets in an image of `shape` (height, width): its smallest box and the bitmap inside it.
+
+    The box is without area, and the bitmap empty, where there is no pixel, as everywhere in `CropMasks`.
+    """
+    points = np.concatenate([np.asarray(ring, np.float64).reshape(-1, 2) for rings in polygons for ring in rings])
+    if len(points) == 0:
+        return (0, 0, 0, 0), np.zeros((0, 0), bool)
+    x0, y0 = np.clip(np.floor(points.min(axis=0)), 0, shape[::-1]).astype(int).tolist()
+    x1, y1 = np.clip(np.ceil(points.max(axis=0)), 0, shape[::-1]).astype(int).tolist()
+    return trim(fill(polygons, (x0, y0, x1, y1)), x0, y0)
 
 
 def _fill_rings(rings: list[NDArray[np.float64]], box: tuple[int, int, int, int]) -> NDArray[np.bool_]:
