@@ -48,7 +48,7 @@ def folders(
 
 
 def _processes(workers: int | None) -> int:
-    from maskseg.data.convert import available_cores
+    from maskseg.processes import available_cores
 
     return workers or available_cores()
 

@@ -7,22 +7,14 @@ done here: the processes, the files, the numbering, and what is left out.
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-import signal
-import threading
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
@@ -32,11 +24,7 @@ from maskseg.data.coco import ANNOTATIONS, CATEGORIES
 from maskseg.errors import InputError
 from maskseg.files import write_whole
 from maskseg.masks import CropMasks
-
-# A process more takes about as long to start as this many images take to convert.
-_LEAST_TASKS = 8
-# Results that may wait for an earlier one, for each process.
-_AHEAD = 4
+from maskseg.processes import in_order
 
 
 class LeftOut(NamedTuple):
@@ -158,11 +146,6 @@ def annotations(masks: CropMasks) -> list[dict[str, Any]]:
     return [annotation(bitmap, box, masks.shape) for bitmap, box in zip(masks.bitmaps, masks.boxes, strict=True)]
 
 
-def available_cores() -> int:
-    """Cores that this process may use, which can be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def run(
     tasks: Sequence[Task],
     read: Callable[[Any], Result],
@@ -210,9 +193,8 @@ def run(
     images: list[dict[str, Any]] = []
     if not wanted:
         raise InputError(_nothing(summary, expected))
-    workers = max(1, min(workers, len(wanted) // _LEAST_TASKS))
     with (
-        closing(_in_order(work, wanted, workers)) as done,
+        closing(in_order(work, wanted, workers)) as done,
         write_whole(out / ANNOTATIONS, "w", encoding="utf-8") as file,
     ):
         # Annotations go to the file as they come, so that memory does not grow with their number.
@@ -261,9 +243,6 @@ def _without_second(tasks: Sequence[Task], left_out: list[LeftOut]) -> list[Task
     return kept
 
 
-# ---- in the processes ----
-
-
 class _Done(NamedTuple):
     """A result as it comes back: image records without id, the JSON text of their annotations from the third field."""
 
@@ -287,54 +266,3 @@ def _work(read: Callable[[Any], Result], folder: Path, task: Task) -> _Done | st
         return _Done(images, result.found, result.left_out)
     except InputError as error:
         return str(error)
-
-
-def _in_order(work: Callable[[Task], _Done | str], tasks: Sequence[Task], workers: int) -> Iterator[_Done | str]:
-    if workers == 1:
-        yield from map(work, tasks)
-        return
-    # Started afresh and not forked: a fork of a process that has threads may hang.
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start)
-    try:
-        waiting: deque[Future[_Done | str]] = deque()
-        for task in tasks:
-            with _interrupts_held():
-                waiting.append(pool.submit(work, task))
-            if len(waiting) == workers * _AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    except BrokenProcessPool as error:
-        raise InputError(
-            "a process of the conversion was killed, perhaps for want of memory; give fewer with --workers"
-        ) from error
-    finally:
-        # What has begun is ended, so that no half file stays.
-        pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Processes started in here never see Ctrl-C: this one ends them in good order."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _start() -> None:
-    """One thread for each process, and an end to it when its parent has gone without a word."""
-    cv2.setNumThreads(1)
-    os.environ["TIFFFILE_NUM_THREADS"] = "1"
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
