@@ -26,12 +26,12 @@ def train(
     Examples:
       maskseg train DATASETS.TRAIN "('data/mine:train',)" DATASETS.TEST "('data/mine:dev',)"
       maskseg train --config-file nuclei_R_18_FPN --resume
+      torchrun --nproc-per-node 4 tools/train_net.py --config-file nuclei_R_101_FPN
       maskseg train --eval-only DATASETS.TEST "('data/dsb2018:val_stratified',)"
     """
-    from detectron2.engine import launch
-
     from maskseg.errors import InputError
     from maskseg.models.config import load_config, to_device
+    from maskseg.training.distributed import run
 
     cfg = load_config(config_file, opts)
     if num_gpus == 0:
@@ -44,7 +44,7 @@ def train(
         # A config's own MODEL.WEIGHTS is where training starts, not what it led to.
         _evaluate(cfg, cfg.MODEL.WEIGHTS if "MODEL.WEIGHTS" in (opts or [])[::2] else cfg.OUTPUT_DIR)
         return
-    launch(_train, max(num_gpus, 1), num_machines=1, machine_rank=0, dist_url="auto", args=(cfg, resume))
+    run(_train, num_gpus, (cfg, resume))
 
 
 def _train(cfg: CfgNode, resume: bool) -> None:

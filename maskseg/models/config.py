@@ -158,9 +158,7 @@ def _with_overrides(cfg: CfgNode, overrides: list[str] | None) -> CfgNode:
     try:
         cfg.merge_from_list(overrides or [])
     except _MISFITS as error:
-        raise InputError(
-            f"overrides {' '.join(overrides or [])}: {_one_line(error)}; they are KEY VALUE pairs"
-        ) from error
+        raise InputError(f"{_one_line(error)}; give KEY VALUE pairs, the value of the key's own type") from error
     for key, choices in _CHOICES.items():
         section, _, name = key.partition(".")
         if cfg[section][name] not in choices:

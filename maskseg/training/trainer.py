@@ -11,19 +11,20 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.engine import TrainerBase, create_ddp_model, hooks
+from detectron2.engine import TrainerBase, hooks
 from detectron2.engine.train_loop import SimpleTrainer
 from detectron2.modeling import build_model
 from detectron2.solver import build_lr_scheduler
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.utils import comm
-from detectron2.utils.events import JSONWriter, TensorboardXWriter
 from torch.utils.data import DataLoader
 
 from maskseg.data.coco import dataset_dicts
 from maskseg.errors import InputError
 from maskseg.models.checkpoint import Checkpointer
 from maskseg.training.average import WeightAverage
+from maskseg.training.curves import Log
+from maskseg.training.distributed import parallel
 from maskseg.training.hooks import KeepBest, ProgressBar, Validation
 from maskseg.training.mapper import Samples
 from maskseg.training.sampler import EpochSampler, modality_weights
@@ -102,10 +103,10 @@ class Trainer(TrainerBase):
         )
         if cfg.SOLVER.IMS_PER_BATCH % comm.get_world_size():
             raise InputError(
-                f"SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH} does not divide among {comm.get_world_size()} GPUs"
+                f"SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH}: not divisible by {comm.get_world_size()} processes"
             )
         self.plain_model = build_model(cfg).to(memory_format=torch.channels_last)
-        self.model = create_ddp_model(self.plain_model, broadcast_buffers=False)
+        self.model = parallel(self.plain_model)
         self.optimizer = build_optimizer(cfg, self.model)
         self.scheduler = build_lr_scheduler(cfg, self.optimizer)
         decay = cfg.SOLVER.EMA_DECAY
@@ -137,15 +138,9 @@ class Trainer(TrainerBase):
             if main
             else None,
             # The writers come before the bar: its line is the last on the screen.
-            hooks.PeriodicWriter(self.build_writers()) if main else None,
+            Log(Path(cfg.OUTPUT_DIR), cfg.TEST.EVAL_PERIOD) if main else None,
             ProgressBar() if main else None,
         ]
-
-    def build_writers(self) -> list[Any]:
-        """``metrics.json`` (a line each 20 iterations) and TensorBoard files in OUTPUT_DIR."""
-        folder = Path(self.cfg.OUTPUT_DIR)
-        folder.mkdir(parents=True, exist_ok=True)
-        return [JSONWriter(str(folder / "metrics.json")), TensorboardXWriter(str(folder))]
 
     def resume_or_load(self, resume: bool) -> None:
         """Go on from the last checkpoint in OUTPUT_DIR if asked and there is one, else start from MODEL.WEIGHTS."""

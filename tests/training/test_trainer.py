@@ -1,5 +1,6 @@
 """The training loop on a data set of six images."""
 
+import json
 import re
 
 import numpy as np
@@ -99,6 +100,11 @@ def test_resumed_it_goes_on_as_if_unbroken(trainer, tmp_path):
 
     # Of the checkpoints on the way the last is kept, whichever process wrote the others.
     assert {path.name for path in (tmp_path / "broken").glob("*.pth")} == {"model_0000005.pth", "model_final.pth"}
+
+    # Every line of the record once, in order.
+    lines = [json.loads(line) for line in (tmp_path / "broken" / "metrics.json").read_text().splitlines()]
+    assert [line["iteration"] for line in lines] == sorted({line["iteration"] for line in lines})
+    assert {"metrics.csv", "curves.png"} <= {path.name for path in (tmp_path / "broken").iterdir()}
 
     # Once more it is done already.
     again = trained(trainer(6, "broken"), resume=True)

@@ -1,0 +1,107 @@
+"""What a training wrote about itself: ``metrics.json`` as a table and as a picture."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+from detectron2.engine.hooks import PeriodicWriter
+from detectron2.utils.events import JSONWriter, TensorboardXWriter
+
+from maskseg.files import write_whole
+
+METRICS = "metrics.json"
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """Lines of a training's metrics.json by iteration; a line that was cut short by a kill is left out."""
+    rows: dict[int, dict[str, Any]] = {}
+    path = folder / METRICS
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        rows[row["iteration"]] = {**rows.get(row["iteration"], {}), **row}
+    return [rows[iteration] for iteration in sorted(rows)]
+
+
+def forget_from(folder: Path, iteration: int) -> None:
+    """Leave only the lines before an iteration: those that a resumed training does not write again."""
+    rows = [row for row in read_metrics(folder) if row["iteration"] < iteration]
+    with write_whole(folder / METRICS, "w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, sort_keys=True) + "\n" for row in rows)
+
+
+def write_table(folder: Path, rows: list[dict[str, Any]]) -> None:
+    """``metrics.csv``: a row a line of metrics.json, empty where a figure was not taken."""
+    names = sorted({key for row in rows for key in row} - {"iteration"})
+    with write_whole(folder / "metrics.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["iteration", *names], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def draw(folder: Path, rows: list[dict[str, Any]]) -> None:
+    """``curves.png``: the losses in training and validation, the score, the learning rate."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 7), layout="constrained")
+    axes = figure.subplots(2, 3).ravel()
+    losses = ("total_loss", "loss_rpn_cls", "loss_box_reg", "loss_mask")
+    for axis, name in zip(axes, (*losses, "validation/dsb_score", "lr"), strict=True):
+        validation = name in losses
+        for key, label in ((name, "training"), (f"validation/{name}", "validation"))[: 1 + validation]:
+            points = [(row["iteration"] + 1, row[key]) for row in rows if key in row]
+            if points:
+                marker = "o" if key.startswith("validation") else ""
+                axis.plot(*zip(*points, strict=True), marker=marker, markersize=3, label=label)
+        axis.set_title("mean IoU (DSB score), validation" if name.endswith("dsb_score") else name)
+        axis.set_xlabel("iteration")
+        if validation and axis.lines:
+            axis.legend()
+    with write_whole(folder / "curves.png") as file:
+        figure.savefig(file, format="png", dpi=100)
+
+
+class Log(PeriodicWriter):
+    """Writes ``metrics.json`` (a line each 20 iterations), TensorBoard files, ``metrics.csv`` and ``curves.png``.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the training.
+    period : int
+        Iterations between two pictures; 0 is only one at the end.
+    """
+
+    def __init__(self, folder: Path, period: int) -> None:
+        super().__init__([])
+        self.folder = folder
+        self.period = period
+
+    def before_train(self) -> None:
+        """Open the files; a training that was killed may have written lines that it will write again."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        forget_from(self.folder, self.trainer.start_iter)
+        self._writers = [JSONWriter(str(self.folder / METRICS)), TensorboardXWriter(str(self.folder))]
+
+    def after_step(self) -> None:
+        """Write what is due."""
+        super().after_step()
+        if self.period > 0 and (self.trainer.iter + 1) % self.period == 0:
+            self.summarise()
+
+    def after_train(self) -> None:
+        """Write the rest."""
+        super().after_train()
+        self.summarise()
+
+    def summarise(self) -> None:
+        """Write the table and the picture."""
+        rows = read_metrics(self.folder)
+        if rows:
+            write_table(self.folder, rows)
+            draw(self.folder, rows)

@@ -1,0 +1,48 @@
+"""The record of a training: lines, table, picture."""
+
+import csv
+import json
+
+import cv2
+import numpy as np
+
+from maskseg.training.curves import draw, forget_from, read_metrics, write_table
+
+
+def write_lines(folder, rows, end=""):
+    (folder / "metrics.json").write_text("".join(json.dumps(row) + "\n" for row in rows) + end)
+
+
+def test_a_repeated_line_counts_once_and_a_cut_one_not_at_all(tmp_path):
+    rows = [{"iteration": 19, "total_loss": 3.0}, {"iteration": 39, "total_loss": 2.0}]
+    write_lines(tmp_path, [*rows, {"iteration": 39, "total_loss": 2.5, "lr": 0.1}], end='{"iteration": 59, "tot')
+    assert read_metrics(tmp_path) == [rows[0], {"iteration": 39, "total_loss": 2.5, "lr": 0.1}]
+    forget_from(tmp_path, 30)
+    assert (tmp_path / "metrics.json").read_text() == json.dumps(rows[0]) + "\n"
+
+
+def test_no_record_is_an_empty_one(tmp_path):
+    assert read_metrics(tmp_path) == []
+
+
+def test_the_table_has_every_figure(tmp_path):
+    rows = [{"iteration": 19, "total_loss": 3.0}, {"iteration": 39, "total_loss": 2.0, "validation/dsb_score": 0.5}]
+    write_table(tmp_path, rows)
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        read = list(csv.DictReader(file))
+    assert [{key: float(value) for key, value in row.items() if value} for row in read] == rows
+
+
+def test_the_picture_shows_the_curves(tmp_path):
+    def picture(rows):
+        draw(tmp_path, rows)
+        return cv2.imread(str(tmp_path / "curves.png"))
+
+    rows = [{"iteration": i, "total_loss": 1 / (i + 1), "validation/dsb_score": i / 10} for i in range(8)]
+    drawn, empty = picture(rows), picture([])
+    changed = (drawn != empty).any(axis=2)
+    height, width = changed.shape
+    # First the loss, at the lower right the learning rate, of which nothing is known.
+    assert changed[: height // 2, : width // 3].any() and changed[height // 2 :, width // 3 : 2 * width // 3].any()
+    assert not changed[height // 2 :, 2 * width // 3 :].any()
+    assert np.ptp(drawn) == 255
