@@ -47,6 +47,59 @@ def folders(
     _report(out, convert(source, out, read_modalities(modality) if modality else None, _processes(workers)))
 
 
+@app.command("labels")
+def labels(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder of images and label images.")],
+    out: Out,
+    modality: Modality = None,
+    workers: Workers = None,
+) -> None:
+    """Label images: images/STEM.png with masks/STEM.tif, or Cellpose's STEM.tif with STEM_masks.tif beside it.
+
+    A label image is TIFF, PNG or .npy; 0 is background, every other number one nucleus. Images without label image,
+    other sizes and unreadable files are left out and listed.
+
+    \b
+    Examples:
+      maskseg convert labels stardist_set/train -o data/mine
+      maskseg convert labels cellpose_folder -o data/mine --workers 4
+    """
+    from maskseg.data.label_images import convert
+    from maskseg.data.split import read_modalities
+
+    _report(out, convert(source, out, read_modalities(modality) if modality else None, _processes(workers)))
+
+
+@app.command("coco")
+def coco(
+    source: Annotated[Path, typer.Argument(metavar="FILE|DIR", help="COCO JSON file, or a folder with one.")],
+    out: Out,
+    images: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the images; beside the file where not given.")
+    ] = None,
+    category: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Category to take, may be repeated; all: every one.")
+    ] = None,
+    modality: Modality = None,
+    workers: Workers = None,
+) -> None:
+    """COCO files of other programs: polygons or run lengths, any categories, ids and file paths.
+
+    All become the one category, nucleus. Without --category it is the only one that has annotations, otherwise those
+    whose names hold "nucle". Crowd regions, boxes without outline and outlines at fault are left out and listed.
+
+    \b
+    Examples:
+      maskseg convert coco export.json -o data/mine --images photos/
+      maskseg convert coco instances.json -o data/mine --images train2017/ --category neoplastic --category stromal
+    """
+    from maskseg.data.coco_files import convert
+    from maskseg.data.split import read_modalities
+
+    modalities = read_modalities(modality) if modality else None
+    _report(out, convert(source, out, images, category or (), modalities, _processes(workers)))
+
+
 def _processes(workers: int | None) -> int:
     from maskseg.processes import available_cores
 

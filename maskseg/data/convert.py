@@ -35,6 +35,27 @@ class LeftOut(NamedTuple):
     reason: str
 
 
+class Task(NamedTuple):
+    """An image of the source, still to be read.
+
+    Attributes
+    ----------
+    where : str
+        What messages call it.
+    source : object
+        What `read` is called with; it goes to another process, so it holds names rather than pixels.
+    id : str or None
+        Name of the image, or the common start of the names of its pieces; None where `read` will say what is wrong.
+    found : int
+        How many annotations are lost if it cannot be read, as far as that is known.
+    """
+
+    where: str
+    source: Any
+    id: str | None = None
+    found: int = 0
+
+
 @dataclass
 class Summary:
     """What a conversion did.
@@ -57,31 +78,16 @@ class Summary:
     found: int = 0
     left_out: list[LeftOut] = field(default_factory=list)
 
+    def lose(self, task: Task, reason: str) -> None:
+        """Note that an image is left out, with all that it holds."""
+        lost = f" ({task.found} {self.unit} left out with it)" if task.found else ""
+        self.left_out.append(LeftOut(task.where, "image left out", f"{reason}{lost}"))
+        self.found += task.found
+
     def __str__(self) -> str:
         text = f"{self.images} images with {self.masks} nuclei, from {self.found} {self.unit}"
         kinds = Counter(item.kind for item in self.left_out)
         return text + "".join(f"; {count} x {kind}" for kind, count in kinds.items())
-
-
-class Task(NamedTuple):
-    """An image of the source, still to be read.
-
-    Attributes
-    ----------
-    where : str
-        What messages call it.
-    source : object
-        What `read` is called with; it goes to another process, so it holds names rather than pixels.
-    id : str or None
-        Name of the image, or the common start of the names of its pieces; None where `read` will say what is wrong.
-    found : int
-        How many annotations are lost if it cannot be read, as far as that is known.
-    """
-
-    where: str
-    source: Any
-    id: str | None = None
-    found: int = 0
 
 
 @dataclass
@@ -188,7 +194,7 @@ def run(
     InputError
         If no image can be converted or a process was killed.
     """
-    wanted = _without_second(tasks, summary.left_out)
+    wanted = _without_second(tasks, summary)
     work = partial(_work, read, out / "images")
     images: list[dict[str, Any]] = []
     if not wanted:
@@ -202,9 +208,7 @@ def run(
         bar = tqdm(done, "convert", len(wanted), unit="image", disable=None if progress else True)
         for task, outcome in zip(wanted, bar, strict=True):
             if isinstance(outcome, str):
-                lost = f" ({task.found} {summary.unit} left out with it)" if task.found else ""
-                summary.left_out.append(LeftOut(task.where, "image left out", f"{outcome}{lost}"))
-                summary.found += task.found
+                summary.lose(task, outcome)
                 continue
             summary.found += outcome.found
             summary.left_out += outcome.left_out
@@ -229,17 +233,16 @@ def _nothing(summary: Summary, expected: str) -> str:
     return f"no image to convert{first}; expected {expected}"
 
 
-def _without_second(tasks: Sequence[Task], left_out: list[LeftOut]) -> list[Task]:
+def _without_second(tasks: Sequence[Task], summary: Summary) -> list[Task]:
     """Leave out tasks whose id is taken. Ids that differ in case only would be one file on some disks."""
-    taken: dict[str, str] = {}
+    taken: dict[str, Task] = {}
     kept = []
     for task in tasks:
-        first = taken.setdefault(task.id.lower(), task.where) if task.id is not None else task.where
-        if first == task.where:
+        first = task if task.id is None else taken.setdefault(task.id.lower(), task)
+        if first is task:
             kept.append(task)
         else:
-            reason = f"the id of {first} once more; rename one of the images"
-            left_out.append(LeftOut(task.where, "image left out", reason))
+            summary.lose(task, f"the id of {first.where} once more; rename one of the images")
     return kept
 
 

@@ -44,7 +44,8 @@ def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
     Parameters
     ----------
     path : path-like
-        TIFF, PNG (grey or palette, 8 or 16 bit: the stored numbers) or NumPy's .npy.
+        TIFF, PNG (grey or palette, 8 or 16 bit: the stored numbers) or NumPy's .npy. Whole numbers stored as float
+        become int64.
 
     Returns
     -------
@@ -72,6 +73,8 @@ def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
         raise InputError(
             f"{path}: has the shape {labels.shape}; a label image has one channel, (height, width)"
         )
+    if labels.dtype.kind == "f" and np.array_equal(labels, np.trunc(labels)) and np.abs(labels).max(initial=0) < 2**53:
+        labels = labels.astype(np.int64)
     if labels.dtype.kind not in "biu":
         raise InputError(f"{path}: holds {labels.dtype} values; save the labels as whole numbers")
     return labels

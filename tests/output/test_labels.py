@@ -49,13 +49,15 @@ def test_other_programs_files_are_read_as_their_numbers(tmp_path):
     np.save(tmp_path / "array.npy", labels.astype(np.uint32))
     tifffile.imwrite(tmp_path / "plain.tif", labels.astype(np.uint32)[None], photometric="minisblack")
     tifffile.imwrite(tmp_path / "lzw.tiff", labels.astype(np.uint16), compression="lzw", predictor=True)
-    for name in ("grey.png", "palette.png", "array.npy", "plain.tif", "lzw.tiff"):
+    tifffile.imwrite(tmp_path / "float.tif", labels.astype(np.float32))
+    for name in ("grey.png", "palette.png", "array.npy", "plain.tif", "lzw.tiff", "float.tif"):
         assert (read_labels(tmp_path / name) == labels).all(), name
     assert (read_labels(tmp_path / "deep.png") == labels * 100).all()
 
 
 def test_what_is_no_label_image_is_named(tmp_path):
-    np.save(tmp_path / "fraction.npy", np.zeros((3, 4)))
+    np.save(tmp_path / "fraction.npy", np.full((3, 4), 0.5))
+    np.save(tmp_path / "infinite.npy", np.full((3, 4), np.inf))
     np.save(tmp_path / "object.npy", np.array([[{}]]), allow_pickle=True)
     Image.fromarray(np.zeros((3, 4, 3), np.uint8)).save(tmp_path / "colour.png")
     tifffile.imwrite(tmp_path / "stack.tif", np.zeros((5, 30, 40), np.uint16))
@@ -70,6 +72,7 @@ def test_what_is_no_label_image_is_named(tmp_path):
     (tmp_path / "half.png").write_bytes((tmp_path / "noise.png").read_bytes()[:4000])
     for name, says in [
         ("fraction.npy", "float64"),
+        ("infinite.npy", "float64"),
         ("object.npy", "not a readable"),
         ("colour.png", "one channel"),
         ("stack.tif", "shape"),
