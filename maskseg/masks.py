@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -113,7 +114,11 @@ class CropMasks:
         for item in rles:
             if tuple(item["size"]) != tuple(shape):
                 raise InputError(f"a mask of {tuple(item['size'])} pixels in an image of {tuple(shape)}")
-        crops = [rle.runs_to_crop(*rle.coco_to_runs(item), shape) for item in rles]
+        starts, lengths, index = rle.coco_to_runs_of_all(rles, shape)
+        ends = np.searchsorted(index, np.arange(len(rles) + 1))
+        crops = [
+            rle.runs_to_crop(*rle.joined(starts[low:high], lengths[low:high]), shape) for low, high in pairwise(ends)
+        ]
         boxes = np.array([box for box, _ in crops], np.int32)
         return cls(shape, boxes, [bitmap for _, bitmap in crops], scores)  # type: ignore[arg-type]
 

@@ -8,7 +8,9 @@ from pycocotools import mask as coco_mask
 from maskseg.errors import InputError
 from maskseg.rle import (
     coco_to_runs,
+    coco_to_runs_of_all,
     crop_to_runs,
+    joined,
     kaggle_to_runs,
     runs_to_coco,
     runs_to_crop,
@@ -173,6 +175,39 @@ def test_malformed_kaggle_text_is_named(text, says):
 def test_malformed_coco_counts_are_input_errors(counts):
     with pytest.raises(InputError):
         coco_to_runs({"size": [4, 4], "counts": counts})
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 6), st.sampled_from(["text", "bytes", "list", "each"]))
+def test_many_masks_at_once_are_the_same_as_one_by_one(seed, number, form):
+    random = np.random.default_rng(seed)
+    # Every other mask is large enough for counts of several characters; some are empty, some full.
+    masks = [random.random((30, 1 + 40 * (seed % 2))) < random.choice([0, 0.02, 0.5, 1]) for _ in range(number)]
+    shape = masks[0].shape if masks else (30, 1)
+    rles = [runs_to_coco(*runs_of(mask), shape) for mask in masks]
+    for which, rle in enumerate(rles):
+        if form == "bytes" or (form == "each" and which % 3 == 1):
+            rle["counts"] = rle["counts"].encode()
+        elif form == "list" or (form == "each" and which % 3 == 2):
+            starts, lengths = runs_of(masks[which])
+            ends = np.append(starts + lengths, 0)
+            counts = np.stack([np.append(starts, masks[which].size) - np.roll(ends, 1), np.append(lengths, 0)], axis=1)
+            rle["counts"] = counts.ravel().tolist()
+    starts, lengths, index = coco_to_runs_of_all(rles, shape)
+    for which, mask in enumerate(masks):
+        runs = joined(starts[index == which], lengths[index == which])
+        assert all((ours == expected).all() for ours, expected in zip(runs, runs_of(mask), strict=True))
+        assert all((ours == alone).all() for ours, alone in zip(runs, coco_to_runs(rles[which]), strict=True))
+    assert (np.diff(index) >= 0).all()
+
+
+def test_what_one_mask_has_too_much_another_does_not_make_up_for():
+    good, long, short = (
+        coco_mask.frPyObjects({"size": [4, 4], "counts": counts}, 4, 4) for counts in ([5, 11], [5, 12], [5, 10])
+    )
+    assert len(coco_to_runs_of_all([good, good], (4, 4))[0]) == 2
+    for rles in ([long, short], [short, long], [good, {"counts": b""}], [{"counts": b""}, good], [good, good, long]):
+        with pytest.raises(InputError, match="do not fill"):
+            coco_to_runs_of_all(rles, (4, 4))
 
 
 @given(st.text(alphabet=[chr(c) for c in range(40, 118)], max_size=30))
