@@ -12,12 +12,21 @@ if TYPE_CHECKING:
 
 
 def train(
-    config_file: Annotated[str, typer.Option(help="YAML file, or the name of one in configs/.")] = "nuclei_R_18_FPN",
+    config_file: Annotated[
+        str | None, typer.Option(help="YAML file, or the name of one in configs/ (nuclei_R_18_FPN).")
+    ] = None,
     num_gpus: Annotated[int, typer.Option(min=0, help="Processes, one a GPU; 0 trains on the CPU.")] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in OUTPUT_DIR.")] = False,
     eval_only: Annotated[
         bool, typer.Option("--eval-only", help="Score the best of OUTPUT_DIR, or MODEL.WEIGHTS if given here.")
     ] = False,
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="MODEL", help="Fine-tune this model on --data; no config needed.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="DIR[:PART]", help="The converted data set to fine-tune on.")
+    ] = None,
+    out: Annotated[str | None, typer.Option("-o", "--out", metavar="DIR", help="OUTPUT_DIR of a fine-tuning.")] = None,
     opts: Annotated[list[str] | None, typer.Argument(metavar="[KEY VALUE]...", help="Config keys to change.")] = None,
 ) -> None:
     """Train a model, or score one, by its config.
@@ -25,6 +34,7 @@ def train(
     \b
     Examples:
       maskseg train DATASETS.TRAIN "('data/mine:train',)" DATASETS.TEST "('data/mine:dev',)"
+      maskseg train --from nuclei --data data/mine -o runs/mine
       maskseg train --config-file nuclei_R_18_FPN --resume
       torchrun --nproc-per-node 4 tools/train_net.py --config-file nuclei_R_101_FPN
       maskseg train --eval-only DATASETS.TEST "('data/dsb2018:val_stratified',)"
@@ -32,8 +42,17 @@ def train(
     from maskseg.errors import InputError
     from maskseg.models.config import load_config, to_device
     from maskseg.training.distributed import run
+    from maskseg.training.finetune import default_folder, finetune_config
 
-    cfg = load_config(config_file, opts)
+    if (start is None) != (data is None) or (start is None and out is not None):
+        raise InputError("--from MODEL and --data DIR belong together, and -o with them")
+    if start and config_file:
+        raise InputError(f"--config-file {config_file}: a model that is fine-tuned brings its own config; leave it out")
+    if start and data:
+        cfg, choices = finetune_config(start, data, out or default_folder(start, data), opts)
+        typer.echo("\n".join(choices))
+    else:
+        cfg = load_config(config_file or "nuclei_R_18_FPN", opts)
     if num_gpus == 0:
         cfg.MODEL.DEVICE = "cpu"
     to_device(cfg)

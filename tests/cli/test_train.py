@@ -132,6 +132,9 @@ def test_a_folder_that_holds_a_training_is_not_written_over(finished, dataset, m
         (["--eval-only", "OUTPUT_DIR", "nowhere"], "nowhere: no such model"),
         (["--eval-only", "MODEL.WEIGHTS", "nowhere.pth"], "nowhere.pth: no such model"),
         (["--num-gpus", "2"], "no GPU is usable here"),
+        (["--from", "nuclei"], "--from MODEL and --data DIR belong together"),
+        (["--from", "nuclei", "--data", "nowhere"], "nowhere"),
+        (["--from", "nuclei", "--data", "d", "--config-file", "c.yaml"], "brings its own config"),
     ],
 )
 def test_mistakes_are_one_line(monkeypatch, capsys, words, message):

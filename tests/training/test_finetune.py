@@ -1,0 +1,83 @@
+"""Fine-tuning without a config file."""
+
+import numpy as np
+import pytest
+import torch
+
+from maskseg.errors import InputError
+from maskseg.models.config import load_config
+from maskseg.training import finetune
+from maskseg.training.finetune import default_folder, finetune_config
+from maskseg.training.trainer import Trainer
+
+
+@pytest.fixture(scope="module")
+def model(overrides, dataset, tmp_path_factory):
+    """The folder of a tiny trained network."""
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    made = Trainer(
+        load_config(
+            "nuclei_R_18_FPN",
+            overrides(
+                DATASETS__TRAIN=(f"{dataset}:train",), DATASETS__TEST="()", OUTPUT_DIR=folder, SOLVER__MAX_ITER=1
+            ),
+        )
+    )
+    made.train()
+    (folder / "config.yaml").write_text(made.cfg.dump())
+    return folder
+
+
+def parts(cfg):
+    return cfg.DATASETS.TRAIN, cfg.DATASETS.TEST
+
+
+def test_it_learns_from_the_model_and_says_what_it_chose(model, dataset, tmp_path):
+    cfg, choices = finetune_config(
+        str(model), str(dataset), str(tmp_path / "run"), ["SOLVER.MAX_ITER", "3", "TEST.EVAL_PERIOD", "0"]
+    )
+    assert parts(cfg) == ((f"{dataset}:train",), (f"{dataset}:dev",))
+    assert f"{dataset}:dev" in choices[0] and "3 iterations" in choices[1]
+    made = Trainer(cfg)
+    made.resume_or_load(False)
+    start = torch.load(model / "model_final.pth", weights_only=True)["model"]
+    assert all(torch.equal(value, start[key]) for key, value in made.plain_model.state_dict().items())
+    made.train()
+    assert (tmp_path / "run" / "model_best.pth").is_file()
+    assert any(not torch.equal(value, start[key]) for key, value in made.plain_model.state_dict().items())
+
+
+def test_the_schedule_grows_with_the_nuclei_between_its_bounds(model, write_dataset, nuclei, tmp_path, monkeypatch):
+    def iterations(images):
+        folder = write_dataset(tmp_path / str(images), {f"i{number}": nuclei(number) for number in range(images)})
+        return finetune_config(str(model), str(folder), "run")[0].SOLVER.MAX_ITER
+
+    assert iterations(1) == finetune.FEWEST
+    monkeypatch.setattr(finetune, "FEWEST", 1)
+    few, many = iterations(2), iterations(8)
+    assert few < many < 8 * few
+    monkeypatch.setattr(finetune, "MOST", 5)
+    assert iterations(9) == 5
+
+
+def test_without_a_split_everything_is_trained_on(model, write_dataset, nuclei, tmp_path):
+    folder = write_dataset(tmp_path / "whole", {"a": nuclei(0)})
+    cfg, choices = finetune_config(str(model), str(folder), "run")
+    assert parts(cfg) == ((str(folder),), ())
+    assert f"maskseg split {folder}" in choices[0]
+
+
+def test_one_part_may_be_named(model, dataset):
+    cfg, _ = finetune_config(str(model), f"{dataset}:dev", "run")
+    assert parts(cfg) == ((f"{dataset}:dev",), ())
+
+
+def test_a_data_set_without_nuclei_is_refused(model, write_dataset, tmp_path):
+    folder = write_dataset(tmp_path / "none", {"a": np.zeros((48, 64), np.int32)})
+    with pytest.raises(InputError, match="no nucleus in 1 images"):
+        finetune_config(str(model), str(folder), "run")
+
+
+def test_the_folder_is_named_after_both():
+    assert default_folder("nuclei", "data/mine:train") == "runs/nuclei_mine_train"
+    assert default_folder("runs/R18/model_best.pth", "/somewhere/mine/") == "runs/model_best_mine"
