@@ -44,7 +44,7 @@ def folders(
     from maskseg.data.mask_folders import convert
     from maskseg.data.split import read_modalities
 
-    _report(out, convert(source, out, read_modalities(modality) if modality else None, _processes(workers)))
+    report(out, convert(source, out, read_modalities(modality) if modality else None, _processes(workers)))
 
 
 @app.command("labels")
@@ -67,7 +67,7 @@ def labels(
     from maskseg.data.label_images import convert
     from maskseg.data.split import read_modalities
 
-    _report(out, convert(source, out, read_modalities(modality) if modality else None, _processes(workers)))
+    report(out, convert(source, out, read_modalities(modality) if modality else None, _processes(workers)))
 
 
 @app.command("coco")
@@ -97,7 +97,7 @@ def coco(
     from maskseg.data.split import read_modalities
 
     modalities = read_modalities(modality) if modality else None
-    _report(out, convert(source, out, images, category or (), modalities, _processes(workers)))
+    report(out, convert(source, out, images, category or (), modalities, _processes(workers)))
 
 
 def _processes(workers: int | None) -> int:
@@ -106,7 +106,7 @@ def _processes(workers: int | None) -> int:
     return workers or available_cores()
 
 
-def _report(out: Path, summary: Summary) -> None:
+def report(out: Path, summary: Summary) -> None:
     """Print what was left out, a line each, and what was done; status 2 if anything was left out."""
     for fault in summary.left_out:
         typer.echo(f"left out {fault.file}: {fault.kind}: {fault.reason}", err=True)

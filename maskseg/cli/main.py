@@ -19,6 +19,7 @@ from maskseg.errors import InputError
 # Command -> "module:attribute", in the order of use; the attribute is a function, or a Typer app.
 COMMANDS = {
     "convert": "maskseg.cli.convert:app",
+    "export": "maskseg.cli.export:export",
     "split": "maskseg.cli.split:split",
     "train": "maskseg.cli.train:train",
     "predict": "maskseg.cli.predict:predict",

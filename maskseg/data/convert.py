@@ -98,8 +98,8 @@ class Picture:
     ----------
     file_name : str
         Below ``images/``.
-    data : bytes
-        Content of the file.
+    data : bytes or None
+        Content of the file; None if there is no image to copy.
     shape : (int, int)
         Height and width.
     annotations : list of dict
@@ -109,7 +109,7 @@ class Picture:
     """
 
     file_name: str
-    data: bytes
+    data: bytes | None
     shape: tuple[int, int]
     annotations: list[dict[str, Any]]
     fields: dict[str, Any] = field(default_factory=dict)
@@ -194,7 +194,7 @@ def run(
     InputError
         If no image can be converted or a process was killed.
     """
-    wanted = _without_second(tasks, summary)
+    wanted = without_second(tasks, summary)
     work = partial(_work, read, out / "images")
     images: list[dict[str, Any]] = []
     if not wanted:
@@ -233,7 +233,7 @@ def _nothing(summary: Summary, expected: str) -> str:
     return f"no image to convert{first}; expected {expected}"
 
 
-def _without_second(tasks: Sequence[Task], summary: Summary) -> list[Task]:
+def without_second(tasks: Sequence[Task], summary: Summary) -> list[Task]:
     """Leave out tasks whose id is taken. Ids that differ in case only would be one file on some disks."""
     taken: dict[str, Task] = {}
     kept = []
@@ -260,9 +260,10 @@ def _work(read: Callable[[Any], Result], folder: Path, task: Task) -> _Done | st
         result = read(task.source)
         images = []
         for picture in result.pictures:
-            # Not synced one by one: that takes longer than all the rest, and annotations.json makes them valid.
-            with write_whole(folder / picture.file_name, sync=False) as file:
-                file.write(picture.data)
+            if picture.data is not None:
+                # Not synced one by one: that takes longer than all the rest, and annotations.json makes them valid.
+                with write_whole(folder / picture.file_name, sync=False) as file:
+                    file.write(picture.data)
             height, width = picture.shape
             record = {"file_name": picture.file_name, "height": height, "width": width, **picture.fields}
             images.append((record, [json.dumps(item)[1:] for item in picture.annotations]))
