@@ -8,7 +8,7 @@ import sys
 import zipfile
 
 
-def test_wheel_holds_every_module_and_every_config(repository, tmp_path):
+def test_wheel_holds_every_module_config_and_template(repository, tmp_path):
     """Built from a copy, since setuptools leaves its build folder in the source."""
     source = tmp_path / "source"
     source.mkdir()
@@ -26,6 +26,7 @@ def test_wheel_holds_every_module_and_every_config(repository, tmp_path):
     modules = {path.relative_to(source).as_posix() for path in source.glob("maskseg/**/*.py")}
     configs = {f"maskseg/{path.relative_to(source).as_posix()}" for path in source.glob("configs/**/*.yaml")}
     weights = {path.relative_to(source).as_posix() for path in source.glob("maskseg/weights/*")}
+    templates = {path.relative_to(source).as_posix() for path in source.glob("maskseg/**/*.html")}
     assert len(modules) > 10
     assert "maskseg/configs/nuclei_R_101_FPN.yaml" in configs
-    assert inside == modules | configs | weights
+    assert inside == modules | configs | weights | templates
