@@ -110,8 +110,12 @@ def config_path(name: str | Path) -> Path:
     raise InputError(f"{name}: no such config file; give a path or a name from configs/, such as nuclei_R_18_FPN")
 
 
-def load_config(config_file: str | Path, overrides: list[str] | None = None) -> CfgNode:
+def load_config(
+    config_file: str | Path, overrides: list[str] | None = None, settings: Path | None = None
+) -> CfgNode:
     """Detectron2's defaults, maskseg's keys, the YAML file with its ``_BASE_``, then ``KEY VALUE`` overrides.
+
+    The keys of a second file, `settings`, come between the two.
 
     Raises
     ------
@@ -120,12 +124,12 @@ def load_config(config_file: str | Path, overrides: list[str] | None = None) -> 
     """
     from detectron2.config import CfgNode as Node
 
-    path = config_path(config_file)
     cfg = default_config()
-    try:
-        cfg.merge_from_other_cfg(Node(Node.load_yaml_with_base(str(path))))
-    except _MISFITS as error:
-        raise InputError(f"{path}: {_one_line(error)}; compare with configs/Base-nuclei.yaml") from error
+    for path in (config_path(config_file), *([settings] if settings else [])):
+        try:
+            cfg.merge_from_other_cfg(Node(Node.load_yaml_with_base(str(path))))
+        except _MISFITS as error:
+            raise InputError(f"{path}: {_one_line(error)}; compare with configs/Base-nuclei.yaml") from error
     return _with_overrides(cfg, overrides)
 
 

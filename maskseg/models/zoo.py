@@ -20,6 +20,8 @@ FORMAT = "maskseg-1"
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 # In this order of preference inside a training folder.
 _CHECKPOINTS = ("model_best.pth", "model_final.pth")
+# Beside a checkpoint: the keys that `maskseg tune` chose, laid over config.yaml.
+SETTINGS_FILE = "postprocess.yaml"
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ def find_model(name: str | os.PathLike[str], overrides: list[str] | None = None)
     ----------
     name : str or path
         A bundled model's name, a training folder (its best checkpoint is taken), a ``.safetensors`` file made by
-        `export`, or a ``.pth`` with the ``config.yaml`` of its training beside it.
+        `export`, or a ``.pth`` with the ``config.yaml`` of its training beside it; a ``postprocess.yaml`` beside
+        it, made by ``maskseg tune``, is followed.
     overrides : list of str, optional
         KEY VALUE pairs over the model's own config.
 
@@ -66,7 +69,8 @@ def find_model(name: str | os.PathLike[str], overrides: list[str] | None = None)
         config = path.parent / "config.yaml"
         if not config.is_file():
             raise InputError(f"{path}: the config.yaml of its training is not beside it; copy it there")
-        cfg = load_config(config, overrides)
+        settings = path.parent / SETTINGS_FILE
+        cfg = load_config(config, overrides, settings if settings.is_file() else None)
     return Model(cfg, path)
 
 

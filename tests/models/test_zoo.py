@@ -93,6 +93,24 @@ def test_overrides_go_over_the_models_own_config(run, exported):
         assert find_model(name, ["POSTPROCESS.MIN_AREA", "33"]).cfg.POSTPROCESS.MIN_AREA == 33
 
 
+def test_settings_saved_beside_a_checkpoint_are_followed_and_exported_but_overrides_come_last(run, tmp_path):
+    for name in ("config.yaml", "model_final.pth"):
+        (tmp_path / name).write_bytes((run / name).read_bytes())
+    (tmp_path / zoo.SETTINGS_FILE).write_text(
+        "MODEL: {ROI_HEADS: {SCORE_THRESH_TEST: 0.4}}\nPOSTPROCESS: {MIN_AREA: 33, FRAGMENTS: keep_largest}"
+    )
+    for overrides, area in ([], 33), (["POSTPROCESS.MIN_AREA", "7"], 7):
+        cfg = find_model(tmp_path, overrides).cfg
+        assert (cfg.POSTPROCESS.MIN_AREA, cfg.POSTPROCESS.FRAGMENTS) == (area, "keep_largest")
+        assert cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST == 0.4
+        assert cfg.POSTPROCESS.MASK_THRESHOLD == find_model(run).cfg.POSTPROCESS.MASK_THRESHOLD
+    export(tmp_path, tmp_path / "one.safetensors")
+    assert find_model(tmp_path / "one.safetensors").cfg.POSTPROCESS.MIN_AREA == 33
+    (tmp_path / zoo.SETTINGS_FILE).write_text("POSTPROCESS: {MIN_AREAS: 33}")
+    with pytest.raises(InputError, match=r"postprocess\.yaml: .*MIN_AREAS"):
+        find_model(tmp_path)
+
+
 def test_of_a_training_folder_the_best_checkpoint_is_taken(run, tmp_path):
     assert find_model(run).weights.name == "model_final.pth"
     (tmp_path / "config.yaml").write_text((run / "config.yaml").read_text())
