@@ -100,6 +100,35 @@ def coco(
     report(out, convert(source, out, images, category or (), modalities, _processes(workers)))
 
 
+@app.command("mosaics")
+def mosaics(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET[:PART]", help="A converted data set, or a part of it.")],
+    out: Out,
+    table: Annotated[
+        Path | None, typer.Option(help="Which images are tiles of one field; found from the images where not given.")
+    ] = None,
+    workers: Workers = None,
+) -> None:
+    """Rebuild mosaics from tiles of one field, and join the nuclei that the seams cut.
+
+    Without a table, tiles of equal size are laid together where the pixels on both sides of a seam fit. A mosaic with
+    gaps is built as its largest full rectangles. DIR/mosaics.csv says which tile lies where; it can be corrected and
+    given as --table. A table has the columns img_id, mosaic_idx and mosaic_position (up_left, up_right, down_left,
+    down_right), or row and column instead of the last.
+
+    \b
+    Examples:
+      maskseg convert mosaics data/dsb2018:train -o data/mosaics
+      maskseg convert mosaics data/dsb2018:train -o data/mosaics --table mosaics.csv
+    """
+    from maskseg.data.mosaics import convert
+    from maskseg.data.split import SPLIT_FILE
+
+    if ":" not in dataset and (Path(dataset) / SPLIT_FILE).is_file():
+        typer.echo(f"tiles of all parts of {dataset} are used; for training give {dataset}:train", err=True)
+    report(out, convert(dataset, out, table, _processes(workers)))
+
+
 def _processes(workers: int | None) -> int:
     from maskseg.processes import available_cores
 
