@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-# Part of the images that the table of --from does not name.
-UNLISTED = "unlisted"
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from maskseg.data.survey import Survey
+
+# Near duplicates in different parts that are listed.
+_LISTED = 20
 
 
 def split(
@@ -16,47 +21,105 @@ def split(
     table: Annotated[Path | None, typer.Option("--from", help="Take over this split table.")] = None,
     dev: Annotated[float, typer.Option(help="Share of the images for choices during training.")] = 0.1,
     val: Annotated[float, typer.Option(help="Share of the images for the report; 0 for none.")] = 0.1,
+    val_grouped: Annotated[
+        float, typer.Option(help="Share for a report on groups that no other part has; val is then val_stratified.")
+    ] = 0.0,
+    folds: Annotated[
+        int | None, typer.Option(min=2, max=50, help="Equal parts fold1, fold2, ... instead of train, dev and val.")
+    ] = None,
+    grouped: Annotated[bool, typer.Option("--grouped", help="Keep every group in one part.")] = False,
+    train_only: Annotated[
+        list[str] | None, typer.Option(metavar="PATTERN", help="Images of these names, such as 'extra_*', only train.")
+    ] = None,
     modality: Annotated[
         Path | None, typer.Option(help="Table image_id,modality or filename,foreground,background.")
     ] = None,
+    mosaics: Annotated[Path | None, typer.Option(help="Table image_id,mosaic or img_id,mosaic_idx.")] = None,
     seed: Annotated[int, typer.Option(help="Of the random choice.")] = 1,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one for each core where not given.")] = None,
 ) -> None:
     """Divide a data set into train, dev and val, with equal shares of every modality, into DATASET/split.csv.
+
+    Tiles of one mosaic stay together, and so do near duplicates. A group holds what looks like one acquisition: the
+    same size, colours and texture. A modality that no table gives is inferred from the colours.
+
+    DATASET:fold1 names the images of a part, and DATASET:-fold1 those of all others.
 
     \b
     Examples:
       maskseg split data/mine --modality modality.csv
+      maskseg split data/mine --mosaics mosaics.csv --val-grouped 0.1
+      maskseg split data/mine --folds 5 --grouped
       maskseg split data/dsb2018 --from datasets/splits/dsb2018_stage1.csv
     """
     from collections import Counter
+    from fnmatch import fnmatchcase
 
     from maskseg.data.coco import image_id, load_coco
-    from maskseg.data.split import SPLIT_FILE, read_modalities, read_split, stratified_split, write_split
+    from maskseg.data.split import SPLIT_FILE, UNLISTED, divide, read_modalities, read_mosaics, read_split, write_split
+    from maskseg.data.survey import survey
     from maskseg.errors import InputError
+    from maskseg.processes import available_cores
 
     data = load_coco(dataset)
-    images = {image_id(image): image for image in data.images}
-    if table is not None:
-        rows = read_split(table)
-        if not set(images) & set(rows):
-            raise InputError(f"{table}: names none of the images of {dataset}; give the table of this data set")
-        chosen = [rows.get(name) or {"image_id": name, "part": UNLISTED} for name in images]
-        unlisted = [row["image_id"] for row in chosen if row["part"] == UNLISTED]
+    names = [image_id(image) for image in data.images]
+    given = read_split(table) if table else {}
+    if table and not given.keys() & set(names):
+        raise InputError(f"{table}: names none of the images of {dataset}; give the table of this data set")
+    if min(dev, val, val_grouped) < 0 or dev + val + val_grouped >= 1:
+        raise InputError(
+            f"--dev {dev:g} --val {val:g} --val-grouped {val_grouped:g}: the shares must leave something to train on"
+        )
+    known = {name: row.get("modality", "") for name, row in given.items()}
+    known |= read_modalities(modality) if modality else {}
+    tile_of = read_mosaics(mosaics) if mosaics else {name: row.get("mosaic", "") for name, row in given.items()}
+    found = survey(data, known, tile_of, workers or available_cores())
+    if table:
+        part = {name: given[name]["part"] if name in given else UNLISTED for name in names}
+        group = {name: given.get(name, {}).get("group", "") for name in names}
+        unlisted = [name for name in names if name not in given]
         if unlisted:
             typer.echo(f"{len(unlisted)} images are not in {table}, such as {unlisted[0]}: part {UNLISTED}", err=True)
     else:
-        known = read_modalities(modality) if modality else {}
-        modalities = [known.get(name) or image.get("modality") or "" for name, image in images.items()]
-        fractions = {name: share for name, share in (("val", val), ("dev", dev)) if share > 0}
-        if sum(fractions.values()) >= 1 or min(dev, val) < 0:
-            raise InputError(f"--dev {dev:g} --val {val:g}: the shares must leave something to train on")
-        parts = stratified_split(
-            list(images), modalities, [""] * len(images), {**fractions, "train": 1 - sum(fractions.values())}, seed
+        if folds:
+            shares = {f"fold{number}": 1 / folds for number in range(1, folds + 1)}
+        else:
+            train = 1 - dev - val - val_grouped
+            shares = {"val_stratified" if val_grouped else "val": val, "dev": dev, "train": train}
+        part = divide(
+            names,
+            found.modalities,
+            found.groups if grouped else found.units,
+            found.groups,
+            {name: share for name, share in shares.items() if share},
+            held_out=val_grouped,
+            train_only=[any(fnmatchcase(name, pattern) for pattern in train_only or ()) for name in names],
+            seed=seed,
         )
-        chosen = [
-            {"image_id": name, "part": parts[name], "modality": kind}
-            for name, kind in zip(images, modalities, strict=True)
-        ]
-    write_split(dataset / SPLIT_FILE, chosen)
-    for (part, kind), count in sorted(Counter((row["part"], row.get("modality", "")) for row in chosen).items()):
-        typer.echo(f"{part:16s} {kind or 'unknown modality':20s} {count:5d}")
+        group = dict(zip(names, found.groups, strict=True))
+    write_split(
+        data.path.parent / SPLIT_FILE,
+        [
+            {"image_id": name, "part": part[name], "modality": kind, "group": group[name], "mosaic": mosaic}
+            for name, kind, mosaic in zip(names, found.modalities, found.mosaics, strict=True)
+        ],
+    )
+    typer.echo(f"modalities: {len(names) - len(found.inferred)} given, {len(found.inferred)} inferred from the colours")
+    counted = Counter(zip(part.values(), found.modalities, strict=True))
+    for (name, kind), count in sorted(counted.items()):
+        typer.echo(f"{name:16s} {kind or 'unknown modality':20s} {count:5d}")
+    _warn(found, part)
+    if found.unreadable:
+        for line in found.unreadable:
+            typer.echo(line, err=True)
+        raise typer.Exit(2)
+
+
+def _warn(found: Survey, part: Mapping[str, str]) -> None:
+    """Name near duplicates in different parts."""
+    divided = [pair for pair in found.duplicates if part[found.ids[pair.first]] != part[found.ids[pair.second]]]
+    for first, second, similarity in divided[:_LISTED]:
+        one, other = found.ids[first], found.ids[second]
+        typer.echo(f"near duplicates: {one} ({part[one]}) and {other} ({part[other]}), {similarity:.3f}", err=True)
+    if len(divided) > _LISTED:
+        typer.echo(f"near duplicates: {len(divided) - _LISTED} more pairs in different parts", err=True)

@@ -95,7 +95,7 @@ def acquisition_groups(
     """
     if not modalities:
         return []
-    unit = _units(len(modalities), mosaics, duplicates)
+    unit = np.array(inseparable(len(modalities), mosaics, duplicates))
     images = np.bincount(unit)
     means = np.stack([np.bincount(unit, column) for column in features.T], axis=1) / images[:, None]
     kinds: list[Counter[str]] = [Counter() for _ in images]
@@ -110,14 +110,22 @@ def acquisition_groups(
     return [number.setdefault(int(group[index]), str(len(number) + 1)) for index in unit]
 
 
-def _units(count: int, mosaics: Sequence[str], duplicates: Iterable[tuple[int, int]]) -> NDArray[np.int64]:
-    """Number of the unit of each image: what mosaics and near duplicates join is one unit."""
+def inseparable(count: int, mosaics: Sequence[str] = (), duplicates: Iterable[tuple[int, int]] = ()) -> list[int]:
+    """Number of the unit of each image: tiles of one mosaic, and near duplicates, are one unit.
+
+    Parameters
+    ----------
+    count : int
+        Number of images.
+    mosaics, duplicates
+        As for `acquisition_groups`.
+    """
     first: dict[str, int] = {}
     pairs = [(first.setdefault(name, index), index) for index, name in enumerate(mosaics) if name]
-    pairs += [(first, second) for first, second in duplicates]
+    pairs += list(duplicates)
     rows, columns = zip(*pairs, strict=True) if pairs else ((), ())
     joined = coo_array((np.ones(len(pairs), bool), (rows, columns)), shape=(count, count))
-    return connected_components(joined, directed=False)[1]
+    return connected_components(joined, directed=False)[1].tolist()
 
 
 def _cluster(points: NDArray[np.float64], distance: float) -> NDArray[np.int64]:

@@ -73,9 +73,7 @@ def perceptual_hash(thumbnails: NDArray[np.float32]) -> NDArray[np.bool_]:
     return low.reshape(*low.shape[:-2], 64)[..., 1:] > 0
 
 
-def near_duplicates(
-    thumbnails: Sequence[NDArray[np.float32]], similarity: float = SIMILARITY
-) -> list[NearDuplicate]:
+def near_duplicates(thumbnails: Sequence[NDArray[np.float32]], similarity: float = SIMILARITY) -> list[NearDuplicate]:
     """Pairs of images that show the same, also flipped, turned by quarters, scaled, or in other contrast.
 
     Every pair is compared by hash in all eight orientations; where few bits differ, the correlation decides, because

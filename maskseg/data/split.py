@@ -16,6 +16,8 @@ from maskseg.errors import InputError
 from maskseg.files import write_whole
 
 SPLIT_FILE = "split.csv"
+# Part of the images that belong to none, such as those that the table of `maskseg split --from` does not name.
+UNLISTED = "unlisted"
 COLUMNS = ("image_id", "part", "modality", "group", "mosaic")
 
 
@@ -44,6 +46,31 @@ def read_split(path: str | os.PathLike[str]) -> dict[str, dict[str, str]]:
     return rows
 
 
+def images_of_part(split: Mapping[str, Mapping[str, str]], part: str, path: str | os.PathLike[str]) -> set[str]:
+    """Ids of the images of a part of a split table, or of all parts but one.
+
+    Parameters
+    ----------
+    split : mapping of image id to row
+        From `read_split`.
+    part : str
+        ``fold1``, or ``-fold1`` for the images of all other parts.
+    path : path-like
+        Of the table, for the message.
+
+    Raises
+    ------
+    InputError
+        If there is no such part.
+    """
+    name = part.removeprefix("-")
+    parts = {row["part"] for row in split.values()}
+    if name not in parts:
+        raise InputError(f"{path}: no part {name!r}; it has {', '.join(sorted(parts))}")
+    wanted = {name} if name == part else parts - {name, UNLISTED}
+    return {image for image, row in split.items() if row["part"] in wanted}
+
+
 def write_split(path: str | os.PathLike[str], rows: Sequence[Mapping[str, str]]) -> None:
     """Write a split table with the columns image_id, part, modality, group, mosaic."""
     with write_whole(path, "w", newline="", encoding="utf-8") as file:
@@ -67,6 +94,58 @@ def read_modalities(path: str | os.PathLike[str]) -> dict[str, str]:
     raise InputError(f"{path}: needs the columns image_id,modality or filename,foreground,background")
 
 
+def divide(
+    ids: Sequence[str],
+    modalities: Sequence[str],
+    units: Sequence[str],
+    groups: Sequence[str],
+    shares: Mapping[str, float],
+    *,
+    held_out: float = 0.0,
+    train_only: Sequence[bool] = (),
+    seed: int = 1,
+) -> dict[str, str]:
+    """Divide images into parts, some of them set apart before.
+
+    Parameters
+    ----------
+    ids, modalities, units, groups : sequences of str, equally long
+        A unit, such as a mosaic, is never divided; a group, such as an acquisition, holds whole units.
+    shares : mapping of part to share
+        Of what is not set apart; they need not sum up to 1.
+    held_out : float
+        Share of the images for part ``val_grouped``: whole groups, that no other part has; see `held_out_groups`.
+    train_only : sequence of bool, optional
+        These images, with all of their unit, are in part ``train``, and their group is not held out.
+    seed : int
+
+    Returns
+    -------
+    dict of image id to part
+
+    Raises
+    ------
+    InputError
+        If `stratified_split` does, or no group is small enough to be held out.
+    """
+    marked = np.array(train_only or [False] * len(ids), bool)
+    kinds, unit, group = np.array(modalities), np.array(units), np.array(groups)
+    part = np.full(len(ids), "", object)
+    part[np.isin(unit, unit[marked])] = "train"
+    free = part == ""
+    if held_out:
+        untouched = free & ~np.isin(group, group[~free])
+        chosen = held_out_groups(kinds[untouched].tolist(), group[untouched].tolist(), held_out, seed)
+        if not chosen:
+            raise InputError(f"no group has under {100 * held_out:g} % of the images of its modality; hold out more")
+        part[np.isin(group, list(chosen))] = "val_grouped"
+    rest = np.flatnonzero(part == "")
+    fractions = {name: share / sum(shares.values()) for name, share in shares.items()}
+    names = [ids[index] for index in rest]
+    laid = stratified_split(names, kinds[rest].tolist(), unit[rest].tolist(), fractions, seed)
+    return {name: laid.get(name, part[index]) for index, name in enumerate(ids)}
+
+
 def stratified_split(
     ids: Sequence[str],
     modalities: Sequence[str],
@@ -77,7 +156,8 @@ def stratified_split(
     """Divide images into parts with equal shares of every modality; a group is never divided.
 
     The images are laid into folds by scikit-learn's ``StratifiedGroupKFold``, and every part gets whole folds: shares
-    of 10, 10 and 80 % are one, one and eight folds of ten. Shares are met to within 1 % of the images.
+    of 10, 10 and 80 % are one, one and eight folds of ten. Shares are met to within 1 % of the images, and one group of
+    each modality: folds differ by no more where the images of a group are all of one modality.
 
     Parameters
     ----------
@@ -110,9 +190,38 @@ def stratified_split(
         # Of one modality there is nothing to stratify, and scikit-learn wants as many images of one as folds.
         strata = modalities if max(Counter(modalities).values()) >= folds else ["any"] * len(group)
         divided = [test for _, test in splitter.split(group, strata, group)]
-    part_of_fold = np.repeat(list(fractions), _in_folds(shares, folds))
+    # The first fold has the largest group: no part shall always get it.
+    part_of_fold = np.random.default_rng(seed).permutation(np.repeat(list(fractions), _in_folds(shares, folds)))
     part = {int(index): str(name) for name, test in zip(part_of_fold, divided, strict=True) for index in test}
     return {name: part[index] for index, name in enumerate(ids)}
+
+
+def held_out_groups(modalities: Sequence[str], groups: Sequence[str], share: float, seed: int = 1) -> set[str]:
+    """Choose whole groups at random, to test on what no other part has.
+
+    Parameters
+    ----------
+    modalities, groups : sequences of str, equally long
+    share : float
+        Of the images of each modality, at most: a group that is larger is not chosen.
+    seed : int
+
+    Returns
+    -------
+    set of str
+        Groups; several small ones rather than a large one.
+    """
+    left = {modality: share * count for modality, count in Counter(modalities).items()}
+    content: dict[str, Counter[str]] = {}
+    for modality, group in zip(modalities, groups, strict=True):
+        content.setdefault(group, Counter())[modality] += 1
+    chosen = set()
+    for group in np.random.default_rng(seed).permutation(sorted(content)).tolist():
+        if all(count <= left[modality] for modality, count in content[group].items()):
+            chosen.add(group)
+            for modality, count in content[group].items():
+                left[modality] -= count
+    return chosen
 
 
 def _fold_count(shares: NDArray[np.float64]) -> int:

@@ -1,0 +1,104 @@
+"""What a division needs to know of a data set: modality, mosaic, acquisition and near duplicates of each image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from maskseg.data.coco import CocoData, image_id
+from maskseg.data.groups import acquisition_features, acquisition_groups, inseparable
+from maskseg.data.modality import Colours, colours, infer_modality
+from maskseg.data.near_duplicates import NearDuplicate, near_duplicates, thumbnail
+from maskseg.errors import InputError
+from maskseg.images import read_image
+from maskseg.processes import in_order
+
+
+class Look(NamedTuple):
+    """What is kept of an image: 5 kB."""
+
+    colours: Colours
+    thumbnail: NDArray[np.float32]
+    features: NDArray[np.float64]
+
+
+def look(image: NDArray[np.uint8]) -> Look:
+    """Look at an image, uint8 (H, W, 3)."""
+    return Look(colours(image), thumbnail(image), acquisition_features(image))
+
+
+# Stands for an image that cannot be read: without contrast it is like no other.
+_NOTHING = look(np.zeros((1, 1, 3), np.uint8))
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Of N images, in the order of the data set.
+
+    Attributes
+    ----------
+    ids, modalities, mosaics, groups : lists of N str
+        ``""`` where an image cannot be read and no table gives its modality, and where it is no tile.
+    units : list of N str
+        Images with the same one must stay together: tiles of a mosaic and near duplicates.
+    duplicates : list of NearDuplicate
+    inferred : set of str
+        Images whose modality is judged by their colours.
+    unreadable : list of str
+        What is wrong with the images that cannot be read, one line each.
+    """
+
+    ids: list[str]
+    modalities: list[str]
+    mosaics: list[str]
+    groups: list[str]
+    units: list[str]
+    duplicates: list[NearDuplicate]
+    inferred: set[str]
+    unreadable: list[str]
+
+
+def survey(data: CocoData, modalities: Mapping[str, str], mosaics: Mapping[str, str], workers: int = 1) -> Survey:
+    """Look at every image of a data set.
+
+    Parameters
+    ----------
+    data : CocoData
+    modalities, mosaics : mapping of image id to str
+        What tables give. A modality that is neither there nor in the data set is inferred.
+    workers : int
+        Processes; the result is the same for any number.
+    """
+    ids = [image_id(image) for image in data.images]
+    files = [data.path.parent / "images" / image["file_name"] for image in data.images]
+    with closing(in_order(_read, files, workers)) as found:
+        looks = list(tqdm(found, desc="look", unit="image", total=len(files), leave=False, disable=None))
+    unreadable = [str(item) for item in looks if isinstance(item, InputError)]
+    kinds, inferred = [], set()
+    for name, image, item in zip(ids, data.images, looks, strict=True):
+        kind = modalities.get(name) or image.get("modality") or ""
+        if not kind and isinstance(item, Look):
+            kind = infer_modality(item.colours)
+            inferred.add(name)
+        kinds.append(kind)
+    tiles = [mosaics.get(name, "") for name in ids]
+    seen = [item if isinstance(item, Look) else _NOTHING for item in looks]
+    duplicates = near_duplicates([item.thumbnail for item in seen])
+    pairs = [(pair.first, pair.second) for pair in duplicates]
+    groups = acquisition_groups(np.stack([item.features for item in seen]), kinds, tiles, pairs)
+    units = [str(unit) for unit in inseparable(len(ids), tiles, pairs)]
+    return Survey(ids, kinds, tiles, groups, units, duplicates, inferred, unreadable)
+
+
+def _read(file: Path) -> Look | InputError:
+    try:
+        return look(read_image(file))
+    except InputError as error:
+        return error
