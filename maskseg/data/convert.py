@@ -70,6 +70,8 @@ class Summary:
         How many of `unit` the source holds: those written, those in `left_out`, and those of images left out.
     left_out : list of LeftOut
         Every image, folder and annotation that was not written.
+    rows : list of dict
+        What the converter says of each annotation, where it does.
     """
 
     unit: str
@@ -77,6 +79,7 @@ class Summary:
     masks: int = 0
     found: int = 0
     left_out: list[LeftOut] = field(default_factory=list)
+    rows: list[dict[str, str]] = field(default_factory=list)
 
     def lose(self, task: Task, reason: str) -> None:
         """Note that an image is left out, with all that it holds."""
@@ -117,11 +120,12 @@ class Picture:
 
 @dataclass
 class Result:
-    """What `read` makes of a task: its pictures, how many annotations it held, and those that were left out."""
+    """What `read` makes of a task: its pictures, how many annotations it held, those left out, and `Summary.rows`."""
 
     pictures: list[Picture]
     found: int
     left_out: list[LeftOut] = field(default_factory=list)
+    rows: list[dict[str, str]] = field(default_factory=list)
 
 
 def annotation(bitmap: NDArray[np.bool_], box: ArrayLike, shape: tuple[int, int]) -> dict[str, Any]:
@@ -212,6 +216,7 @@ def run(
                 continue
             summary.found += outcome.found
             summary.left_out += outcome.left_out
+            summary.rows += outcome.rows
             for record, bodies in outcome.images:
                 images.append({"id": len(images) + 1, **record})
                 modality = (modalities or {}).get(Path(record["file_name"]).stem)
@@ -252,6 +257,7 @@ class _Done(NamedTuple):
     images: list[tuple[dict[str, Any], list[str]]]
     found: int
     left_out: list[LeftOut]
+    rows: list[dict[str, str]]
 
 
 def _work(read: Callable[[Any], Result], folder: Path, task: Task) -> _Done | str:
@@ -267,6 +273,6 @@ def _work(read: Callable[[Any], Result], folder: Path, task: Task) -> _Done | st
             height, width = picture.shape
             record = {"file_name": picture.file_name, "height": height, "width": width, **picture.fields}
             images.append((record, [json.dumps(item)[1:] for item in picture.annotations]))
-        return _Done(images, result.found, result.left_out)
+        return _Done(images, result.found, result.left_out, result.rows)
     except InputError as error:
         return str(error)
