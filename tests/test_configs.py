@@ -36,7 +36,9 @@ def test_the_reference_has_the_numbers_of_the_method(reference):
     assert model.ROI_HEADS.SCORE_THRESH_TEST == 0.75
     assert model.ROI_HEADS.NMS_THRESH_TEST == 0.3
     assert model.MASK_ON
-    assert reference.TEST.DETECTIONS_PER_IMAGE == 400
+    # Up to 400 detections, more where the image holds more: no limit. Nor are the proposals one.
+    assert reference.TEST.DETECTIONS_PER_IMAGE == -1
+    assert model.PROPOSAL_GENERATOR.NAME == "NucleiRPN"
     assert (reference.INPUT.LONG_SIDE, reference.INPUT.SHRINK, aug.WINDOW) == (512, True, 512)
     assert aug.CROP_SIZE == 256 and 0 < aug.CROP_PROB <= 1
     assert list(aug.SCALE) == [0.5, 2.0]

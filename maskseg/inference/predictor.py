@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
+from detectron2.structures import Instances
 from numpy.typing import NDArray
 
 from maskseg import intensity
@@ -23,9 +23,6 @@ from maskseg.models.scaling import channels_first, input_scale, resize_image
 from maskseg.models.zoo import find_model
 
 logger = logging.getLogger(__name__)
-
-# Detections are not capped: the limits are doubled until the image holds fewer, at most this many times.
-_MOST_DOUBLINGS = 6
 
 
 @dataclass(frozen=True)
@@ -100,30 +97,19 @@ class Predictor:
         least = cfg.LONG_SIDE if cfg.SHRINK or magnify < 1 else 32
         canvas = np.zeros((_up(tall, least), _up(wide, least), 3), np.uint8)
         canvas[:tall, :wide] = scaled
-        tensor = torch.from_numpy(channels_first(canvas, cfg.FORMAT))
-        found = self._uncapped({"image": tensor, "height": height, "width": width})
+        found = self._run(torch.from_numpy(channels_first(canvas, cfg.FORMAT)))
         boxes = found.pred_boxes.tensor.float().cpu().numpy() * np.float32([width / wide, height / tall] * 2)
         return SoftMasks(boxes, found.scores.float().cpu().numpy(), found.pred_masks[:, 0].float().cpu().numpy())
 
     @torch.inference_mode()
-    def _uncapped(self, sample: dict[str, Any]) -> Any:
-        """The instances of one image; where a limit on their number is hit, again with the limits doubled."""
-        heads, proposer = self.model.roi_heads.box_predictor, self.model.proposal_generator
-        limits = heads.test_topk_per_image, proposer.pre_nms_topk[False], proposer.post_nms_topk[False]
-        try:
-            for doubling in range(_MOST_DOUBLINGS + 1):
-                heads.test_topk_per_image, proposer.pre_nms_topk[False], proposer.post_nms_topk[False] = (
-                    limit << doubling for limit in limits
-                )
-                found = self.model.inference([sample], do_postprocess=False)[0]
-                if len(found) < heads.test_topk_per_image:
-                    return found
-            logger.warning(
-                "more than %d nuclei in one image: raise TEST.DETECTIONS_PER_IMAGE to have them all", len(found)
-            )
-            return found
-        finally:
-            heads.test_topk_per_image, proposer.pre_nms_topk[False], proposer.post_nms_topk[False] = limits
+    def _run(self, canvas: torch.Tensor) -> Instances:
+        """What the network finds in a canvas, uint8 tensor (3, H, W), with soft masks that are not pasted."""
+        height, width = canvas.shape[1:]
+        found = self.model.inference([{"image": canvas, "height": height, "width": width}], do_postprocess=False)[0]
+        limit = self.model.roi_heads.box_predictor.test_topk_per_image
+        if 0 <= limit <= len(found):
+            logger.warning("an image holds %d nuclei or more: set TEST.DETECTIONS_PER_IMAGE to -1 for all", limit)
+        return found
 
     def view(self, image: NDArray[np.uint8], mirrored: bool, magnify: float = 1.0) -> CropMasks:
         """Masks that the network finds in the image, or in its mirror image; in the image's own coordinates."""

@@ -70,6 +70,10 @@ def add_maskseg_config(cfg: CfgNode) -> None:
     # Levels that the FPN adds above its last one by pooling (Detectron2's own backbone adds one, to p5 only).
     cfg.MODEL.FPN.EXTRA_LEVELS = 1
 
+    # At prediction every proposal of this objectness or more is kept; RPN.PRE_NMS_TOPK_TEST and POST_NMS_TOPK_TEST are
+    # the least that an image gets, not a limit. TEST.DETECTIONS_PER_IMAGE -1 is no limit either.
+    cfg.MODEL.RPN.SURE = 0.2
+
     # ---- prediction ----
     cfg.POSTPROCESS = Node()
     # A pixel belongs to a nucleus if its mask probability reaches this.
@@ -110,9 +114,7 @@ def config_path(name: str | Path) -> Path:
     raise InputError(f"{name}: no such config file; give a path or a name from configs/, such as nuclei_R_18_FPN")
 
 
-def load_config(
-    config_file: str | Path, overrides: list[str] | None = None, settings: Path | None = None
-) -> CfgNode:
+def load_config(config_file: str | Path, overrides: list[str] | None = None, settings: Path | None = None) -> CfgNode:
     """Detectron2's defaults, maskseg's keys, the YAML file with its ``_BASE_``, then ``KEY VALUE`` overrides.
 
     The keys of a second file, `settings`, come between the two.
@@ -146,7 +148,7 @@ def default_config(text: str = "", overrides: list[str] | None = None, source: s
     from detectron2.config import CfgNode as Node
     from detectron2.config import get_cfg
 
-    from maskseg.models import backbones, resnet_v2  # noqa: F401  registers what configs name
+    from maskseg.models import backbones, proposals, resnet_v2  # noqa: F401  registers what configs name
 
     cfg = get_cfg()
     add_maskseg_config(cfg)
@@ -159,14 +161,19 @@ def default_config(text: str = "", overrides: list[str] | None = None, source: s
 
 
 def _with_overrides(cfg: CfgNode, overrides: list[str] | None) -> CfgNode:
-    try:
-        cfg.merge_from_list(overrides or [])
-    except _MISFITS as error:
-        raise InputError(f"{_one_line(error)}; give KEY VALUE pairs, the value of the key's own type") from error
+    overrides = overrides or []
+    # One by one, so that the message can name the one at fault.
+    for pair in (overrides[at : at + 2] for at in range(0, len(overrides), 2)):
+        try:
+            cfg.merge_from_list(pair)
+        except _MISFITS as error:
+            raise InputError(f"{' '.join(pair)}: {_one_line(error)}; give KEY VALUE pairs") from error
     for key, choices in _CHOICES.items():
         section, _, name = key.partition(".")
         if cfg[section][name] not in choices:
             raise InputError(f"{key} is {cfg[section][name]!r}; choose one of {', '.join(choices)}")
+    if not 0 < cfg.MODEL.RPN.SURE <= 1:
+        raise InputError(f"MODEL.RPN.SURE is {cfg.MODEL.RPN.SURE}; give an objectness over 0, at most 1")
     scale = cfg.INPUT.AUG.SCALE
     if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
         raise InputError(f"INPUT.AUG.SCALE is {scale}; give the least and the greatest magnification, such as [0.5, 2]")

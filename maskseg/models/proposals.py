@@ -1,0 +1,76 @@
+"""Region proposals, registered with Detectron2: as many as the image holds nuclei for."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import PROPOSAL_GENERATOR_REGISTRY
+from detectron2.modeling.proposal_generator import RPN
+from detectron2.modeling.proposal_generator.proposal_utils import find_top_rpn_proposals
+from detectron2.structures import Boxes, Instances
+from torch import Tensor
+
+
+@PROPOSAL_GENERATOR_REGISTRY.register()
+class NucleiRPN(RPN):
+    """Detectron2's RPN without its caps at prediction.
+
+    There, every anchor whose objectness reaches `sure` is considered, and every proposal of that objectness is kept,
+    however many; the stock limits (``PRE_NMS_TOPK_TEST`` a level, ``POST_NMS_TOPK_TEST`` an image) are the least that
+    an image gets. A stock RPN silently loses nuclei where more anchors are sure than a limit lets through, and
+    examines a thousand empty places in an image that holds five nuclei.
+
+    Parameters
+    ----------
+    sure : float
+        Objectness in (0, 1], ``MODEL.RPN.SURE``.
+    """
+
+    @configurable
+    def __init__(self, *, sure: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.sure_logit = math.log(sure / (1 - sure)) if sure < 1 else math.inf
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+        """Arguments of the constructor from a config."""
+        return {**super().from_config(cfg, input_shape), "sure": cfg.MODEL.RPN.SURE}
+
+    @torch.no_grad()
+    def predict_proposals(
+        self,
+        anchors: list[Boxes],
+        pred_objectness_logits: list[Tensor],
+        pred_anchor_deltas: list[Tensor],
+        image_sizes: list[tuple[int, int]],
+    ) -> list[Instances]:
+        """Proposals of each image by falling objectness; see Detectron2's RPN for the arguments."""
+        if self.training:
+            return super().predict_proposals(anchors, pred_objectness_logits, pred_anchor_deltas, image_sizes)
+        proposals = self._decode_proposals(anchors, pred_anchor_deltas)
+        # One by one: what is found in an image does not depend on the others of its batch.
+        return [
+            self._proposals_of(
+                [level[i : i + 1] for level in proposals], [level[i : i + 1] for level in pred_objectness_logits], size
+            )
+            for i, size in enumerate(image_sizes)
+        ]
+
+    def _proposals_of(self, proposals: list[Tensor], logits: list[Tensor], size: tuple[int, int]) -> Instances:
+        sure = max(int((level >= self.sure_logit).sum()) for level in logits)
+        every = sum(level.shape[1] for level in logits)
+        (found,) = find_top_rpn_proposals(
+            proposals,
+            logits,
+            [size],
+            self.nms_thresh,
+            max(sure, self.pre_nms_topk[False]),
+            every,
+            self.min_box_size,
+            False,
+        )
+        return found[: max(self.post_nms_topk[False], int((found.objectness_logits >= self.sure_logit).sum()))]

@@ -1,0 +1,74 @@
+"""Proposals without a silent cap."""
+
+import pytest
+import torch
+from detectron2.modeling import build_model
+from detectron2.structures import ImageList
+
+from maskseg.errors import InputError
+from maskseg.models.config import load_config
+
+
+def proposer(*overrides: str, name: str = "NucleiRPN"):
+    """The proposal generator of the small config, in prediction, and its random features of a 256 x 256 image."""
+    torch.manual_seed(0)
+    cfg = load_config("nuclei_R_18_FPN", ["MODEL.DEVICE", "cpu", "MODEL.PROPOSAL_GENERATOR.NAME", name, *overrides])
+    generator = build_model(cfg).eval().proposal_generator
+    # Objectnesses that spread out, as a trained network's do.
+    generator.rpn_head.objectness_logits.weight.data *= 100
+    torch.manual_seed(1)
+    features = {f"p{level}": torch.randn(2, 96, 256 >> level, 256 >> level) for level in (2, 3, 4, 5)}
+    return generator, features
+
+
+def proposals(generator, features):
+    count = len(features["p2"])
+    images = ImageList(torch.zeros(count, 3, 256, 256), [(256, 256)] * count)
+    with torch.no_grad():
+        return generator(images, features)[0]
+
+
+def limits(before: int, after: int) -> list[str]:
+    return ["MODEL.RPN.PRE_NMS_TOPK_TEST", str(before), "MODEL.RPN.POST_NMS_TOPK_TEST", str(after)]
+
+
+def test_all_that_are_sure_are_proposed_whatever_the_limits():
+    everything = proposals(*proposer(*limits(100_000, 100_000), name="RPN"))
+    found = proposals(*proposer(*limits(10, 10), "MODEL.RPN.SURE", "0.7"))
+    for whole, item in zip(everything, found, strict=True):
+        sure = whole.objectness_logits.sigmoid() >= 0.7
+        assert sure.sum() > 100
+        assert torch.equal(item.proposal_boxes.tensor, whole.proposal_boxes.tensor[sure])
+        assert torch.equal(item.objectness_logits, whole.objectness_logits[sure])
+
+
+def test_where_none_is_sure_the_limits_are_what_an_image_gets():
+    stock = proposals(*proposer(*limits(50, 40), name="RPN"))
+    found = proposals(*proposer(*limits(50, 40), "MODEL.RPN.SURE", "1.0"))
+    for expected, item in zip(stock, found, strict=True):
+        assert len(item) == 40
+        assert torch.equal(item.proposal_boxes.tensor, expected.proposal_boxes.tensor)
+
+
+def test_the_other_images_of_a_batch_change_nothing():
+    generator, features = proposer(*limits(20, 500), "MODEL.RPN.SURE", "0.9")
+    together = proposals(generator, features)
+    for number, expected in enumerate(together):
+        (alone,) = proposals(generator, {name: level[number : number + 1] for name, level in features.items()})
+        torch.testing.assert_close(alone.proposal_boxes.tensor, expected.proposal_boxes.tensor)
+
+
+def test_in_training_it_is_the_stock_generator():
+    generator, _ = proposer()
+    assert generator.pre_nms_topk[True] == 1000
+    anchors, logits, deltas = generator.anchor_generator([torch.zeros(1, 96, 8, 8)] * 4), [torch.randn(1, 192)] * 4, []
+    deltas = [torch.zeros(1, 192, 4)] * 4
+    generator.train()
+    generator.post_nms_topk[True] = 7
+    assert len(generator.predict_proposals(anchors, logits, deltas, [(256, 256)])[0]) == 7
+
+
+@pytest.mark.parametrize("value", ["0.0", "1.5"])
+def test_an_objectness_that_is_none(value):
+    with pytest.raises(InputError, match=r"MODEL\.RPN\.SURE"):
+        load_config("nuclei_R_18_FPN", ["MODEL.RPN.SURE", value])
