@@ -129,6 +129,42 @@ def mosaics(
     report(out, convert(dataset, out, table, _processes(workers)))
 
 
+@app.command("xml")
+def xml(
+    tissue: Annotated[Path, typer.Argument(metavar="TISSUE_DIR", help="Folder or zip file of tissue images.")],
+    annotation: Annotated[
+        Path, typer.Argument(metavar="ANNOTATION_DIR", help="Folder or zip file of XML files with the same names.")
+    ],
+    out: Out,
+    pieces: Annotated[int, typer.Option(min=1, help="Each image is cut into PIECES x PIECES.")] = 2,
+    offset: Annotated[
+        tuple[float, float],
+        typer.Option(metavar="X Y", help="Added to the vertices, so that pixel centres lie at whole numbers."),
+    ] = (-1, -1),
+    layer: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Layer to take, may be repeated; all: every one.")
+    ] = None,
+    workers: Workers = None,
+) -> None:
+    """Tissue images with outlines drawn in Aperio ImageScope: TISSUE_DIR/ID.tif and ANNOTATION_DIR/ID.xml.
+
+    Where regions overlap, the smaller one has the pixel; regions with NegativeROA are holes; nuclei on a cut are in
+    both pieces; parts of fewer than 10 pixels are dropped. DIR/regions.csv says what became of each region. The
+    offset of -1 -1 is that of vertices counted from 1, as in MoNuSeg; -0.5 -0.5 is that of pixel corners at whole
+    numbers.
+
+    \b
+    Examples:
+      maskseg convert xml tissue_images annotations -o data/tissue
+      maskseg convert xml monuseg.zip monuseg.zip -o data/tissue --pieces 4
+    """
+    from maskseg.data.tissue import convert, fates
+
+    summary = convert(tissue, annotation, out, pieces, offset, layer or (), _processes(workers))
+    typer.echo(f"regions: {fates(summary)}; one by one in {out}/regions.csv")
+    report(out, summary)
+
+
 def _processes(workers: int | None) -> int:
     from maskseg.processes import available_cores
 
