@@ -19,6 +19,7 @@ from maskseg.errors import InputError
 from maskseg.files import write_whole
 from maskseg.images import ImageFile, find_images
 from maskseg.masks import CropMasks
+from maskseg.output.aperio_xml import write_aperio_xml
 from maskseg.output.geojson import write_geojson
 from maskseg.output.labels import SUFFIXES, read_labels, write_labels
 from maskseg.processes import in_order
@@ -226,8 +227,6 @@ def _work(form: str, out: Path, task: Task) -> _Written | str:
         masks, faults = _masks(source)
         found, shared = len(masks) + len(faults), 0
         if form == "xml":
-            from maskseg.output.aperio_xml import write_aperio_xml
-
             write_aperio_xml(out / f"{source.id}.xml", masks, source.record.get("microns_per_pixel"))
         elif form == "geojson":
             write_geojson(out / f"{source.id}.geojson", masks)

@@ -126,6 +126,7 @@ def _find_pairs(source: Path, left_out: list[LeftOut]) -> list[_Pair]:
         if folder.name in _FOLDERS and (folder.parent / "images").is_dir():
             continue
         files = [folder / name for name in names if not name.startswith(".")]
+        files = [path for path in files if not path.stem.endswith(_OTHER_ENDINGS)]
         beside = [folder.parent / name for name in _FOLDERS] if folder.name == "images" else []
         beside = [path for path in beside if path.is_dir()]
         if beside:
@@ -152,7 +153,7 @@ def _cellpose(files: list[Path]) -> tuple[dict[Path, str], dict[Path, str]]:
         ending = next((ending for ending in _LABEL_ENDINGS if path.stem.endswith(ending)), None)
         if ending:
             labels[path] = path.stem.removesuffix(ending)
-        elif not path.stem.endswith(_OTHER_ENDINGS):
+        else:
             images[path] = path.stem.removesuffix(_IMAGE_ENDING)
     # _seg.npy holds the same masks once more.
     others = {stem for path, stem in labels.items() if not path.name.endswith(_SEG)}
