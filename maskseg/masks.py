@@ -200,10 +200,14 @@ class CropMasks:
         appear.
         """
         labels = np.zeros(self.shape, np.int32)
-        for i in np.lexsort((self.areas, -self.scores))[::-1]:
+        for i in self.painting_order():
             x0, y0, x1, y1 = self.boxes[i]
             labels[y0:y1, x0:x1][self.bitmaps[i]] = i + 1
         return labels
+
+    def painting_order(self) -> NDArray[np.int64]:
+        """The masks, int64 (N,), in the order in which `to_labels` paints one over the other."""
+        return np.lexsort((self.areas, -self.scores))[::-1]
 
     def to_rle(self) -> list[dict[str, Any]]:
         """COCO's compressed RLE of each mask, ``{"size": [H, W], "counts": str}``."""

@@ -20,7 +20,9 @@ from maskseg.errors import InputError
 COMMANDS = {
     "convert": "maskseg.cli.convert:app",
     "export": "maskseg.cli.export:export",
+    "check": "maskseg.cli.check:check",
     "split": "maskseg.cli.split:split",
+    "pack": "maskseg.cli.pack:pack",
     "train": "maskseg.cli.train:train",
     "predict": "maskseg.cli.predict:predict",
     "evaluate": "maskseg.cli.evaluate:evaluate",

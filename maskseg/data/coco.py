@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
+import zlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,13 +15,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskseg.data.split import SPLIT_FILE, read_split
+from maskseg.data.split import SPLIT_FILE, images_of_part, read_split
 from maskseg.errors import InputError
 from maskseg.files import write_whole
 from maskseg.images import read_image
 from maskseg.masks import CropMasks
+from maskseg.rle import coco_to_runs_of_all
 
 ANNOTATIONS = "annotations.json"
+# Of a packed data set (see maskseg.data.pack).
+PACKED = "annotations.json.gz"
 CATEGORIES = [{"id": 1, "name": "nucleus"}]
 # Detectron2's BoxMode.XYWH_ABS, without importing it.
 _XYWH = 1
@@ -49,8 +54,32 @@ class CocoData:
         return CropMasks.from_rle(rles, (image["height"], image["width"]), scores)
 
 
+def is_dataset(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder holds a data set, packed or not."""
+    return any((Path(folder) / name).is_file() for name in (ANNOTATIONS, PACKED))
+
+
+def read_annotations(path: Path) -> Any:
+    """The content of a JSON file, or of one that is packed with gzip and named ``.gz``.
+
+    Raises
+    ------
+    InputError
+        If it is missing, damaged or no JSON.
+    """
+    try:
+        data = path.read_bytes()
+        return json.loads(gzip.decompress(data) if path.suffix == ".gz" else data)
+    except (ValueError, RecursionError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(
+            f"{path}: not a COCO file ({type(error).__name__}: {error}); make it with maskseg convert"
+        ) from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); make it with maskseg convert") from error
+
+
 def load_coco(path: str | os.PathLike[str]) -> CocoData:
-    """Read a data set folder or a COCO JSON file whose segmentations are run lengths.
+    """Read a data set folder, packed or not, or a COCO JSON file whose segmentations are run lengths.
 
     Raises
     ------
@@ -59,9 +88,12 @@ def load_coco(path: str | os.PathLike[str]) -> CocoData:
     """
     path = Path(path)
     if path.is_dir():
+        packed = path / PACKED
         path = path / ANNOTATIONS
+        if packed.is_file() and not path.is_file():
+            path = packed
+    data = read_annotations(path)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
         images = sorted(data["images"], key=lambda image: image["id"])
         grouped: dict[int, list[dict[str, Any]]] = defaultdict(list)
         for item in data["annotations"]:
@@ -70,9 +102,7 @@ def load_coco(path: str | os.PathLike[str]) -> CocoData:
                     f"{path}: annotation {item.get('id')} holds no run lengths; convert its polygons first"
                 )
             grouped[item["image_id"]].append(item)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); make it with maskseg convert") from error
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+    except (KeyError, TypeError) as error:
         raise InputError(
             f"{path}: not a COCO file ({type(error).__name__}: {error}); make it with maskseg convert"
         ) from error
@@ -99,7 +129,7 @@ def dataset_dicts(spec: str) -> list[dict[str, Any]]:
     Parameters
     ----------
     spec : str
-        ``DIR`` or ``DIR:part``; parts are those of ``DIR/split.csv``.
+        ``DIR`` or ``DIR:part``; parts are those of ``DIR/split.csv``, and ``DIR:-part`` is all but one of them.
 
     Returns
     -------
@@ -117,9 +147,7 @@ def dataset_dicts(spec: str) -> list[dict[str, Any]]:
     data = load_coco(folder)
     split_file = data.path.parent / SPLIT_FILE
     split = read_split(split_file) if part or split_file.is_file() else {}
-    if part and part not in {row["part"] for row in split.values()}:
-        names = ", ".join(sorted({row["part"] for row in split.values()}))
-        raise InputError(f"{split_file}: no part {part!r}; it has {names}")
+    wanted = images_of_part(split, part, split_file) if part else set()
     records = []
     for image in data.images:
         name = image_id(image)
@@ -128,7 +156,7 @@ def dataset_dicts(spec: str) -> list[dict[str, Any]]:
             raise InputError(
                 f"{split_file}: image {name} is in no part; make the split again with maskseg split {folder}"
             )
-        if part and row["part"] != part:  # type: ignore[index]
+        if part and name not in wanted:
             continue
         records.append(
             {
@@ -146,8 +174,55 @@ def dataset_dicts(spec: str) -> list[dict[str, Any]]:
     return records
 
 
-def load_record(record: dict[str, Any]) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
-    """Image uint8 (H, W, 3) and label image int32 (H, W) of a record of `dataset_dicts`.
+def label_layers(rles: Sequence[Mapping[str, Any]], shape: tuple[int, int]) -> NDArray[np.integer[Any]]:
+    """Masks of an image as label images, as few of them as hold every pixel of every mask.
+
+    Laid over each other, the last on top, they are the one of `CropMasks.to_labels`.
+
+    Parameters
+    ----------
+    rles : sequence of N dicts
+        COCO's RLE.
+    shape : (int, int)
+        Height and width of the image.
+
+    Returns
+    -------
+    uint16 array (L, H, W), int32 for more than 65,535 masks
+        Mask i has the label i + 1, all of it in one layer. L is 1 where no masks overlap.
+
+    Raises
+    ------
+    InputError
+        If a mask is malformed or of another size.
+    """
+    for item in rles:
+        if tuple(item["size"]) != tuple(shape):
+            raise InputError(f"a mask of {tuple(item['size'])} pixels in an image of {tuple(shape)}")
+    starts, lengths, index = coco_to_runs_of_all(rles, shape)
+    kind = np.uint16 if len(rles) < 65536 else np.int32
+    before = np.cumsum(lengths) - lengths
+    pixels = np.repeat(starts - before, lengths) + np.arange(lengths.sum())
+    columns = np.zeros(shape[0] * shape[1], kind)
+    columns[pixels] = np.repeat((index + 1).astype(kind), lengths)
+    if np.count_nonzero(columns) == len(pixels):
+        return np.ascontiguousarray(columns.reshape(shape[1], shape[0]).T)[None]
+    masks = CropMasks.from_rle(rles, shape)
+    layers: list[NDArray[Any]] = []
+    depth = np.zeros(shape, np.int32)
+    for i in masks.painting_order():
+        x0, y0, x1, y1 = masks.boxes[i]
+        bitmap, below = masks.bitmaps[i], depth[y0:y1, x0:x1]
+        layer = int(below[bitmap].max(initial=0))
+        if layer == len(layers):
+            layers.append(np.zeros(shape, kind))
+        layers[layer][y0:y1, x0:x1][bitmap] = i + 1
+        below[bitmap] = layer + 1
+    return np.stack(layers)
+
+
+def load_layers(record: Mapping[str, Any]) -> tuple[NDArray[np.uint8], NDArray[np.integer[Any]]]:
+    """Image uint8 (H, W, 3) of a record of `dataset_dicts`, and its masks as `label_layers` (L, H, W).
 
     Raises
     ------
@@ -155,8 +230,35 @@ def load_record(record: dict[str, Any]) -> tuple[NDArray[np.uint8], NDArray[np.i
         If the image cannot be read or its masks are of another size.
     """
     image = read_image(Path(record["file_name"]))
+    return image, record_layers(record, image.shape[:2])  # type: ignore[arg-type]
+
+
+def record_layers(record: Mapping[str, Any], shape: tuple[int, int]) -> NDArray[np.integer[Any]]:
+    """The masks of a record of `dataset_dicts` as `label_layers`; `shape` is the height and width of its image.
+
+    Raises
+    ------
+    InputError
+        If its masks are of another size.
+    """
     try:
-        masks = CropMasks.from_rle([item["segmentation"] for item in record["annotations"]], image.shape[:2])  # type: ignore[arg-type]
+        return label_layers([item["segmentation"] for item in record["annotations"]], shape)
     except InputError as error:
         raise InputError(f"{record['file_name']}: {error}; convert the data set again") from error
-    return image, masks.to_labels()
+
+
+def load_record(record: Mapping[str, Any]) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+    """Image uint8 (H, W, 3) and label image int32 (H, W) of a record of `dataset_dicts`.
+
+    A pixel of several masks goes as in `CropMasks.to_labels`.
+
+    Raises
+    ------
+    InputError
+        If the image cannot be read or its masks are of another size.
+    """
+    image, layers = load_layers(record)
+    labels = layers[0].astype(np.int32)
+    for layer in layers[1:]:
+        np.copyto(labels, layer, where=layer > 0)
+    return image, labels
