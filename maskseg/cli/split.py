@@ -34,7 +34,10 @@ def split(
     modality: Annotated[
         Path | None, typer.Option(help="Table image_id,modality or filename,foreground,background.")
     ] = None,
-    mosaics: Annotated[Path | None, typer.Option(help="Table image_id,mosaic or img_id,mosaic_idx.")] = None,
+    mosaics: Annotated[
+        Path | None,
+        typer.Option(help="Table of tiles, as of maskseg convert mosaics; else they are found by their edges."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the random choice.")] = 1,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one for each core where not given.")] = None,
 ) -> None:
@@ -56,7 +59,8 @@ def split(
     from fnmatch import fnmatchcase
 
     from maskseg.data.coco import image_id, load_coco
-    from maskseg.data.split import SPLIT_FILE, UNLISTED, divide, read_modalities, read_mosaics, read_split, write_split
+    from maskseg.data.mosaics import read_table
+    from maskseg.data.split import SPLIT_FILE, UNLISTED, divide, read_modalities, read_split, write_split
     from maskseg.data.survey import survey
     from maskseg.errors import InputError
     from maskseg.processes import available_cores
@@ -72,7 +76,9 @@ def split(
         )
     known = {name: row.get("modality", "") for name, row in given.items()}
     known |= read_modalities(modality) if modality else {}
-    tile_of = read_mosaics(mosaics) if mosaics else {name: row.get("mosaic", "") for name, row in given.items()}
+    tile_of = {name: row.get("mosaic", "") for name, row in given.items()} if table else None
+    if mosaics:
+        tile_of = {tile.image: tile.mosaic for tile in read_table(mosaics)}
     found = survey(data, known, tile_of, workers or available_cores())
     if table:
         part = {name: given[name]["part"] if name in given else UNLISTED for name in names}
@@ -104,7 +110,11 @@ def split(
             for name, kind, mosaic in zip(names, found.modalities, found.mosaics, strict=True)
         ],
     )
-    typer.echo(f"modalities: {len(names) - len(found.inferred)} given, {len(found.inferred)} inferred from the colours")
+    typer.echo(f"modality: {len(names) - len(found.inferred)} given, {len(found.inferred)} inferred from the colours")
+    typer.echo(
+        f"{len(set(found.groups))} groups; {sum(map(bool, found.mosaics))} tiles in {len(set(found.mosaics) - {''})} "
+        f"mosaics; {len(found.duplicates)} pairs of near duplicates"
+    )
     counted = Counter(zip(part.values(), found.modalities, strict=True))
     for (name, kind), count in sorted(counted.items()):
         typer.echo(f"{name:16s} {kind or 'unknown modality':20s} {count:5d}")

@@ -16,6 +16,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
+from scipy.spatial.distance import pdist
 
 # Mean distance of the features of two groups up to which they are one. On DSB 2018 any value from 0.6 to 0.8 agrees
 # with the published groups equally well (benchmarks/grouping.py).
@@ -133,5 +134,5 @@ def _cluster(points: NDArray[np.float64], distance: float) -> NDArray[np.int64]:
     if len(points) == 1:
         return np.ones(1, np.int64)
     sample = points[np.linspace(0, len(points) - 1, min(len(points), _SAMPLE)).astype(np.int64)]
-    label = fcluster(linkage(sample, "average"), distance, "distance")
+    label = fcluster(linkage(pdist(sample), "average"), distance, "distance")
     return label[KDTree(sample).query(points)[1]]

@@ -92,18 +92,17 @@ def near_duplicates(thumbnails: Sequence[NDArray[np.float32]], similarity: float
     list of NearDuplicate
         With ``first < second``, in that order.
     """
-    if not len(thumbnails):
+    index = [number for number, small in enumerate(thumbnails) if small.any()]
+    if not index:
         return []
-    images = np.stack(thumbnails)
-    index = np.flatnonzero(images.any(axis=(1, 2)))
-    images = images[index]
+    images = np.stack([thumbnails[number] for number in index])
     signs = _signs(images)
     found: dict[tuple[int, int], float] = {}
     for turns in range(4):
         for flip in (1, -1):
             other = np.rot90(images, turns, axes=(1, 2))[:, :, ::flip]
             for first, second, value in _pairs(images, signs, other, similarity):
-                pair = int(index[first]), int(index[second])
+                pair = index[first], index[second]
                 found[pair] = max(found.get(pair, 0.0), value)
     return [NearDuplicate(*pair, found[pair]) for pair in sorted(found)]
 

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from maskseg.data.coco import CocoData, image_id
 from maskseg.data.groups import acquisition_features, acquisition_groups, inseparable
 from maskseg.data.modality import Colours, colours, infer_modality
+from maskseg.data.mosaic_search import Edges, edges, find_mosaics
 from maskseg.data.near_duplicates import NearDuplicate, near_duplicates, thumbnail
 from maskseg.errors import InputError
 from maskseg.images import read_image
@@ -22,8 +23,9 @@ from maskseg.processes import in_order
 
 
 class Look(NamedTuple):
-    """What is kept of an image: 5 kB."""
+    """What is kept of an image: its edges and 5 kB."""
 
+    edges: Edges | None  # of more than a line of pixels
     colours: Colours
     thumbnail: NDArray[np.float32]
     features: NDArray[np.float64]
@@ -31,7 +33,12 @@ class Look(NamedTuple):
 
 def look(image: NDArray[np.uint8]) -> Look:
     """Look at an image, uint8 (H, W, 3)."""
-    return Look(colours(image), thumbnail(image), acquisition_features(image))
+    return Look(
+        edges(image) if min(image.shape[:2]) > 1 else None,
+        colours(image),
+        thumbnail(image),
+        acquisition_features(image),
+    )
 
 
 # Stands for an image that cannot be read: without contrast it is like no other.
@@ -65,14 +72,18 @@ class Survey:
     unreadable: list[str]
 
 
-def survey(data: CocoData, modalities: Mapping[str, str], mosaics: Mapping[str, str], workers: int = 1) -> Survey:
+def survey(
+    data: CocoData, modalities: Mapping[str, str], mosaics: Mapping[str, str] | None = None, workers: int = 1
+) -> Survey:
     """Look at every image of a data set.
 
     Parameters
     ----------
     data : CocoData
-    modalities, mosaics : mapping of image id to str
-        What tables give. A modality that is neither there nor in the data set is inferred.
+    modalities : mapping of image id to str
+        What a table gives. A modality that is neither there nor in the data set is inferred.
+    mosaics : mapping of image id to str, optional
+        What a table gives; else mosaics are found by the edges of their tiles.
     workers : int
         Processes; the result is the same for any number.
     """
@@ -88,6 +99,8 @@ def survey(data: CocoData, modalities: Mapping[str, str], mosaics: Mapping[str, 
             kind = infer_modality(item.colours)
             inferred.add(name)
         kinds.append(kind)
+    if mosaics is None:
+        mosaics = _found_mosaics(ids, looks)
     tiles = [mosaics.get(name, "") for name in ids]
     seen = [item if isinstance(item, Look) else _NOTHING for item in looks]
     duplicates = near_duplicates([item.thumbnail for item in seen])
@@ -95,6 +108,16 @@ def survey(data: CocoData, modalities: Mapping[str, str], mosaics: Mapping[str, 
     groups = acquisition_groups(np.stack([item.features for item in seen]), kinds, tiles, pairs)
     units = [str(unit) for unit in inseparable(len(ids), tiles, pairs)]
     return Survey(ids, kinds, tiles, groups, units, duplicates, inferred, unreadable)
+
+
+def _found_mosaics(ids: list[str], looks: list[Look | InputError]) -> dict[str, str]:
+    """Tiles of the mosaics found: image id -> number of the mosaic, from 1."""
+    tiles = {
+        name: item.edges
+        for name, item in zip(ids, looks, strict=True)
+        if isinstance(item, Look) and item.edges is not None
+    }
+    return {name: str(number) for number, mosaic in enumerate(find_mosaics(tiles), 1) for name in mosaic}
 
 
 def _read(file: Path) -> Look | InputError:

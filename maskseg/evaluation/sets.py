@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from maskseg.data.coco import ANNOTATIONS, image_id, load_coco
-from maskseg.data.split import SPLIT_FILE, read_split
+from maskseg.data.split import SPLIT_FILE, images_of_part, read_split
 from maskseg.errors import InputError
 from maskseg.evaluation.dsb import image_scores
 from maskseg.output.labels import SUFFIXES, read_labels
@@ -157,10 +157,10 @@ def _coco_set(source: str, path: Path, part: str) -> LabelSet:
     images = {image_id(image): image for image in data.images}
     split_file = data.path.parent / SPLIT_FILE
     split = read_split(split_file) if part or split_file.is_file() else {}
-    ids = tuple(name for name in images if not part or split.get(name, {}).get("part") == part)
+    wanted = images_of_part(split, part, split_file) if part else set(images)
+    ids = tuple(name for name in images if name in wanted)
     if not ids:
-        parts = ", ".join(sorted({row["part"] for row in split.values()}))
-        raise InputError(f"{source}: holds no image of part {part!r}; the parts are {parts}")
+        raise InputError(f"{source}: holds no image of part {part!r}; make the split again with maskseg split")
     modalities = {
         name: split.get(name, {}).get("modality") or image.get("modality") or ""
         for name, image in images.items()
