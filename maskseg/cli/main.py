@@ -26,6 +26,7 @@ COMMANDS = {
     "train": "maskseg.cli.train:train",
     "predict": "maskseg.cli.predict:predict",
     "evaluate": "maskseg.cli.evaluate:evaluate",
+    "tune": "maskseg.cli.tune:tune",
     "submission": "maskseg.cli.submission:app",
     "models": "maskseg.cli.models:app",
     "doctor": "maskseg.cli.doctor:doctor",

@@ -1,0 +1,156 @@
+"""What the network finds in each view of an image, kept on disk before any threshold is applied.
+
+A search over the settings of prediction then runs the network once: a higher score threshold is a choice among the
+kept boxes (greedy suppression never looks at lower scores), and for each box suppression threshold of a list it is
+kept which boxes survive it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.structures import Instances
+from numpy.typing import NDArray
+
+from maskseg.errors import InputError
+from maskseg.files import write_whole
+from maskseg.inference.predictor import Predictor, SoftMasks
+from maskseg.models.zoo import Model
+
+
+@dataclass(frozen=True)
+class Detections:
+    """The boxes of one view that survive at least one suppression threshold, by falling score.
+
+    Attributes
+    ----------
+    boxes : float32 array (N, 4)
+        x0, y0, x1, y1 in pixels of the view.
+    scores : float32 array (N,)
+    masks : uint8 array (N, M, M)
+        Probabilities times 255: within 0.002, a fraction of a pixel at the outline of a nucleus.
+    survives : bool array (N, T)
+        Whether the box survives each of the T suppression thresholds.
+    """
+
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    masks: NDArray[np.uint8]
+    survives: NDArray[np.bool_]
+
+    def select(self, score: float, suppression: int, limit: int = -1) -> SoftMasks:
+        """What an ordinary prediction has at a score threshold and the suppression threshold of that index.
+
+        `limit` is TEST.DETECTIONS_PER_IMAGE, negative for none.
+        """
+        # Detectron2 keeps scores above the threshold, strictly, compared in float32.
+        chosen = np.flatnonzero(self.survives[:, suppression] & (self.scores > np.float32(score)))
+        if limit >= 0:
+            chosen = chosen[:limit]
+        return SoftMasks(self.boxes[chosen], self.scores[chosen], self.masks[chosen].astype(np.float32) / 255)
+
+
+class DetectionCache:
+    """Detections by image and view: from the disk where they are, else by the network.
+
+    Parameters
+    ----------
+    model : Model
+    folder : Path
+        Gets one folder for each model and choice of thresholds, named by their checksum; may hold several.
+    floor : float
+        Score threshold.
+    suppressions : sequence of float
+        Box IoU thresholds.
+    """
+
+    def __init__(self, model: Model, folder: Path, floor: float, suppressions: Sequence[float]) -> None:
+        cfg = model.cfg.clone()
+        cfg.defrost()
+        cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = floor
+        cfg.TEST.DETECTIONS_PER_IMAGE = -1
+        self.suppressions = tuple(suppressions)
+        self._cfg, self._weights = cfg, model.weights
+        self._predictor: Predictor | None = None
+        key = hashlib.sha256(model.weights.read_bytes())
+        key.update(f"{cfg.MODEL.dump()}{cfg.INPUT.dump()}{self.suppressions}".encode())
+        self.folder = folder / key.hexdigest()[:16]
+
+    def get(self, name: str, image: NDArray[np.uint8], mirrored: bool, magnify: float) -> Detections:
+        """Detections of an image, or its mirror image, at a magnification.
+
+        Parameters
+        ----------
+        name : str
+            Image id.
+        image : uint8 array (H, W, 3)
+            RGB, stretched if the config says so.
+        mirrored : bool
+        magnify : float
+            See `Predictor.detect`.
+        """
+        view = f"{'mirrored' if mirrored else 'plain'}-{magnify:g}"
+        content = hashlib.sha256(image.tobytes()).hexdigest()[:12]
+        path = self.folder / f"{name}-{content}-{view}.npz"
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return Detections(**{field.name: arrays[field.name] for field in fields(Detections)})
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise InputError(f"{path}: not a readable cache file ({error}); delete it") from error
+        found = self._detect(np.ascontiguousarray(image[:, ::-1]) if mirrored else image, magnify)
+        with write_whole(path, sync=False) as file:
+            np.savez_compressed(file, **{field.name: getattr(found, field.name) for field in fields(found)})
+        return found
+
+    def _detect(self, image: NDArray[np.uint8], magnify: float) -> Detections:
+        if self._predictor is None:
+            self._predictor = Predictor.from_weights(self._cfg, self._weights)
+        heads = self._predictor.model.roi_heads.box_predictor
+        with _each_suppression(heads, self.suppressions) as survives:
+            soft = self._predictor.detect(image, magnify)
+        masks = np.rint(soft.masks * 255).astype(np.uint8)
+        return Detections(soft.boxes, soft.scores, masks, survives[-1])
+
+
+@contextmanager
+def _each_suppression(heads: Any, thresholds: Sequence[float]) -> Iterator[list[NDArray[np.bool_]]]:
+    """Let the box head give the boxes that any of the thresholds leaves; yields what survives which, a call each."""
+    plain, own, record = heads.inference, heads.test_nms_thresh, []
+
+    def inference(predictions: Any, proposals: list[Instances]) -> tuple[list[Instances], list[torch.Tensor]]:
+        (proposal,) = proposals
+        found = []
+        for threshold in thresholds:
+            heads.test_nms_thresh = threshold
+            (instances,), (index,) = plain(predictions, [proposal])
+            found.append((instances, index))
+        everything = Instances.cat([instances for instances, _ in found])
+        index = torch.cat([index for _, index in found])
+        distinct, which = torch.unique(index, return_inverse=True)
+        survives = torch.zeros(len(distinct), len(thresholds), dtype=torch.bool, device=index.device)
+        first = torch.zeros(len(distinct), dtype=torch.long, device=index.device)
+        at = 0
+        for column, (_, some) in enumerate(found):
+            mine = which[at : at + len(some)]
+            survives[mine, column] = True
+            first[mine] = torch.arange(at, at + len(some), device=index.device)
+            at += len(some)
+        order = torch.argsort(everything.scores[first], descending=True, stable=True)
+        record.append(survives[order].cpu().numpy())
+        return [everything[first[order]]], [distinct[order]]
+
+    heads.inference = inference
+    try:
+        yield record
+    finally:
+        heads.inference, heads.test_nms_thresh = plain, own

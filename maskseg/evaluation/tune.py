@@ -1,0 +1,252 @@
+"""The settings of prediction chosen by search, on detections made once; the gain is measured out of fold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from maskseg import intensity
+from maskseg.data.coco import load_record
+from maskseg.data.split import stratified_split
+from maskseg.errors import InputError
+from maskseg.evaluation.bootstrap import mean_interval
+from maskseg.evaluation.detections import DetectionCache, Detections
+from maskseg.evaluation.dsb import image_scores
+from maskseg.inference.postprocess import assemble
+from maskseg.masks import CropMasks
+from maskseg.models.zoo import Model
+
+SCORE, SUPPRESSION = "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "MODEL.ROI_HEADS.NMS_THRESH_TEST"
+# Every key that is searched and its values, in order; the model's own value is added where it is not among them.
+SPACE: dict[str, tuple[Any, ...]] = {
+    SCORE: (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95),
+    SUPPRESSION: (0.2, 0.3, 0.4, 0.5, 0.6, 0.7),
+    "POSTPROCESS.MASK_THRESHOLD": (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7),
+    "POSTPROCESS.FLIP": (False, True),
+    "POSTPROCESS.FLIP_MIN_IOU": (0.1, 0.3, 0.5, 0.7),
+    "POSTPROCESS.FRAGMENTS": ("drop", "keep_largest"),
+    "POSTPROCESS.CLOSE": (False, True),
+    "POSTPROCESS.MIN_AREA": (4, 10, 16, 24, 32, 48),
+    "POSTPROCESS.RETRY_CANVAS": (1, 2, 4),
+}
+
+Settings = tuple[Any, ...]  # a value for each key of the space, in its order
+
+
+class Trials:
+    """The score of every image under any settings, each computed once.
+
+    Parameters
+    ----------
+    model : Model
+    records : list of dict
+        From `maskseg.data.coco.dataset_dicts`.
+    cache : Path
+        Folder for the detections.
+
+    Attributes
+    ----------
+    space : dict of key to tuple
+        `SPACE` with the model's own values.
+    own : tuple
+        The model's own settings.
+    done : dict of settings to float64 array (images,)
+        The DSB score of each image, by settings tried.
+    """
+
+    def __init__(self, model: Model, records: Sequence[Mapping[str, Any]], cache: Path) -> None:
+        self._cfg = model.cfg.clone()
+        self._cfg.defrost()
+        self.own: Settings = tuple(_value(model.cfg, key) for key in SPACE)
+        self.space = {
+            key: values if own in values else tuple(sorted((*values, own)))
+            for (key, values), own in zip(SPACE.items(), self.own, strict=True)
+        }
+        self._keys = tuple(self.space)
+        self._cache = DetectionCache(model, cache, self.space[SCORE][0], self.space[SUPPRESSION])
+        self._records = list(records)
+        self._truth: list[NDArray[np.int32]] = []
+        self._found: dict[tuple[int, bool, float], Detections] = {}
+        self.done: dict[Settings, NDArray[np.float64]] = {}
+
+    def detect(self) -> None:
+        """Have the two views that most settings need; further ones are made when settings ask for them."""
+        for number, record in enumerate(tqdm(self._records, desc="detect", unit="image", disable=None)):
+            image, truth = load_record(dict(record))
+            self._truth.append(truth)
+            for mirrored in (False, True):
+                self._detections(number, mirrored, 1.0, image)
+
+    def scores(self, settings: Settings) -> NDArray[np.float64]:
+        """DSB score of each image."""
+        if settings not in self.done:
+            chosen = dict(zip(self._keys, settings, strict=True))
+            self._cfg.merge_from_list([item for pair in chosen.items() for item in pair])
+            self.done[settings] = np.array(
+                [
+                    image_scores(truth, self.segment(number, chosen).to_labels())["dsb_score"]
+                    for number, truth in enumerate(self._truth)
+                ]
+            )
+        return self.done[settings]
+
+    def segment(self, number: int, chosen: Mapping[str, Any]) -> CropMasks:
+        """Final masks of an image, as `Predictor.segment` has them under these settings."""
+        shape = self._truth[number].shape
+        suppression = self.space[SUPPRESSION].index(chosen[SUPPRESSION])
+
+        def view(mirrored: bool, magnify: float) -> CropMasks:
+            found = self._detections(number, mirrored, magnify)
+            soft = found.select(chosen[SCORE], suppression, self._cfg.TEST.DETECTIONS_PER_IMAGE)
+            threshold = chosen["POSTPROCESS.MASK_THRESHOLD"]
+            masks = CropMasks.from_soft(soft.masks, soft.boxes, threshold, shape, soft.scores)
+            return masks.flipped() if mirrored else masks
+
+        return assemble(view, self._cfg.POSTPROCESS, chosen["POSTPROCESS.FLIP"])
+
+    def _detections(
+        self, number: int, mirrored: bool, magnify: float, image: NDArray[np.uint8] | None = None
+    ) -> Detections:
+        view = number, mirrored, magnify
+        if view not in self._found:
+            record = self._records[number]
+            if image is None:
+                image, _ = load_record(dict(record))
+            if self._cfg.INPUT.STRETCH:
+                image = intensity.stretch(image)
+            self._found[view] = self._cache.get(record["image_id"], image, mirrored, magnify)
+        return self._found[view]
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """Outcome of `tune`; the score arrays have an entry for each image.
+
+    Attributes
+    ----------
+    own, best : dict
+        The model's own settings and those chosen on all images.
+    before, after : float64 arrays (images,)
+        Their scores. `after` flatters: the settings were chosen on these images.
+    held_out : float64 array (images,)
+        Score of each image under the settings chosen on the other folds.
+    by_fold : list of dict
+        Settings chosen without that fold.
+    """
+
+    own: dict[str, Any]
+    best: dict[str, Any]
+    before: NDArray[np.float64]
+    after: NDArray[np.float64]
+    held_out: NDArray[np.float64]
+    by_fold: list[dict[str, Any]]
+
+    def gain(self) -> tuple[float, float, float]:
+        """Mean out-of-fold gain and its 95 % interval."""
+        gains = self.held_out - self.before
+        return float(gains.mean()), *mean_interval(gains)
+
+
+# A search: (score of settings, start, space, progress) -> the best settings.
+Search = Callable[[Callable[[Settings], float], Settings, Mapping[str, tuple[Any, ...]]], Settings]
+
+
+def search_grid(
+    score: Callable[[Settings], float], start: Settings, space: Mapping[str, tuple[Any, ...]], rounds: int = 4
+) -> Settings:
+    """One key after the other set to its best value, the others held, until a round changes nothing."""
+    best, highest = start, score(start)
+    for _ in range(rounds):
+        before = best
+        for place, values in enumerate(space.values()):
+            for value in values:
+                settings = (*best[:place], value, *best[place + 1 :])
+                if (reached := score(settings)) > highest:
+                    best, highest = settings, reached
+        if best == before:
+            break
+    return best
+
+
+def optuna_search(trials: int, seed: int) -> Search:
+    """A search by Optuna's tree-structured Parzen estimator over the positions in the lists of values.
+
+    Raises
+    ------
+    InputError
+        If Optuna is not installed.
+    """
+    try:
+        import optuna
+    except ModuleNotFoundError as error:
+        raise InputError('--search optuna needs Optuna: pip install "maskseg[tune]", or use --search grid') from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+    def search(score: Callable[[Settings], float], start: Settings, space: Mapping[str, tuple[Any, ...]]) -> Settings:
+        def objective(trial: optuna.Trial) -> float:
+            return score(tuple(v[trial.suggest_int(key, 0, len(v) - 1)] for key, v in space.items()))
+
+        study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
+        study.enqueue_trial({key: v.index(own) for (key, v), own in zip(space.items(), start, strict=True)})
+        study.optimize(objective, n_trials=trials)
+        return tuple(v[study.best_params[key]] for key, v in space.items())
+
+    return search
+
+
+def tune(
+    trials: Trials, search: Search, ids: Sequence[str], modalities: Sequence[str], folds: int = 5, seed: int = 1
+) -> Tuned:
+    """Choose settings on all images, and measure by cross-validation what such a choice is worth.
+
+    Parameters
+    ----------
+    trials : Trials
+        After `Trials.detect`.
+    search : function
+        `search_grid`, or what `optuna_search` gives.
+    ids, modalities : sequences of str
+        Of the images, in their order.
+    folds : int
+        Folds of equal shares of each modality.
+    seed : int
+
+    Raises
+    ------
+    InputError
+        If there are fewer images than folds.
+    """
+    fold_of = stratified_split(ids, modalities, [""] * len(ids), {str(k): 1 / folds for k in range(folds)}, seed)
+    fold = np.array([int(fold_of[name]) for name in ids])
+    before = trials.scores(trials.own)
+    held_out, by_fold = np.empty_like(before), []
+
+    with tqdm(desc="search", unit="trial", disable=None) as bar:
+
+        def best_on(images: NDArray[np.bool_]) -> Settings:
+            def score(settings: Settings) -> float:
+                value = float(trials.scores(settings)[images].mean())
+                bar.update(len(trials.done) - bar.n)
+                return value
+
+            return search(score, trials.own, trials.space)
+
+        best = best_on(np.ones(len(ids), bool))
+        for k in range(folds):
+            chosen = best_on(fold != k)
+            held_out[fold == k] = trials.scores(chosen)[fold == k]
+            by_fold.append(dict(zip(trials.space, chosen, strict=True)))
+    own, chosen = (dict(zip(trials.space, settings, strict=True)) for settings in (trials.own, best))
+    return Tuned(own, chosen, before, trials.scores(best), held_out, by_fold)
+
+
+def _value(cfg: Any, key: str) -> Any:
+    for part in key.split("."):
+        cfg = cfg[part]
+    return cfg
