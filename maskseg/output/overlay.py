@@ -29,6 +29,7 @@ def overlay(
     image: np.ndarray,
     truth: np.ndarray | CropMasks | None = None,
     prediction: np.ndarray | CropMasks | None = None,
+    marked: Sequence[tuple[np.ndarray, tuple[int, int, int]]] = (),
 ) -> np.ndarray:
     """Draw the outlines of true and predicted nuclei over an image.
 
@@ -42,6 +43,8 @@ def overlay(
         RGB or grey.
     truth, prediction : integer array (H, W) or CropMasks, optional
         Label images or masks.
+    marked : sequence of (integer array (H, W), RGB colour)
+        Label images to outline over these, each in its colour.
 
     Returns
     -------
@@ -65,6 +68,8 @@ def overlay(
     y, x = np.nonzero(true & predicted)
     dash = (x + y) // _DASH % 2 == 0
     drawn[y[dash], x[dash]] = TRUTH_COLOUR
+    for labels, colour in marked:
+        drawn[_outlines(labels, (height, width), factor)] = colour
     return drawn
 
 
