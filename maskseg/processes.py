@@ -22,7 +22,7 @@ Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
 # A process takes about as long to start as this many images take to convert.
-_LEAST_ITEMS = 8
+_LEAST_ITEMS = 12
 # Results that may wait for an earlier one, for each process.
 _AHEAD = 4
 
