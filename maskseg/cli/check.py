@@ -1,0 +1,73 @@
+"""``maskseg check``: what is wrong with a data set, and a repaired copy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def check(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A converted data set.")],
+    fix: Annotated[Path | None, typer.Option(metavar="DIR", help="Write a repaired copy there.")] = None,
+    page: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a page with pictures.")] = None,
+    table: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="Write all findings as a table.")] = None,
+    ignore: Annotated[list[str] | None, typer.Option(metavar="KIND", help="Do not report; may be repeated.")] = None,
+    min_area: Annotated[int, typer.Option(min=1, help="A nucleus of fewer pixels is a speck.")] = 10,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one for each core where not given.")] = None,
+) -> None:
+    """Say what is wrong with a data set, image by image.
+
+    Found are files that are missing or cannot be read, sizes that differ, repeated images, images that are blank,
+    saturated or without nuclei, near duplicates across the parts of split.csv; nuclei in pieces, with holes, annotated
+    twice, overlapping, too small, or covering the image; annotations of no image, and such as cannot be read.
+
+    --fix leaves the data set as it is. The copy has changes.csv, a line for each change; what a person must decide
+    stays as it is and is listed.
+
+    Exit status: 0 nothing is wrong; 1 something is, with --fix in the copy; 2 bad input, or images are not in the copy.
+
+    \b
+    Examples:
+      maskseg check data/mine
+      maskseg check data/mine --page check.html --table findings.csv
+      maskseg check data/mine --fix data/fixed --ignore no-nuclei
+    """
+    from maskseg.data.check import KINDS, Report, write_findings
+    from maskseg.data.check import check as find
+    from maskseg.data.repair import CHANGES, write_repaired
+    from maskseg.processes import available_cores
+
+    workers = workers or available_cores()
+
+    def found(where: Path, report: Report) -> None:
+        nuclei = sum(map(len, report.data.annotations.values()))
+        typer.echo(f"{where}: {len(report.data.images)} images, {nuclei} nuclei, {len(report.findings)} findings")
+        for kind, count in report.counts.items():
+            typer.echo(f"{count:7d}  {kind}: {KINDS[kind].means}; remedy: {KINDS[kind].remedy}")
+
+    complete = find(dataset, min_area, workers)
+    report = complete.without(ignore or ())
+    found(dataset, report)
+    if table is not None:
+        write_findings(table, report.findings)
+        typer.echo(f"{table}: findings")
+    if page is not None:
+        from maskseg.cli.check_page import check_page
+
+        check_page(report).write(page)
+        typer.echo(f"{page}: page")
+    left_out = 0
+    if fix is not None:
+        repaired = write_repaired(complete, fix, min_area)
+        left_out = repaired.left_out
+        typer.echo(f"{fix / CHANGES}: {len(repaired.changes)} changes, {left_out} images left out")
+        report = find(fix, min_area, workers).without(ignore or ())
+        found(fix, report)
+        for finding in report.findings:
+            typer.echo(f"left as it is: {finding.image}: {finding.kind} {finding.other}".rstrip(), err=True)
+    if left_out:
+        raise typer.Exit(2)
+    if report.findings:
+        raise typer.Exit(1)
