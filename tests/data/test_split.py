@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskseg.data.split import read_modalities, read_split, stratified_split, write_split
+from maskseg.data.split import (
+    divide,
+    held_out_groups,
+    images_of_part,
+    read_modalities,
+    read_split,
+    stratified_split,
+    write_split,
+)
 from maskseg.errors import InputError
 
 DSB = Path(__file__).parents[2] / "datasets" / "splits" / "dsb2018_stage1.csv"
@@ -17,11 +25,9 @@ def dsb():
     return read_split(DSB)
 
 
-def divide(rows, shares=SHARES, seed=1):
+def split_by_mosaic(rows, shares=SHARES, seed=1):
     ids = list(rows)
-    return stratified_split(
-        ids, [rows[i]["modality"] for i in ids], [rows[i]["mosaic"] for i in ids], shares, seed
-    )
+    return stratified_split(ids, [rows[i]["modality"] for i in ids], [rows[i]["mosaic"] for i in ids], shares, seed)
 
 
 def test_the_frozen_division_is_what_is_said_of_it(dsb):
@@ -41,7 +47,7 @@ def test_the_frozen_division_is_what_is_said_of_it(dsb):
 
 
 def test_every_part_has_its_share_of_every_modality(dsb):
-    part = divide(dsb)
+    part = split_by_mosaic(dsb)
     assert set(part) == set(dsb)
     images = Counter(row["modality"] for row in dsb.values())
     in_part = Counter((part[name], row["modality"]) for name, row in dsb.items())
@@ -53,8 +59,8 @@ def test_every_part_has_its_share_of_every_modality(dsb):
 
 
 def test_a_seed_gives_one_division_and_another_seed_another(dsb):
-    assert divide(dsb) == divide(dsb)
-    assert divide(dsb) != divide(dsb, seed=2)
+    assert split_by_mosaic(dsb) == split_by_mosaic(dsb)
+    assert split_by_mosaic(dsb) != split_by_mosaic(dsb, seed=2)
 
 
 @settings(max_examples=30)
@@ -118,3 +124,98 @@ def test_an_image_twice_in_a_split_is_named(tmp_path):
     (tmp_path / "split.csv").write_text("image_id,part\nx,train\nx,dev\n")
     with pytest.raises(InputError, match="image x stands there twice"):
         read_split(tmp_path / "split.csv")
+
+
+def names(count):
+    return [f"i{number}" for number in range(count)]
+
+
+# Groups as (modality, number of images).
+GROUPS = st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 9)), min_size=12, max_size=40)
+
+
+def spread(groups):
+    """Modality and group of each image."""
+    kinds = [kind for kind, count in groups for _ in range(count)]
+    return kinds, [str(number) for number, (_, count) in enumerate(groups) for _ in range(count)]
+
+
+@settings(max_examples=40)
+@given(groups=GROUPS, folds=st.integers(2, 7), seed=st.integers(0, 5))
+def test_folds_differ_by_at_most_one_group_of_each_modality(groups, folds, seed):
+    kinds, group = spread(groups)
+    ids = names(len(kinds))
+    part = stratified_split(ids, kinds, group, {f"fold{k}": 1 / folds for k in range(folds)}, seed)
+    counted = Counter(zip(part.values(), kinds, strict=True))
+    for kind, _ in groups:
+        in_fold = [counted[f"fold{k}", kind] for k in range(folds)]
+        if sum(in_fold) >= folds:
+            assert max(in_fold) - min(in_fold) <= max(count for name, count in groups if name == kind)
+
+
+def test_folds_of_the_real_set_differ_by_at_most_one_group(dsb):
+    for column in ("mosaic", "group"):
+        ids = list(dsb)
+        kinds = [row["modality"] for row in dsb.values()]
+        groups = [row[column] or name for name, row in dsb.items()]
+        part = stratified_split(ids, kinds, groups, {f"fold{k}": 0.2 for k in range(5)})
+        largest = Counter()
+        for (kind, _), count in Counter(zip(kinds, groups, strict=True)).items():
+            largest[kind] = max(largest[kind], count)
+        counted = Counter(zip(part.values(), kinds, strict=True))
+        for kind, most in largest.items():
+            in_fold = [counted[f"fold{k}", kind] for k in range(5)]
+            assert max(in_fold) - min(in_fold) <= most, (column, kind)
+
+
+@settings(max_examples=40)
+@given(groups=GROUPS, share=st.floats(0.05, 0.5), seed=st.integers(0, 5))
+def test_held_out_groups_take_no_more_than_their_share(groups, share, seed):
+    kinds, group = spread(groups)
+    chosen = held_out_groups(kinds, group, share, seed)
+    assert chosen <= set(group)
+    taken = Counter(kind for kind, name in zip(kinds, group, strict=True) if name in chosen)
+    for kind, count in Counter(kinds).items():
+        assert taken[kind] <= share * count
+        # Nothing that would still have fitted was left.
+        left = [size for number, (name, size) in enumerate(groups) if name == kind and str(number) not in chosen]
+        assert not left or taken[kind] + min(left) > share * count
+
+
+@settings(max_examples=40)
+@given(groups=GROUPS, seed=st.integers(0, 5), pinned=st.integers(0, 11), grouped=st.booleans())
+def test_four_parts_keep_what_belongs_together(groups, seed, pinned, grouped):
+    kinds, group = spread(groups)
+    ids = names(len(kinds))
+    # Units of two images within a group.
+    units = group if grouped else [f"{name} {i // 2}" for i, name in enumerate(group)]
+    train_only = [name == str(pinned) for name in group]
+    shares = {"val_stratified": 0.2, "dev": 0.2, "train": 0.4}
+    try:
+        part = divide(ids, kinds, units, group, shares, held_out=0.2, train_only=train_only, seed=seed)
+    except InputError as error:
+        assert "hold out more" in str(error) or "do not make" in str(error)
+        return
+    assert list(part) == ids
+    parts_of_unit, parts_of_group = {}, {}
+    for name, unit, of in zip(ids, units, group, strict=True):
+        parts_of_unit.setdefault(unit, set()).add(part[name])
+        parts_of_group.setdefault(of, set()).add(part[name])
+    assert all(len(parts) == 1 for parts in parts_of_unit.values())
+    assert all(parts == {"val_grouped"} for parts in parts_of_group.values() if "val_grouped" in parts)
+    assert "val_grouped" in set(part.values())
+    assert parts_of_group[str(pinned)] == {"train"}
+
+
+def test_a_set_of_one_group_has_none_to_hold_out():
+    with pytest.raises(InputError, match="no group has under 10 %"):
+        divide(names(40), ["a"] * 40, names(40), ["g"] * 40, SHARES, held_out=0.1)
+
+
+def test_a_part_and_all_but_a_part():
+    split = {name: {"part": part} for name, part in {"a": "fold1", "b": "fold2", "c": "train", "d": "unlisted"}.items()}
+    assert images_of_part(split, "fold1", "t") == {"a"}
+    assert images_of_part(split, "-fold1", "t") == {"b", "c"}
+    for part in ("fold3", "-fold3"):
+        with pytest.raises(InputError, match="t: no part 'fold3'; it has fold1, fold2, train, unlisted"):
+            images_of_part(split, part, "t")
