@@ -60,6 +60,8 @@ def add_maskseg_config(cfg: CfgNode) -> None:
     # ---- training ----
     # Images are drawn with a weight of (images of the same modality) ** -MODALITY_BALANCE; 0 draws each once an epoch.
     cfg.DATALOADER.MODALITY_BALANCE = 0.0
+    # Decoded images are kept in a file for temporary files, shared by all workers, up to this many megabytes; 0 is off.
+    cfg.DATALOADER.CACHE_MB = 1024
     # SGD | Adam | AdamW.
     cfg.SOLVER.OPTIMIZER = "Adam"
     # Validation and prediction use a moving average of the weights over about 1 / (1 - EMA_DECAY) iterations; 0 is off.

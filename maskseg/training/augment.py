@@ -65,8 +65,13 @@ def warp_image(image: NDArray[np.uint8], matrix: NDArray[np.float64], side: int)
     return cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_LINEAR)
 
 
-def warp_labels(labels: NDArray[np.integer[Any]], matrix: NDArray[np.float64], side: int) -> NDArray[np.int32]:
-    """The label image resampled to (side, side), nearest pixel; 0 outside."""
+def warp_labels(layers: NDArray[np.integer[Any]], matrix: NDArray[np.float64], side: int) -> NDArray[np.int32]:
+    """Label images (L, H, W) resampled to (L, side, side), nearest pixel; 0 outside."""
     # cv2 warps no 32-bit integers; float32 holds whole numbers exactly up to 2**24.
-    kind = np.uint16 if labels.max(initial=0) < 65536 else np.float32
-    return cv2.warpAffine(labels.astype(kind), matrix, (side, side), flags=cv2.INTER_NEAREST).astype(np.int32)
+    kind = np.uint16 if layers.dtype == np.uint16 or layers.max(initial=0) < 65536 else np.float32
+    return np.stack(
+        [
+            cv2.warpAffine(layer, matrix, (side, side), flags=cv2.INTER_NEAREST)
+            for layer in layers.astype(kind, copy=False)
+        ]
+    ).astype(np.int32)

@@ -1,4 +1,4 @@
-"""Ground-truth masks of one training image as a single label map."""
+"""Ground-truth masks of one training image as a label map."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ class LabelMasks:
     """N instance masks as one integer label map and N ids.
 
     Has the protocol of Detectron2's ``BitMasks`` that Mask R-CNN uses, and gives the same mask targets; but a
-    sample with 369 nuclei is one map, not 369.
+    sample with 369 nuclei is one map, not 369. Where instances overlap there are several maps, each instance wholly
+    in one of them, so that none loses a pixel.
 
     Parameters
     ----------
-    labels : integer tensor (H, W)
-        0 is background; shared, not copied, by every selection.
+    labels : integer tensor (L, H, W)
+        0 is background; L is 1 where no instances overlap. Shared, not copied, by every selection.
     ids : int64 tensor (N,)
         Label of each instance.
     """
@@ -40,7 +41,7 @@ class LabelMasks:
     @property
     def image_size(self) -> tuple[int, int]:
         """Height and width."""
-        return self.labels.shape[0], self.labels.shape[1]
+        return self.labels.shape[1], self.labels.shape[2]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -52,7 +53,7 @@ class LabelMasks:
     def __iter__(self) -> Iterator[Tensor]:
         """Bool masks (H, W), one by one."""
         for value in self.ids:
-            yield self.labels == value
+            yield (self.labels == value).any(dim=0)
 
     def __repr__(self) -> str:
         return f"LabelMasks({len(self)} instances, {self.image_size[0]} x {self.image_size[1]})"
@@ -63,9 +64,9 @@ class LabelMasks:
 
     def get_bounding_boxes(self) -> Boxes:
         """Boxes (N, 4) around the pixels, end exclusive as Detectron2 has it; zero for an empty mask."""
-        rows, columns = torch.nonzero(self.labels, as_tuple=True)
+        layers, rows, columns = torch.nonzero(self.labels, as_tuple=True)
         size = int(max(self.labels.max(), self.ids.max() if len(self) else 0)) + 1
-        value = self.labels[rows, columns].long()
+        value = self.labels[layers, rows, columns].long()
         far = float(max(self.image_size)) + 1
         boxes = torch.zeros(size, 4, device=self.device)
         for column, place, end in ((0, columns, 0), (1, rows, 0), (2, columns, 1), (3, rows, 1)):
@@ -102,23 +103,34 @@ class LabelMasks:
         for across, down in torch.unique(samples, dim=0).tolist():
             group = ((samples[:, 0] == across) & (samples[:, 1] == down)).nonzero().squeeze(1)
             box, value = boxes[group], ids[group]
-            x_cells, x_weights = _sample_places(box[:, 0], box[:, 2], mask_size, across, labels.shape[1])
-            y_cells, y_weights = _sample_places(box[:, 1], box[:, 3], mask_size, down, labels.shape[0])
+            x_cells, x_weights = _sample_places(box[:, 0], box[:, 2], mask_size, across, self.image_size[1])
+            y_cells, y_weights = _sample_places(box[:, 1], box[:, 3], mask_size, down, self.image_size[0])
             total = torch.zeros(len(group), mask_size * down, mask_size * across, device=device)
             for yi in range(2):
                 for xi in range(2):
-                    hit = labels[y_cells[yi][:, :, None], x_cells[xi][:, None, :]] == value[:, None, None]
-                    total += hit * (y_weights[yi][:, :, None] * x_weights[xi][:, None, :])
+                    weights = y_weights[yi][:, :, None] * x_weights[xi][:, None, :]
+                    for layer in labels:
+                        hit = layer[y_cells[yi][:, :, None], x_cells[xi][:, None, :]] == value[:, None, None]
+                        total += hit * weights
             mean = total.reshape(len(group), mask_size, down, mask_size, across).mean(dim=(2, 4))
             targets[group] = mean >= 0.5
         return targets
 
     @staticmethod
     def cat(masks: list[LabelMasks]) -> LabelMasks:
-        """Joined selections of one label map."""
-        if not masks or any(item.labels is not masks[0].labels for item in masks):
-            raise ValueError("only selections of one label map can be joined")
-        return LabelMasks(masks[0].labels, torch.cat([item.ids for item in masks]))
+        """Joined instances of images of one size: the label map that they share, or their maps together."""
+        if len({item.image_size for item in masks}) != 1:
+            raise ValueError("masks can only be joined if they are of images of one size")
+        ids = torch.cat([item.ids for item in masks])
+        maps = list({id(item.labels): item.labels for item in masks}.values())
+        if len(maps) == 1:
+            return LabelMasks(maps[0], ids)
+        step = int(max(torch.cat([labels.flatten() for labels in maps]).max(), ids.max() if len(ids) else 0))
+        moved = [torch.where(labels > 0, labels + step * which, 0) for which, labels in enumerate(maps)]
+        which = [next(i for i, labels in enumerate(maps) if labels is item.labels) for item in masks]
+        return LabelMasks(
+            torch.cat(moved), torch.cat([item.ids + step * i for item, i in zip(masks, which, strict=True)])
+        )
 
 
 def _sample_places(

@@ -1,7 +1,9 @@
-"""From a dataset record to what Mask R-CNN eats: one image, one label map."""
+"""From a dataset record to what Mask R-CNN eats: one image, one label map (more where nuclei overlap)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -14,9 +16,11 @@ from scipy import ndimage
 from torch.utils.data import Dataset
 
 from maskseg import intensity
-from maskseg.data.coco import load_record
+from maskseg.data.coco import load_layers, record_layers
+from maskseg.images import read_image
 from maskseg.models.scaling import channels_first, input_scale, resize_image
 from maskseg.training.augment import RandomWarp, warp_image, warp_labels
+from maskseg.training.cache import ImageCache
 from maskseg.training.label_masks import LabelMasks
 
 
@@ -40,6 +44,11 @@ class Samples(Dataset):
         self.stretch = cfg.INPUT.STRETCH
         self.order = cfg.INPUT.FORMAT
         self.seed = max(cfg.SEED, 0)
+        self.images = ImageCache(records, cfg.DATALOADER.CACHE_MB << 20, self._read)
+
+    def _read(self, record: Mapping[str, Any]) -> NDArray[np.uint8]:
+        image = read_image(Path(record["file_name"]))
+        return intensity.stretch(image) if self.stretch else image
 
     def __len__(self) -> int:
         return len(self.records)
@@ -48,43 +57,52 @@ class Samples(Dataset):
         position, index = item
         record = self.records[index]
         rng = np.random.default_rng((self.seed, position))
-        image, labels = load_record(record)
-        if self.stretch:
-            image = intensity.stretch(image)
-        matrix = self.warp.draw(labels.shape, rng)  # type: ignore[arg-type]
+        image = self.images[index]
+        # Read from the run lengths each time: that takes less than keeping label images would save.
+        layers = record_layers(record, image.shape[:2])  # type: ignore[arg-type]
+        matrix = self.warp.draw(image.shape[:2], rng)  # type: ignore[arg-type]
         image = warp_image(image, matrix, self.aug.WINDOW)
-        labels = warp_labels(labels, matrix, self.aug.WINDOW)
+        layers = warp_labels(layers, matrix, self.aug.WINDOW)
         image = intensity.jitter(image, rng, self.aug.CONTRAST, self.aug.BRIGHTNESS, self.aug.GAMMA)
-        return as_sample(channels_first(image, self.order), labels, record, self.aug.MIN_PIXELS)
+        return as_sample(channels_first(image, self.order), layers, record, self.aug.MIN_PIXELS)
 
 
 def validation_sample(cfg: CfgNode, record: dict[str, Any]) -> dict[str, Any]:
     """A record as prediction sees it, without augmentation, with its targets."""
-    image, labels = load_record(record)
+    image, layers = load_layers(record)
     if cfg.INPUT.STRETCH:
         image = intensity.stretch(image)
-    image = resize_image(image, input_scale(labels.shape, cfg.INPUT.LONG_SIDE, cfg.INPUT.SHRINK))  # type: ignore[arg-type]
-    kind = np.uint16 if labels.max(initial=0) < 65536 else np.float32
+    image = resize_image(image, input_scale(image.shape[:2], cfg.INPUT.LONG_SIDE, cfg.INPUT.SHRINK))  # type: ignore[arg-type]
+    kind = np.uint16 if layers.dtype == np.uint16 else np.float32
     # The exact kind counts from pixel centres, as the image's resize does; the other lies half a pixel off.
-    labels = cv2.resize(labels.astype(kind), image.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT).astype(np.int32)
-    return as_sample(channels_first(image, cfg.INPUT.FORMAT), labels, record, cfg.INPUT.AUG.MIN_PIXELS)
+    layers = np.stack(
+        [
+            cv2.resize(layer, image.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+            for layer in layers.astype(kind, copy=False)
+        ]
+    ).astype(np.int32)
+    return as_sample(channels_first(image, cfg.INPUT.FORMAT), layers, record, cfg.INPUT.AUG.MIN_PIXELS)
 
 
 def as_sample(
-    image: NDArray[np.uint8], labels: NDArray[np.int32], record: dict[str, Any], min_pixels: int
+    image: NDArray[np.uint8], layers: NDArray[np.int32], record: dict[str, Any], min_pixels: int
 ) -> dict[str, Any]:
-    """Detectron2's input dict: the image, uint8 (3, H, W), and one instance for each label of enough pixels."""
-    counts = np.bincount(labels.ravel())
-    ids, boxes = [], []
-    for value, found in enumerate(ndimage.find_objects(labels), start=1):
-        if found is not None and counts[value] >= min_pixels:
-            rows, columns = found
-            ids.append(value)
-            boxes.append((columns.start, rows.start, columns.stop, rows.stop))
-    instances = Instances(labels.shape)
+    """Detectron2's input dict: the image, uint8 (3, H, W), and one instance for each label of enough pixels.
+
+    `layers` are label images (L, H, W), each label in one of them.
+    """
+    counts = np.bincount(layers.ravel())
+    places: dict[int, tuple[slice, slice]] = {}
+    for layer in layers:
+        for value, found in enumerate(ndimage.find_objects(layer), start=1):
+            if found is not None and counts[value] >= min_pixels:
+                places[value] = found
+    ids = sorted(places)
+    boxes = [(places[i][1].start, places[i][0].start, places[i][1].stop, places[i][0].stop) for i in ids]
+    instances = Instances(layers.shape[1:])
     instances.gt_boxes = Boxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4))
     instances.gt_classes = torch.zeros(len(ids), dtype=torch.int64)
-    instances.gt_masks = LabelMasks(torch.from_numpy(labels), torch.tensor(ids, dtype=torch.int64))
+    instances.gt_masks = LabelMasks(torch.from_numpy(layers), torch.tensor(ids, dtype=torch.int64))
     return {
         "image": torch.from_numpy(image),
         "instances": instances,

@@ -43,12 +43,12 @@ def test_nothing_to_do_is_the_identity():
     image = random_picture((128, 128))
     labels = np.arange(128 * 128).reshape(128, 128) // 3
     assert np.array_equal(warp_image(image, matrix, 128), image)
-    assert np.array_equal(warp_labels(labels, matrix, 128), labels)
+    assert np.array_equal(warp_labels(labels[None], matrix, 128), labels[None])
 
 
 @pytest.mark.parametrize("top", [65535, 70000])
 def test_labels_beyond_16_bits_survive(top):
-    labels = np.full((128, 128), top)
+    labels = np.full((2, 128, 128), top)
     assert (warp_labels(labels, STILL.draw((128, 128), np.random.default_rng(0)), 128) == top).all()
 
 
@@ -113,7 +113,7 @@ def test_the_place_of_a_larger_image_is_drawn_from_all_of_it():
     labels = np.arange(128 * 128).reshape(128, 128) + 1
     seen = np.zeros(labels.max() + 1, bool)
     for matrix in matrices(replace(STILL, scale=(2.0, 2.0)), (128, 128), 300):
-        seen[warp_labels(labels, matrix, 128)] = True
+        seen[warp_labels(labels[None], matrix, 128)] = True
     assert seen[1:].mean() > 0.98
 
 
@@ -145,7 +145,7 @@ def test_image_and_labels_stay_together(nuclei):
     assert labels.max() == 40
     compared, shifts = 0, []
     for matrix in matrices(FULL, labels.shape, 40):
-        warped, moved = warp_image(image, matrix, 128)[..., 0].astype(int), warp_labels(labels, matrix, 128)
+        warped, moved = warp_image(image, matrix, 128)[..., 0].astype(int), warp_labels(labels[None], matrix, 128)[0]
         for value, found in enumerate(ndimage.find_objects(moved), start=1):
             if found is None:
                 continue

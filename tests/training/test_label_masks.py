@@ -13,8 +13,9 @@ from maskseg.training.label_masks import LabelMasks
 def pair(labels: np.ndarray, ids=None) -> tuple[LabelMasks, BitMasks]:
     """The same masks in either form."""
     ids = np.arange(1, labels.max() + 1) if ids is None else np.array(ids)
-    ours = LabelMasks(torch.from_numpy(labels.astype(np.int32)), torch.from_numpy(ids.astype(np.int64)))
-    return ours, BitMasks(torch.from_numpy(labels[None] == ids[:, None, None]))
+    layers = labels if labels.ndim == 3 else labels[None]
+    ours = LabelMasks(torch.from_numpy(layers.astype(np.int32)), torch.from_numpy(ids.astype(np.int64)))
+    return ours, BitMasks(torch.from_numpy((layers[None] == ids[:, None, None, None]).any(axis=1)))
 
 
 def blobs(seed: int, shape=(90, 120), count: int = 30) -> np.ndarray:
@@ -24,6 +25,12 @@ def blobs(seed: int, shape=(90, 120), count: int = 30) -> np.ndarray:
     labels[rng.integers(shape[0], size=count), rng.integers(shape[1], size=count)] = np.arange(1, count + 1)
     distance, (rows, columns) = ndimage.distance_transform_edt(labels == 0, return_indices=True)
     return np.where(distance < rng.uniform(5, 12), labels[rows, columns], 0)
+
+
+def overlapping(seed: int) -> np.ndarray:
+    """Three layers of cells, none of them with a label of another, that lie over each other."""
+    layers = np.stack([blobs(seed + number) for number in range(3)])
+    return np.where(layers > 0, layers + 30 * np.arange(3)[:, None, None], 0)
 
 
 def jittered(boxes: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
@@ -67,6 +74,14 @@ def test_targets_of_real_nuclei_are_those_of_bitmasks(repository):
         assert share >= 0.999, folder
 
 
+@pytest.mark.parametrize("size", [14, 28])
+def test_targets_of_overlapping_masks_are_those_of_bitmasks(size):
+    layers = overlapping(3)
+    assert ((layers > 0).sum(axis=0) > 1).mean() > 0.1
+    share, _ = agreement(layers, 3, size)
+    assert share >= 0.999
+
+
 def test_targets_of_a_box_far_outside_are_empty():
     ours, theirs = pair(blobs(0), [1, 2])
     boxes = torch.tensor([[500.0, 500, 520, 520], [-80, -80, -40, -40]])
@@ -81,6 +96,9 @@ def test_boxes_and_emptiness_are_those_of_bitmasks():
     assert torch.equal(ours.get_bounding_boxes().tensor, theirs.get_bounding_boxes().tensor)
     assert torch.equal(ours.nonempty(), theirs.nonempty())
     assert ours.nonempty().tolist() == [True, False, True, True, True, False]
+    ours, theirs = pair(overlapping(5), [3, 88, 40, 91])
+    assert torch.equal(ours.get_bounding_boxes().tensor, theirs.get_bounding_boxes().tensor)
+    assert ours.nonempty().tolist() == theirs.nonempty().tolist() == [True, True, True, False]
 
 
 @pytest.mark.parametrize(
@@ -103,14 +121,25 @@ def test_no_instances():
     assert ours.crop_and_resize(torch.zeros(0, 4), 28).shape == theirs.crop_and_resize(torch.zeros(0, 4), 28).shape
 
 
-def test_selections_of_one_map_are_joined_and_of_two_are_refused():
-    ours, theirs = pair(blobs(7), [1, 2, 3, 4])
+def test_selections_are_joined_as_bitmasks_are():
+    ours, theirs = pair(blobs(7), [1, 2, 3, 40])
     joined = LabelMasks.cat([ours[2:], ours[:1]])
-    expected = BitMasks.cat([theirs[2:], theirs[:1]])
+    assert torch.equal(torch.stack(list(joined)), torch.stack(list(BitMasks.cat([theirs[2:], theirs[:1]]))))
+    assert joined.labels is ours.labels, "the map is shared"
+
+
+def test_masks_of_several_maps_are_joined_as_bitmasks_are():
+    # Equal labels in both, one that is in no map, and the same map twice.
+    ours, theirs = pair(blobs(7), [1, 2, 3, 40])
+    others, their_others = pair(overlapping(8), [2, 1, 70])
+    joined = LabelMasks.cat([ours[1:], others, ours[:1], others[:0]])
+    expected = BitMasks.cat([theirs[1:], their_others, theirs[:1], their_others[:0]])
     assert torch.equal(torch.stack(list(joined)), torch.stack(list(expected)))
-    other, _ = pair(blobs(8))
-    with pytest.raises(ValueError, match="one label map"):
-        LabelMasks.cat([ours, other])
+    assert torch.equal(joined.get_bounding_boxes().tensor, expected.get_bounding_boxes().tensor)
+    assert len(joined.labels) == 4
+    smaller, _ = pair(blobs(8, (20, 30)))
+    with pytest.raises(ValueError, match="one size"):
+        LabelMasks.cat([ours, smaller])
 
 
 def test_moved_to_a_device_it_stays_what_it_is():

@@ -69,14 +69,15 @@ def test_a_sample_is_what_detectron2_expects(cfg, dataset):
 
 
 def test_a_sliver_of_a_nucleus_is_no_target():
-    labels = np.zeros((20, 30), np.int32)
-    labels[0:4, 0:4], labels[10:13, 10:15] = 1, 3
+    layers = np.zeros((2, 20, 30), np.int32)
+    layers[0, 0:4, 0:4], layers[1, 10:13, 10:15] = 3, 1
     record = {"image_id": "x", "height": 20, "width": 30}
-    targets = as_sample(np.zeros((3, 20, 30), np.uint8), labels, record, 16)["instances"]
-    assert targets.gt_masks.ids.tolist() == [1]
+    targets = as_sample(np.zeros((3, 20, 30), np.uint8), layers, record, 16)["instances"]
+    assert targets.gt_masks.ids.tolist() == [3]
     assert targets.gt_boxes.tensor.tolist() == [[0, 0, 4, 4]]
-    targets = as_sample(np.zeros((3, 20, 30), np.uint8), labels, record, 15)["instances"]
-    assert targets.gt_boxes.tensor.tolist() == [[0, 0, 4, 4], [10, 10, 15, 13]]
+    targets = as_sample(np.zeros((3, 20, 30), np.uint8), layers, record, 15)["instances"]
+    assert targets.gt_masks.ids.tolist() == [1, 3]
+    assert targets.gt_boxes.tensor.tolist() == [[10, 10, 15, 13], [0, 0, 4, 4]]
 
 
 @pytest.mark.parametrize(
@@ -142,7 +143,7 @@ def test_validation_labels_lie_on_their_nuclei(write_dataset, nuclei, tmp_path, 
         "nuclei_R_18_FPN", ["INPUT.SHRINK", "True", "INPUT.STRETCH", "False", "INPUT.LONG_SIDE", f"{long_side}"]
     )
     sample = validation_sample(cfg, dataset_dicts(str(folder))[0])
-    image, moved = sample["image"][0].numpy().astype(float), sample["instances"].gt_masks.labels.numpy()
+    image, moved = sample["image"][0].numpy().astype(float), sample["instances"].gt_masks.labels[0].numpy()
     shifts = []
     for value in range(1, 26):
         whole = moved == value

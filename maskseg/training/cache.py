@@ -1,0 +1,102 @@
+"""Decoded images of the training set in one file that all workers share."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
+
+
+class ImageCache:
+    """Images kept as they were first read, in a file without a name in the folder for temporary files.
+
+    The file is mapped into the memory of every worker: what one has read the others have too, the system keeps it in
+    memory once, for as long as there is room, and nothing is left of it however the training ends. Images are taken in
+    their order until the budget is spent and are never put out again: of images drawn at random, any share is as good
+    as any other.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        With ``height`` and ``width``.
+    budget : int
+        In bytes; an image takes 3 x H x W.
+    read : function (record) -> uint8 array (H, W, 3)
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Mapping[str, Any]],
+        budget: int,
+        read: Callable[[Mapping[str, Any]], NDArray[np.uint8]],
+    ) -> None:
+        self.records = records
+        self.read = read
+        sizes = np.array([3 * record["height"] * record["width"] for record in records], np.int64)
+        # One byte an image at the beginning of the file says that it is there.
+        ends = len(records) + np.cumsum(sizes)
+        self.starts = ends - sizes
+        self.held = ends <= budget
+        self.file = None
+        self.map: NDArray[np.uint8] | None = None
+        if self.held.any() and hasattr(os, "pwrite"):  # which Windows has not
+            self.file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  kept open
+            self.file.truncate(int(ends[self.held][-1]))
+            self._map()
+
+    def _map(self) -> None:
+        self.map = np.asarray(np.memmap(self.file, np.uint8, "r"))  # type: ignore[arg-type]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For a worker that is started afresh: the open file goes with it."""
+        if self.file is None:
+            return self.__dict__
+        from multiprocessing.reduction import DupFd  # which Windows has not
+
+        return {**self.__dict__, "map": None, "file": DupFd(self.file.fileno())}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self.file is not None:
+            self.file = os.fdopen(self.file.detach(), "r+b", buffering=0)
+            self._map()
+
+    def __getitem__(self, index: int) -> NDArray[np.uint8]:
+        """The image of a record, uint8 (H, W, 3), not to be written to.
+
+        Raises
+        ------
+        InputError
+            If it cannot be read.
+        """
+        record = self.records[index]
+        if self.map is None or not self.held[index]:
+            return self.read(record)
+        shape = (record["height"], record["width"], 3)
+        start = self.starts[index]
+        if self.map[index]:
+            return self.map[start : start + np.prod(shape)].reshape(shape)
+        image = self.read(record)
+        if image.shape == shape:
+            self._keep(index, image)
+        return image
+
+    def _keep(self, index: int, image: NDArray[np.uint8]) -> None:
+        try:
+            # First the image, then the word that it is there. Two workers may do it at once: they write the same.
+            for place, data in ((self.starts[index], image.tobytes()), (index, b"\1")):
+                # Not seek and write: processes that were forked share one place in the file.
+                while data:
+                    done = os.pwrite(self.file.fileno(), data, place)  # type: ignore[union-attr]
+                    place, data = place + done, data[done:]
+        except OSError as error:
+            folder = tempfile.gettempdir()
+            logger.warning("%s: no more images are kept there (%s); free space or set TMPDIR", folder, error.strerror)
+            self.held[:] = False
