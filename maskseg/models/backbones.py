@@ -37,10 +37,22 @@ class PooledLevels(nn.Module):
         return levels
 
 
+class FullPrecisionFPN(FPN):
+    """FPN whose features leave mixed precision.
+
+    Detectron2's ROIAlign takes its boxes in the type of the features, and bfloat16 rounds a coordinate over 256 to
+    two pixels.
+    """
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Float32 features of images x (N, 3, H, W)."""
+        return {name: value.float() for name, value in super().forward(x).items()}
+
+
 def build_fpn(cfg: CfgNode, bottom_up: Backbone) -> FPN:
     """FPN over MODEL.FPN.IN_FEATURES and ``MODEL.FPN.EXTRA_LEVELS`` levels above the last."""
     fpn = cfg.MODEL.FPN
-    return FPN(
+    return FullPrecisionFPN(
         bottom_up=bottom_up,
         in_features=fpn.IN_FEATURES,
         out_channels=fpn.OUT_CHANNELS,
