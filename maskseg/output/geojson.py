@@ -133,7 +133,7 @@ def read_geojson(path: str | os.PathLike[str], shape: tuple[int, int]) -> CropMa
         try:
             box, bitmap = rasterise(_rings(feature["geometry"]), shape)
             score = _score(feature.get("properties") or {})
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise InputError(
                 f"{path}: feature {number} holds no polygon ({error}); export outlines as Polygon or MultiPolygon"
             ) from error
