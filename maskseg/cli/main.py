@@ -29,6 +29,7 @@ COMMANDS = {
     "tune": "maskseg.cli.tune:tune",
     "submission": "maskseg.cli.submission:app",
     "models": "maskseg.cli.models:app",
+    "report": "maskseg.cli.report:app",
     "doctor": "maskseg.cli.doctor:doctor",
 }
 
