@@ -139,10 +139,11 @@ def _polygons(
 
 
 def fill(polygons: Sequence[Sequence[ArrayLike]], box: tuple[int, int, int, int]) -> NDArray[np.bool_]:
-    """Pixels whose centres lie in any of the polygons.
+    """Pixels whose centres lie in any of the polygons: inside the outer ring and in none of the holes.
 
-    Within one polygon, rings count by the even-odd rule. A centre on a left or top edge is inside, one on a right or
-    bottom edge is outside, so polygons that share an edge share no pixel and leave none between them.
+    What a ring winds around is inside it (the non-zero rule), whatever its direction, also where it crosses itself:
+    a hand that overshoots the start of its line leaves no hole there. A centre on a left or top edge is inside, one
+    on a right or bottom edge is outside, so polygons that share an edge share no pixel and leave none between them.
 
     Parameters
     ----------
@@ -160,12 +161,14 @@ def fill(polygons: Sequence[Sequence[ArrayLike]], box: tuple[int, int, int, int]
     inside = np.zeros((y1 - y0, x1 - x0), bool)
     for rings in polygons:
         # Centres to whole numbers.
-        shifted = [np.asarray(ring, np.float64).reshape(-1, 2) - 0.5 for ring in rings]
-        points = np.concatenate(shifted)
-        if len(points):
-            left, top = np.clip(np.ceil(points.min(axis=0)), (x0, y0), (x1, y1)).astype(int).tolist()
-            right, bottom = np.clip(np.ceil(points.max(axis=0)), (x0, y0), (x1, y1)).astype(int).tolist()
-            inside[top - y0 : bottom - y0, left - x0 : right - x0] |= _fill_rings(shifted, (left, top, right, bottom))
+        outer, *holes = (np.asarray(ring, np.float64).reshape(-1, 2) - 0.5 for ring in rings)
+        if len(outer):
+            left, top = np.clip(np.ceil(outer.min(axis=0)), (x0, y0), (x1, y1)).astype(int).tolist()
+            right, bottom = np.clip(np.ceil(outer.max(axis=0)), (x0, y0), (x1, y1)).astype(int).tolist()
+            part = _fill_ring(outer, (left, top, right, bottom))
+            for hole in holes:
+                part &= ~_fill_ring(hole, (left, top, right, bottom))
+            inside[top - y0 : bottom - y0, left - x0 : right - x0] |= part
     return inside
 
 
@@ -184,22 +187,22 @@ def rasterise(
     return trim(fill(polygons, (x0, y0, x1, y1)), x0, y0)
 
 
-def _fill_rings(rings: list[NDArray[np.float64]], box: tuple[int, int, int, int]) -> NDArray[np.bool_]:
-    """Pixels of a box whose centres, at whole numbers, lie in an odd number of rings."""
+def _fill_ring(ring: NDArray[np.float64], box: tuple[int, int, int, int]) -> NDArray[np.bool_]:
+    """Pixels of a box whose centres, at whole numbers, lie in a ring."""
     x0, y0, x1, y1 = box
     height, width = y1 - y0, x1 - x0
-    a = np.concatenate(rings)
-    b = np.concatenate([np.roll(ring, -1, axis=0) for ring in rings])
-    # Every edge runs downwards, so that it cuts a row at the same place in both directions.
+    a, b = ring.copy(), np.roll(ring, -1, axis=0)
+    # Every edge is made to run downwards, so that it cuts a row at the same place in both directions.
     upwards = a[:, 1] > b[:, 1]
-    a[upwards], b[upwards] = b[upwards], a[upwards].copy()
+    a[upwards], b[upwards] = b[upwards], a[upwards]
     first = np.clip(np.ceil(a[:, 1]), y0, y1).astype(np.int64)
     rows_of = np.clip(np.ceil(b[:, 1]), y0, y1).astype(np.int64) - first
     edge = np.repeat(np.arange(len(a)), rows_of)
     row = np.arange(len(edge)) - (np.cumsum(rows_of) - rows_of - first)[edge]
+    turn = np.where(upwards, 1, -1)[edge]
     a, b = a[edge], b[edge]
     cut = a[:, 0] + (row - a[:, 1]) / (b[:, 1] - a[:, 1]) * (b[:, 0] - a[:, 0])
     column = np.clip(np.ceil(cut), x0, x1).astype(np.int64)
-    # Every cut toggles all pixels to its right.
-    cuts = np.bincount((row - y0) * (width + 1) + column - x0, minlength=height * (width + 1))
-    return (np.cumsum(cuts.reshape(height, width + 1), axis=1, dtype=np.uint8)[:, :width] & 1).astype(bool)
+    # A pixel is wound around once more, or once less, for every cut on its left.
+    turns = np.bincount((row - y0) * (width + 1) + column - x0, turn, height * (width + 1))
+    return np.cumsum(turns.reshape(height, width + 1), axis=1)[:, :width] != 0

@@ -4,8 +4,8 @@ Where a vertex lies
 -------------------
 The published sets of this kind (MoNuSeg and its relatives) count vertices from 1, as their MATLAB readers do: pixel
 (0, 0) of the image has its centre at vertex (1, 1). So `OFFSET` = (-1, -1) is added to every vertex, and then pixel
-centres lie at whole numbers. A pixel belongs to a region when its centre lies inside; where a line crosses itself,
-what it encloses is inside too.
+centres lie at whole numbers. A pixel belongs to a region when its centre lies inside, that is, when the line winds
+around it: where a hand overshoots the start of its line, it leaves no hole.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 
 from maskseg.errors import InputError
 from maskseg.masks import CropMasks, trim
-from maskseg.morphology import fill_holes
 from maskseg.outlines import rasterise
 
 _Crop = tuple[tuple[int, int, int, int], NDArray[np.bool_]]
@@ -218,7 +217,6 @@ def _rasterise(points: NDArray[np.float64], shape: tuple[int, int]) -> tuple[_Cr
     (x0, y0, x1, y1), bitmap = rasterise([[points + 1.5]], (height + 2, width + 2))
     if bitmap.size == 0:
         return ((0, 0, 0, 0), bitmap), False
-    bitmap = fill_holes(bitmap)
     left, top, right, bottom = max(x0, 1), max(y0, 1), min(x1, width + 1), min(y1, height + 1)
     box, inside = trim(bitmap[top - y0 : bottom - y0, left - x0 : right - x0], left - 1, top - 1)
     return (box, inside), (left, top, right, bottom) != (x0, y0, x1, y1)

@@ -33,11 +33,7 @@ def test_regions_of_all_layers_are_read_in_order(tmp_path):
         '<?xml version="1.0" encoding="UTF-8"?><Annotations MicronsPerPixel="0.2527">'
         '<Annotation Id="1" Name="epithelial"><Attributes/><Regions><RegionAttributeHeaders/>'
         + region([(1, 2), (3.5, 4), (5, 6)], 'Id="7" NegativeROA="0"')
-        + region(
-            [(1, 1), (2, 1), (2, 2)],
-            'NegativeROA="1"',
-            f'<Attributes><Attribute Name="{NUCLEUS}" Value="3"/></Attributes>',
-        )
+        + region([(1, 1), (2, 1), (2, 2)], 'NegativeROA="1"', more)
         + '</Regions></Annotation><Annotation Id="4" Name=""><Regions>'
         + region([(0, 0), (9, 0), (9, 9)], 'Id="1"')
         + "</Regions></Annotation><Annotation/></Annotations>"
@@ -129,8 +125,7 @@ def test_vertices_outside_the_image_are_cut_off_and_told():
     assert list(drawn.lost) == [2]
 
 
-def test_what_a_crossing_line_encloses_is_inside():
-    # A line that goes round twice encloses its middle twice, which is outside by the even-odd rule.
+def test_a_line_that_goes_round_twice_leaves_no_hole():
     outer, inner = box(0, 0, 9, 9).points, box(2, 2, 6, 6).points
     points = np.concatenate([outer, outer[:1], inner, inner[:1]])
     assert painted(region_masks([Region("1", "1", points)], (9, 9))) == [([0, 0, 9, 9], 81)]
