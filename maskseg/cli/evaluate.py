@@ -3,79 +3,139 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from maskseg.evaluation.results import ImageResult
+    from maskseg.evaluation.sets import LabelSet
+
+Images = Annotated[
+    Path | None, typer.Option(help="Folder or zip of the images: sizes for a CSV without Height and Width.")
+]
+Split = Annotated[
+    str | None,
+    typer.Option(metavar="FILE[:PART]", help="Split table: modality and group of each image; the images of PART only."),
+]
+Modality = Annotated[
+    Path | None, typer.Option(help="CSV with image_id,modality, or DSB's classes.csv; else what the dataset says.")
+]
 
 
 def evaluate(
     truth: Annotated[str, typer.Option(metavar="T", help="True nuclei; DIR:PART for one part of a dataset.")],
     pred: Annotated[str, typer.Option(metavar="P", help="Predicted nuclei.")],
-    images: Annotated[
-        Path | None,
-        typer.Option(help="Folder or zip of the images: sizes for a CSV without Height and Width."),
-    ] = None,
-    modality: Annotated[
-        Path | None,
-        typer.Option(help="CSV with image_id,modality (a split table will do); else what the dataset says."),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Folder for evaluation.csv (a row an image) and .json.")
-    ] = None,
+    images: Images = None,
+    split: Split = None,
+    modality: Modality = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for per_image.csv and summary.json.")] = None,
 ) -> None:
     """Score predicted nuclei against true ones, for each modality and in all.
 
     T and P: a folder of label images (STEM.tif, .png or .npy), what maskseg predict wrote, a dataset folder,
     a COCO JSON file or a run-length CSV. The DSB score of an image is the mean over the IoU thresholds 0.50,
     0.55 ... 0.95 of TP / (TP + FP + FN); that of a set is the mean over its images. "found" counts nuclei
-    above IoU 0.5, "matched IoU" is their mean IoU. An image without prediction counts as one in which nothing
-    was found. Where masks of an image overlap, a pixel counts for the smaller one.
+    above IoU 0.5, "matched IoU" is their mean IoU. F1, PQ, AJI, AJI+ and Dice are means over the images too.
+    Intervals are by bootstrap over the images. COCO's AP needs scores, which a COCO JSON has.
+
+    An image without prediction counts as one in which nothing was found; nothing found where nothing is scores 1.
+    Labels may be any whole numbers. Where masks of an image overlap, a pixel counts for the higher score, of
+    equal ones for the smaller mask. What does not fit is named, and the exit status is 2.
 
     \b
     Examples:
       maskseg evaluate --truth data/dsb2018:dev --pred out/
-      maskseg evaluate --truth truth_labels/ --pred submission.csv -o scores/
+      maskseg evaluate --truth truth_labels/ --pred submission.csv --split split.csv:dev -o scores/
       maskseg evaluate --truth stage1_solution.csv --pred out/labels --modality classes.csv
     """
-    from tqdm import tqdm
+    from maskseg.evaluation.dsb import score_table, summarise
+    from maskseg.evaluation.results import coco_ap, errors_by_size
+    from maskseg.evaluation.tables import error_table, threshold_table
+
+    true = open_truth(truth, images, split, modality)
+    results, problems = compare_with(true, pred, images)
+    listed = list(results.values())
+    summary = summarise(
+        [result.scores for result in listed], of_images(true.modalities, results), of_images(true.groups, results)
+    )
+    summary["coco"] = coco_ap(listed)
+    summary["errors"] = errors_by_size(listed)
+    typer.echo(score_table(summary))
+    if "groups" in summary:
+        low, high = summary["interval_by_group"]
+        typer.echo(f"95 % interval over the {summary['groups']} groups of acquisition: {low:.3f} - {high:.3f}")
+    if summary["coco"]:
+        ap = summary["coco"]
+        typer.echo(f"COCO mask AP {ap['ap']:.4f}, AP50 {ap['ap_50']:.4f}, AP75 {ap['ap_75']:.4f}, all detections")
+    typer.echo(f"\n{threshold_table(summary)}\n\n{error_table(summary['errors'])}")
+    if out:
+        rows = [
+            {"image_id": name, "modality": true.modalities.get(name, ""), **result.scores}
+            for name, result in results.items()
+        ]
+        write_results(out, rows, {**summary, "problems": problems})
+    finish(problems)
+
+
+def open_truth(truth: str, images: Path | None, split: str | None, modality: Path | None) -> LabelSet:
+    """Open the true nuclei with all that is known of the images."""
+    from dataclasses import replace
 
     from maskseg.data.split import read_modalities
-    from maskseg.evaluation.dsb import score_table, summarise
+    from maskseg.evaluation.sets import open_set, read_part
+
+    true = open_set(truth, sizes_of(images))
+    if split:
+        true = read_part(true, split)
+    return replace(true, modalities=read_modalities(modality)) if modality else true
+
+
+def compare_with(true: LabelSet, pred: str, images: Path | None) -> tuple[dict[str, ImageResult], list[str]]:
+    """The comparison of every image with a prediction, and what did not fit."""
+    from tqdm import tqdm
+
     from maskseg.evaluation.sets import compare, open_set
+
+    # disable=None: no bar where the output is no terminal.
+    return compare(
+        true,
+        open_set(pred, sizes_of(images)),
+        lambda ids: tqdm(ids, desc=pred, unit="image", leave=False, disable=None),
+    )
+
+
+def sizes_of(images: Path | None) -> dict[str, tuple[int, int]]:
+    """Height and width of the images of a folder."""
     from maskseg.images import find_images
 
-    sizes = {file.id: file.size() for file in find_images([images])} if images else {}
-    true = open_set(truth, sizes)
-    modalities = read_modalities(modality) if modality else true.modalities
-    # disable=None: no bar where the output is no terminal.
-    scores, problems = compare(
-        true,
-        open_set(pred, sizes),
-        lambda ids: tqdm(ids, desc="evaluate", unit="image", leave=False, disable=None),
-    )
-    for problem in problems:
-        typer.echo(problem, err=True)
-    summary = summarise(
-        list(scores.values()), [modalities.get(name, "") for name in scores] if modalities else None
-    )
-    typer.echo(score_table(summary))
-    if out:
-        _write(out, scores, modalities, summary, problems)
-        typer.echo(f"written: {out / 'evaluation.csv'}, {out / 'evaluation.json'}")
-    if problems:
-        raise typer.Exit(2)
+    return {file.id: file.size() for file in find_images([images])} if images else {}
 
 
-def _write(out: Path, scores: dict, modalities: dict, summary: dict, problems: list[str]) -> None:
+def of_images(known: Any, results: Any) -> list[str] | None:
+    """What a table says of each image, "" where it does not; None where it says nothing."""
+    return [known.get(name, "") for name in results] if any(known.get(name) for name in results) else None
+
+
+def write_results(out: Path, rows: list[dict[str, Any]], summary: dict[str, Any]) -> None:
+    """Write per_image.csv and summary.json."""
     import csv
     import json
 
     from maskseg.files import write_whole
 
-    rows = [{"image_id": name, "modality": modalities.get(name, ""), **row} for name, row in scores.items()]
-    with write_whole(out / "evaluation.csv", "w", newline="", encoding="utf-8") as file:
+    with write_whole(out / "per_image.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    with write_whole(out / "evaluation.json", "w", encoding="utf-8") as file:
-        json.dump({**summary, "problems": problems}, file, indent=1)
+    with write_whole(out / "summary.json", "w", encoding="utf-8") as file:
+        json.dump(summary, file, indent=1)
+    typer.echo(f"written: {out / 'per_image.csv'}, {out / 'summary.json'}")
+
+
+def finish(problems: list[str]) -> None:
+    """Name what did not fit; exit status 2 if there is anything."""
+    for problem in problems:
+        typer.echo(problem, err=True)
+    if problems:
+        raise typer.Exit(2)

@@ -26,6 +26,7 @@ COMMANDS = {
     "train": "maskseg.cli.train:train",
     "predict": "maskseg.cli.predict:predict",
     "evaluate": "maskseg.cli.evaluate:evaluate",
+    "compare": "maskseg.cli.compare:compare",
     "tune": "maskseg.cli.tune:tune",
     "submission": "maskseg.cli.submission:app",
     "models": "maskseg.cli.models:app",

@@ -4,22 +4,31 @@ The DSB score of an image is the mean over the thresholds t = 0.50, 0.55 ... 0.9
 match being an IoU strictly above t. The score of a set is the mean over its images. An image without nuclei
 scores 1 when nothing is predicted and 0 otherwise. Source:
 https://www.kaggle.com/c/data-science-bowl-2018/overview/evaluation
+
+A figure of a set is either the mean over its images or pooled, made from the sums of all its nuclei as in StarDist's
+tables; crowded images weigh more in the latter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from maskseg.errors import InputError
-from maskseg.evaluation.matching import matches, overlaps
+from maskseg.evaluation.aggregate import aji, aji_plus, dice, panoptic_quality
+from maskseg.evaluation.bootstrap import mean_interval
+from maskseg.evaluation.matching import Overlaps, matches, overlaps
 
 THRESHOLDS = tuple(range(50, 100, 5))  # percent, so that matches are decided in integers
-_MEANS = ("dsb_score", "precision_50", "recall_50", "f1_50", "precision_70", "recall_70", "f1_70")
+_AGGREGATES = {"pq": panoptic_quality, "aji": aji, "aji_plus": aji_plus, "dice": dice}
+MEANS = ("dsb_score", "precision_50", "recall_50", "f1_50", "precision_70", "recall_70", "f1_70", *_AGGREGATES)
+_FIGURES = {"f1_50": "F1 0.5", "f1_70": "F1 0.7", "pq": "PQ", "aji": "AJI", "aji_plus": "AJI+", "dice": "Dice"}
 
 
-def image_scores(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float | int | None]:
+def image_scores(truth: np.ndarray, prediction: np.ndarray) -> dict[str, Any]:
     """Score the predicted nuclei of one image.
 
     Parameters
@@ -30,34 +39,49 @@ def image_scores(truth: np.ndarray, prediction: np.ndarray) -> dict[str, float |
     Returns
     -------
     dict
-        `dsb_score`; `precision_50`, `recall_50`, `f1_50` and the same at 0.70; `matched_iou`, the mean IoU of
-        the pairs above 0.5 (None where there is none); `matched`, their number; `n_truth`, `n_pred`. Plain
-        Python numbers. Where truth and prediction are both empty, the scores are 1; where only one is, they
-        are 0.
+        See `pair_scores`.
 
     Raises
     ------
     InputError
         The two differ in size or are no label images.
     """
-    pairs = overlaps(truth, prediction)
+    return pair_scores(overlaps(truth, prediction))
+
+
+def pair_scores(pairs: Overlaps) -> dict[str, Any]:
+    """Scores of one image.
+
+    Returns
+    -------
+    dict
+        `dsb_score`; `precision_50`, `recall_50`, `f1_50` and the same at 0.70; `pq`, `aji`, `aji_plus`, `dice`
+        (`maskseg.evaluation.aggregate`); `matched_iou`, the mean IoU of the pairs above 0.5 (None where there is
+        none); `matched`, their number; `n_truth`, `n_pred`; `tp_50` ... `tp_95`, the matches at each threshold.
+        Plain Python numbers. Where truth and prediction are both empty, the scores are 1; where only one is, they
+        are 0.
+    """
     n_truth, n_pred = len(pairs.truth_labels), len(pairs.pred_labels)
     at_half = matches(pairs, 50)
     found = {percent: int(matches(pairs, percent).sum()) for percent in THRESHOLDS}
+    scores: dict[str, Any] = {}
     precisions = [_ratio(found[t], n_truth + n_pred - found[t]) for t in THRESHOLDS]
-    scores: dict[str, float | int | None] = {"dsb_score": sum(precisions) / len(THRESHOLDS)}
+    scores["dsb_score"] = sum(precisions) / len(THRESHOLDS)
     for percent in (50, 70):
         scores[f"precision_{percent}"] = _ratio(found[percent], n_pred, n_truth)
         scores[f"recall_{percent}"] = _ratio(found[percent], n_truth, n_pred)
         scores[f"f1_{percent}"] = _ratio(2 * found[percent], n_truth + n_pred)
+    scores |= {name: measure(pairs) for name, measure in _AGGREGATES.items()}
     scores["matched_iou"] = float(pairs.iou[at_half].mean()) if at_half.any() else None
     scores["matched"] = found[50]
     scores["n_truth"] = n_truth
     scores["n_pred"] = n_pred
-    return scores
+    return scores | {f"tp_{percent}": count for percent, count in found.items()}
 
 
-def summarise(scores: Sequence[dict], modalities: Sequence[str] | None = None) -> dict:
+def summarise(
+    scores: Sequence[dict], modalities: Sequence[str] | None = None, groups: Sequence[str] | None = None
+) -> dict:
     """Join the scores of images into those of the set and of each modality.
 
     Parameters
@@ -66,13 +90,19 @@ def summarise(scores: Sequence[dict], modalities: Sequence[str] | None = None) -
         As `image_scores` returns them.
     modalities : sequence of str, optional
         Modality of each image, in the same order; an empty one counts as "unknown".
+    groups : sequence of str, optional
+        Group of each image (of one acquisition), in the same order.
 
     Returns
     -------
     dict
-        `images`, `n_truth`, `n_pred`, `matched` (sums), `dsb_score`, precision, recall and F1 at 0.50 and
-        0.70 (means over the images), `matched_iou` (mean over all matched nuclei of the set) and, with
-        `modalities`, `by_modality`: name -> the same for its images. JSON can hold it.
+        JSON can hold it. `images`, `n_truth`, `n_pred`, `matched` are sums; `matched_iou` is the mean over all matched
+        nuclei of the set; `dsb_score`, precision, recall and F1 at 0.50 and 0.70, `pq`, `aji`, `aji_plus` and `dice`
+        are means over the images, and `interval` holds the 95 % interval of each by bootstrap over the images.
+        `pooled`: `pq`, `sq`, `rq` of all nuclei. `thresholds`: "0.50" ... "0.95" -> `mean` and `pooled`, each with
+        `ap`, `precision`, `recall` and `f1`. With `groups`, `groups` is their number and `interval_by_group` the
+        interval of the DSB score by bootstrap over them. With `modalities`, `by_modality` is name -> the same for its
+        images.
 
     Raises
     ------
@@ -81,51 +111,91 @@ def summarise(scores: Sequence[dict], modalities: Sequence[str] | None = None) -
     """
     if not scores:
         raise InputError("no image to score: truth and prediction have no image in common")
-    summary = _join(scores)
+    chosen = np.arange(len(scores))
+    summary = _join(scores, groups, chosen)
     if modalities is not None:
-        groups: dict[str, list[dict]] = {}
-        for row, modality in zip(scores, modalities, strict=True):
-            groups.setdefault(modality or "unknown", []).append(row)
-        summary["by_modality"] = {name: _join(groups[name]) for name in sorted(groups)}
+        names = np.array([modality or "unknown" for modality in modalities])
+        if len(names) != len(scores):
+            raise ValueError(f"{len(names)} modalities for {len(scores)} images")
+        summary["by_modality"] = {
+            str(name): _join(scores, groups, np.flatnonzero(names == name)) for name in np.unique(names)
+        }
     return summary
 
 
-def score_table(summary: dict) -> str:
+def at_thresholds(n_truth: Any, n_pred: Any, found: Any) -> dict[str, NDArray[np.float64]]:
+    """AP = TP / (TP + FP + FN), precision, recall and F1 from counts that broadcast; 1 for nothing against nothing."""
+    n_truth, n_pred, found = np.broadcast_arrays(n_truth, n_pred, found)
+    both = n_truth + n_pred
+    return {
+        "ap": _ratios(found, both - found, both),
+        "precision": _ratios(found, n_pred, both),
+        "recall": _ratios(found, n_truth, both),
+        "f1": _ratios(2 * found, both, both),
+    }
+
+
+def score_table(summary: dict[str, Any]) -> str:
     """Lay out what `summarise` returns as a text table, one line a modality and the set last."""
-    header = ("", "images", "nuclei", "found", "mean IoU (DSB score)", "matched IoU", "F1 0.5", "F1 0.7")
-    rows = [_cells(name, part) for name, part in summary.get("by_modality", {}).items()]
-    rows.append(_cells("all", summary))
-    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    header = ["", "mean IoU (DSB score)", "95 % interval", "images", "nuclei", "found", "matched IoU"]
+    rows = [[*header, *_FIGURES.values()]]
+    for name, part in [*summary.get("by_modality", {}).items(), ("all", summary)]:
+        low, high = part["interval"]["dsb_score"]
+        matched = "-" if part["matched_iou"] is None else f"{part['matched_iou']:.3f}"
+        counts = [str(part[key]) for key in ("images", "n_truth", "matched")]
+        figures = [f"{part[key]:.3f}" for key in _FIGURES]
+        rows.append([name, f"{part['dsb_score']:.4f}", f"{low:.3f} - {high:.3f}", *counts, matched, *figures])
+    return text_table(rows)
+
+
+def text_table(rows: Sequence[Sequence[str]]) -> str:
+    """Lay out rows of cells, the header first: the first column to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(
-        "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))]
-        )
-        for row in (header, *rows)
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
     )
 
 
-def _cells(name: str, part: dict) -> tuple[str, ...]:
-    matched = "-" if part["matched_iou"] is None else f"{part['matched_iou']:.3f}"
-    counts = (str(part["images"]), str(part["n_truth"]), str(part["matched"]))
-    return (
-        name,
-        *counts,
-        f"{part['dsb_score']:.4f}",
-        matched,
-        f"{part['f1_50']:.3f}",
-        f"{part['f1_70']:.3f}",
-    )
-
-
-def _join(scores: Sequence[dict]) -> dict:
-    joined: dict = {"images": len(scores)}
-    for key in _MEANS:
-        joined[key] = sum(row[key] for row in scores) / len(scores)
+def _join(scores: Sequence[dict], groups: Sequence[str] | None, chosen: NDArray[np.intp]) -> dict:
+    rows = [scores[i] for i in chosen]
+    joined: dict[str, Any] = {"images": len(rows)}
+    for key in MEANS:
+        joined[key] = sum(row[key] for row in rows) / len(rows)
     for key in ("matched", "n_truth", "n_pred"):
-        joined[key] = sum(row[key] for row in scores)
-    total = sum(row["matched"] * row["matched_iou"] for row in scores if row["matched"])
+        joined[key] = sum(row[key] for row in rows)
+    total = sum(row["matched"] * row["matched_iou"] for row in rows if row["matched"])
     joined["matched_iou"] = total / joined["matched"] if joined["matched"] else None
+    joined["interval"] = {key: list(mean_interval([row[key] for row in rows])) for key in MEANS}
+    if groups is not None:
+        mine = [groups[i] for i in chosen]
+        joined["groups"] = len({group or i for group, i in zip(mine, chosen, strict=True)})
+        joined["interval_by_group"] = list(mean_interval([row["dsb_score"] for row in rows], groups=mine))
+    joined |= _by_threshold(rows)
+    both = joined["n_truth"] + joined["n_pred"]
+    joined["pooled"] = {
+        "pq": float(_ratios(2 * total, both, both)),
+        "sq": joined["matched_iou"],
+        "rq": float(_ratios(2 * joined["matched"], both, both)),
+    }
     return joined
+
+
+def _by_threshold(rows: Sequence[dict]) -> dict:
+    n_truth = np.array([row["n_truth"] for row in rows])[:, None]
+    n_pred = np.array([row["n_pred"] for row in rows])[:, None]
+    found = np.array([[row[f"tp_{percent}"] for percent in THRESHOLDS] for row in rows])
+    mean = {key: value.mean(axis=0) for key, value in at_thresholds(n_truth, n_pred, found).items()}
+    pooled = at_thresholds(n_truth.sum(), n_pred.sum(), found.sum(axis=0))
+    return {
+        "thresholds": {
+            f"{percent / 100:.2f}": {
+                "mean": {key: float(value[i]) for key, value in mean.items()},
+                "pooled": {key: float(value[i]) for key, value in pooled.items()},
+            }
+            for i, percent in enumerate(THRESHOLDS)
+        }
+    }
 
 
 def _ratio(part: int, whole: int, other: int = 0) -> float:
@@ -133,3 +203,8 @@ def _ratio(part: int, whole: int, other: int = 0) -> float:
     if whole:
         return part / whole
     return 0.0 if other else 1.0
+
+
+def _ratios(part: Any, whole: Any, everything: Any) -> NDArray[np.float64]:
+    """part / whole; where whole is 0, 1 if there is nothing at all, and 0 otherwise."""
+    return np.where(np.equal(whole, 0), np.equal(everything, 0), part / np.maximum(whole, 1))

@@ -72,8 +72,7 @@ def overlaps(truth: np.ndarray, prediction: np.ndarray) -> Overlaps:
             f"the prediction is {prediction.shape[0]} x {prediction.shape[1]} pixels (height x width), "
             f"the truth {truth.shape[0]} x {truth.shape[1]}: score it at the size of the original image"
         )
-    keys = (truth.astype(np.uint64) << np.uint64(32)) | prediction.astype(np.uint64)
-    keys, counts = _count(keys.ravel())
+    keys, counts = _count(truth.ravel(), prediction.ravel())
     foreground = keys != 0
     keys, counts = keys[foreground], counts[foreground]
     of_truth, of_pred = keys >> np.uint64(32), keys & np.uint64(_LARGEST_LABEL)
@@ -90,7 +89,7 @@ def overlaps(truth: np.ndarray, prediction: np.ndarray) -> Overlaps:
     )
 
 
-def matches(pairs: Overlaps, percent: int) -> np.ndarray:
+def matches(pairs: Overlaps, percent: int, inclusive: bool = False) -> np.ndarray:
     """Say which pairs match, that is, have an IoU strictly above `percent` / 100.
 
     Decided in integers, 100 * intersection > percent * union: an IoU of exactly 0.5 or 0.75 is common on
@@ -105,6 +104,9 @@ def matches(pairs: Overlaps, percent: int) -> np.ndarray:
     pairs : Overlaps
     percent : int
         50 to 100.
+    inclusive : bool
+        Count an IoU of exactly `percent` / 100 too, as StarDist and COCO do. Where a nucleus is cut into two equal
+        halves, both have an IoU of 0.5, and the first of the pairs is the match.
 
     Returns
     -------
@@ -117,7 +119,15 @@ def matches(pairs: Overlaps, percent: int) -> np.ndarray:
     """
     if not 50 <= percent <= 100:
         raise ValueError(f"a match is unique from an IoU of 50 percent on, not at {percent}")
-    return 100 * pairs.intersection > percent * pairs.union
+    if not inclusive:
+        return 100 * pairs.intersection > percent * pairs.union
+    found = 100 * pairs.intersection >= percent * pairs.union
+    for index in (pairs.truth_index, pairs.pred_index):
+        chosen = np.flatnonzero(found)
+        again = np.ones(len(chosen), bool)
+        again[np.unique(index[chosen], return_index=True)[1]] = False
+        found[chosen[again]] = False
+    return found
 
 
 def _checked(labels: np.ndarray, name: str) -> np.ndarray:
@@ -133,13 +143,19 @@ def _checked(labels: np.ndarray, name: str) -> np.ndarray:
     return labels
 
 
-def _count(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct values of a flat array and how often each occurs; equal neighbours are joined first."""
-    if not keys.size:
-        return keys, np.zeros(0, np.int64)
-    starts = np.concatenate([[0], np.flatnonzero(keys[1:] != keys[:-1]) + 1])
-    lengths = np.diff(starts, append=keys.size)
-    distinct, which = np.unique(keys[starts], return_inverse=True)
+def _count(truth: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct pairs (true label in the upper 32 bits, predicted one in the lower) and the pixels of each.
+
+    Neighbours of the same pair are joined first: a row of an image holds few runs, and only these are sorted.
+    """
+    if not truth.size:
+        return np.zeros(0, np.uint64), np.zeros(0, np.int64)
+    change = truth[1:] != truth[:-1]
+    change |= prediction[1:] != prediction[:-1]
+    starts = np.concatenate([[0], np.flatnonzero(change) + 1])
+    lengths = np.diff(starts, append=truth.size)
+    keys = (truth[starts].astype(np.uint64) << np.uint64(32)) | prediction[starts].astype(np.uint64)
+    distinct, which = np.unique(keys, return_inverse=True)
     return distinct, _sums(which, lengths, len(distinct))
 
 

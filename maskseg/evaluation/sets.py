@@ -7,18 +7,20 @@ Where masks of an image overlap, as COCO and run-length files allow, a pixel cou
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from maskseg.data.coco import ANNOTATIONS, image_id, load_coco
+from maskseg.data.coco import image_id, is_dataset, load_coco
 from maskseg.data.split import SPLIT_FILE, images_of_part, read_split
 from maskseg.errors import InputError
-from maskseg.evaluation.dsb import image_scores
+from maskseg.evaluation.results import ImageResult, compare_image
 from maskseg.output.labels import SUFFIXES, read_labels
 from maskseg.output.submission import read_encoded
 
+# In a folder that `maskseg predict` wrote: the same nuclei as its label images, with their scores.
+PREDICTIONS = "predictions.json"
 _NAMED = 3  # images that a message about many names
 
 
@@ -36,6 +38,10 @@ class LabelSet:
         Reads one label image; `shape` (height, width) is for forms that do not store it. Raises InputError.
     modalities : dict
         image_id -> modality, where the set knows it.
+    groups : dict
+        image_id -> group of one acquisition, where the set knows it.
+    detections : function (image_id) -> float32 array (N,), or None
+        Scores of the labels 1 ... N of an image; None where the set has no scores.
     other_ids : frozenset of str
         Images of the data set that are in another part than the one asked for.
     """
@@ -44,6 +50,8 @@ class LabelSet:
     ids: tuple[str, ...]
     labels: Callable[[str, tuple[int, int] | None], np.ndarray]
     modalities: Mapping[str, str] = field(default_factory=dict)
+    groups: Mapping[str, str] = field(default_factory=dict)
+    detections: Callable[[str], np.ndarray] | None = None
     other_ids: frozenset[str] = frozenset()
 
 
@@ -53,8 +61,8 @@ def open_set(source: str, sizes: Mapping[str, tuple[int, int]] | None = None) ->
     Parameters
     ----------
     source : str
-        A folder of label images (STEM.tif, .tiff, .png or .npy), a folder with such a folder `labels` in it
-        (what `maskseg predict` writes), a dataset folder or one part of it (DIR:PART), a COCO JSON file or a
+        A folder of label images (STEM.tif, .tiff, .png or .npy), a folder that `maskseg predict` wrote
+        (predictions.json or labels/ in it), a dataset folder or one part of it (DIR:PART), a COCO JSON file or a
         run-length CSV file.
     sizes : mapping of image_id to (height, width), optional
         For run-length files without the columns Height and Width.
@@ -71,8 +79,10 @@ def open_set(source: str, sizes: Mapping[str, tuple[int, int]] | None = None) ->
     path = Path(source)
     folder, _, part = source.rpartition(":")
     if path.is_dir():
-        if (path / ANNOTATIONS).is_file():
+        if is_dataset(path):
             return _coco_set(source, path, "")
+        if (path / PREDICTIONS).is_file():
+            return _coco_set(source, path / PREDICTIONS, "")
         return _label_folder(source, path if _label_files(path) else path / "labels")
     if path.is_file():
         if path.suffix.lower() == ".csv":
@@ -85,10 +95,37 @@ def open_set(source: str, sizes: Mapping[str, tuple[int, int]] | None = None) ->
     raise InputError(f"{source}: does not exist")
 
 
+def read_part(source: LabelSet, split_file: str) -> LabelSet:
+    """Take modalities, groups and, from FILE:PART, the images of a part from a split table.
+
+    Parameters
+    ----------
+    source : LabelSet
+    split_file : str
+        Table with image_id, part and, where known, modality and group (`maskseg split` writes it).
+
+    Raises
+    ------
+    InputError
+        The table cannot be read, has no such part, or names no image of the set.
+    """
+    path, part = (split_file, "") if Path(split_file).is_file() else split_file.rpartition(":")[::2]
+    split = read_split(path or split_file)
+    wanted = images_of_part(split, part, path) if part else set(split)
+    ids = tuple(name for name in source.ids if name in wanted)
+    if not ids:
+        raise InputError(f"{split_file}: names no image of {source.source}")
+    columns = ({name: row.get(key, "") for name, row in split.items()} for key in ("modality", "group"))
+    modalities, groups = ({**old, **new} for old, new in zip((source.modalities, source.groups), columns, strict=True))
+    others = source.other_ids | (set(source.ids) - set(ids) if part else set())
+    # Without a part, the table only tells of the images; those that it does not name stay.
+    return replace(source, ids=ids if part else source.ids, modalities=modalities, groups=groups, other_ids=others)
+
+
 def compare(
     truth: LabelSet, prediction: LabelSet, progress: Callable[[Sequence[str]], Iterable[str]] = iter
-) -> tuple[dict[str, dict], list[str]]:
-    """Score every image of the truth.
+) -> tuple[dict[str, ImageResult], list[str]]:
+    """Score every image of the truth; one image is in memory at a time.
 
     Parameters
     ----------
@@ -98,9 +135,8 @@ def compare(
 
     Returns
     -------
-    scores : dict of image_id to dict
-        `maskseg.evaluation.dsb.image_scores` of each image. An image without prediction counts as one in
-        which nothing was found.
+    results : dict of image_id to ImageResult
+        An image without prediction counts as one in which nothing was found.
     problems : list of str
         What did not fit, a line each: images without prediction, predictions without truth, images left out
         since the two sides differ in size or cannot be read.
@@ -108,7 +144,7 @@ def compare(
     Raises
     ------
     InputError
-        The two sets have no image in common.
+        The two sets have no image in common, or none that can be compared.
     """
     predicted = set(prediction.ids)
     if not predicted & set(truth.ids):
@@ -124,15 +160,24 @@ def compare(
     unknown = [name for name in prediction.ids if name not in known]
     if unknown:
         problems.append(f"predicted but not in the truth, left out: {_some(unknown)}")
-    scores = {}
+    results = {}
     for name in progress(truth.ids):
         try:
-            expected = truth.labels(name, None)
-            found = prediction.labels(name, expected.shape) if name in predicted else np.zeros_like(expected)
-            scores[name] = image_scores(expected, found)
+            results[name] = _compare_image(truth, prediction, name, name in predicted)
         except InputError as error:
             problems.append(f"{name} left out: {error}")
-    return scores, problems
+    if not results:
+        raise InputError(f"no image of {truth.source} can be compared: {problems[-1]}")
+    return results, problems
+
+
+def _compare_image(truth: LabelSet, prediction: LabelSet, name: str, predicted: bool) -> ImageResult:
+    expected = truth.labels(name, None)
+    if not predicted:
+        nothing = np.zeros(0, np.float32) if prediction.detections else None
+        return compare_image(expected, np.zeros_like(expected), nothing)
+    found = prediction.labels(name, expected.shape)
+    return compare_image(expected, found, prediction.detections(name) if prediction.detections else None)
 
 
 def _label_files(folder: Path) -> list[Path]:
@@ -165,11 +210,20 @@ def _coco_set(source: str, path: Path, part: str) -> LabelSet:
         name: split.get(name, {}).get("modality") or image.get("modality") or ""
         for name, image in images.items()
     }
+    groups = {name: row.get("group", "") for name, row in split.items()}
+    scored = any("score" in item for items in data.annotations.values() for item in items)
+
+    def detections(name: str) -> np.ndarray:
+        items = data.annotations.get(images[name]["id"], [])
+        return np.array([item.get("score", 1.0) for item in items], np.float32)
+
     return LabelSet(
         source,
         ids,
         lambda name, _: data.masks(images[name]).to_labels(),
         modalities if any(modalities.values()) else {},
+        groups if any(groups.values()) else {},
+        detections if scored else None,
         frozenset(images) - set(ids),
     )
 

@@ -57,10 +57,14 @@ def evaluate(maskseg):
     return lambda truth, pred, *more: maskseg("evaluate", "--truth", truth, "--pred", pred, *more)
 
 
-def last_score(output):
-    """DSB score of the last line of the table."""
+def last_line(output):
+    """Name, DSB score, interval (three words), images and so on of the whole set."""
     (line,) = [line for line in output.splitlines() if line.startswith("all ")]
-    return float(line.split()[4])
+    return line.split()
+
+
+def last_score(output):
+    return float(last_line(output)[1])
 
 
 def forms(dataset, label_folder, tmp_path):
@@ -94,12 +98,12 @@ def test_each_modality_has_its_line_and_files_hold_the_same(evaluate, dataset, l
     lines = output.splitlines()
     assert "mean IoU (DSB score)" in lines[0]
     assert [line.split()[0] for line in lines[1:4]] == ["fluorescence", "tissue", "all"]
-    assert [float(line.split()[4]) for line in lines[1:4]] == [1, 0.75, 0.875]
+    assert [float(line.split()[1]) for line in lines[1:4]] == [1, 0.75, 0.875]
 
-    summary = json.loads((tmp_path / "scores" / "evaluation.json").read_text())
+    summary = json.loads((tmp_path / "scores" / "summary.json").read_text())
     assert summary["dsb_score"] == 0.875
     assert summary["by_modality"]["tissue"]["dsb_score"] == 0.75
-    with (tmp_path / "scores" / "evaluation.csv").open(newline="") as file:
+    with (tmp_path / "scores" / "per_image.csv").open(newline="") as file:
         rows = {row["image_id"]: row for row in csv.DictReader(file)}
     assert {name: row["modality"] for name, row in rows.items()} == MODALITY
     assert np.mean([float(row["dsb_score"]) for row in rows.values()]) == 0.875
@@ -108,15 +112,15 @@ def test_each_modality_has_its_line_and_files_hold_the_same(evaluate, dataset, l
 
 def test_modalities_from_a_table(evaluate, label_folder, dataset):
     _, output, _ = evaluate(label_folder, label_folder)
-    assert len(output.splitlines()) == 2
+    assert output.splitlines()[2] == ""
     _, output, _ = evaluate(label_folder, label_folder, "--modality", dataset / "split.csv")
-    assert [line.split()[0] for line in output.splitlines()[1:]] == ["fluorescence", "tissue", "all"]
+    assert [line.split()[0] for line in output.splitlines()[1:4]] == ["fluorescence", "tissue", "all"]
 
 
 def test_one_part_of_a_data_set_against_predictions_of_all(evaluate, dataset, label_folder):
     status, output, error = evaluate(f"{dataset}:dev", label_folder)
     assert (status, error.strip()) == (0, "")
-    assert output.splitlines()[-1].split()[1] == "2"
+    assert last_line(output)[5] == "2"
     status, _, error = evaluate(f"{dataset}:nothing", label_folder)
     assert status == 2
     assert "dev, train" in error
@@ -142,7 +146,7 @@ def test_what_does_not_fit_is_named_and_the_rest_scored(evaluate, dataset, label
     assert "30 x 24" in one
     assert two.startswith("two left out: ")
     assert "two.tif" in two
-    assert output.splitlines()[-1].split()[1] == "2"
+    assert last_line(output)[5] == "2"
     assert last_score(output) == 1
 
 
