@@ -44,8 +44,9 @@ def convert(
 ) -> Summary:
     """Convert a COCO file to a COCO data set with run lengths and the one category, nucleus.
 
-    Polygons are rasterised by pycocotools; the polygons of one annotation are united. Run lengths may be compressed or
-    not. Crowd regions, annotations without outline and annotations at fault are left out and listed.
+    Polygons are rasterised by pycocotools, to which they run along the edges of pixels (one drawn through the centres
+    of the outermost pixels loses half a pixel all around); the polygons of one annotation are united. Run lengths may
+    be compressed or not. Crowd regions, annotations without outline and annotations at fault are left out and listed.
 
     Parameters
     ----------

@@ -5,10 +5,14 @@ import cv2
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
+from scipy import ndimage
 
 from maskseg.data.coco import image_id, load_coco
-from maskseg.data.coco_files import convert
+from maskseg.data.coco_files import convert, segmentation_runs
 from maskseg.errors import InputError
+from maskseg.masks import trim
+from maskseg.outlines import outlines
+from maskseg.rle import runs_to_crop
 
 SHAPE = (40, 50)
 MASK = np.zeros(SHAPE, np.uint8)
@@ -87,10 +91,18 @@ def test_each_kind_of_segmentation_is_read(segmentation, expected, coco):
     assert (masks["a"][0] == expected).all()
 
 
-def test_polygons_are_rasterised_as_pycocotools_does_and_united():
-    from maskseg.data.coco_files import segmentation_runs
-    from maskseg.rle import runs_to_crop
+def test_a_polygon_along_the_edges_of_pixels_is_its_mask():
+    rng = np.random.default_rng(5)
+    for _ in range(50):
+        bitmap = ndimage.binary_fill_holes(cv2.blur(rng.random((20, 30)), (5, 5)) > 0.5)
+        polygons = [polygon[0].ravel().tolist() for polygon in outlines(bitmap, (4, 6))]
+        box, found = runs_to_crop(*segmentation_runs(polygons, SHAPE), SHAPE)
+        expected_box, expected = trim(bitmap, 4, 6)
+        assert box.tolist() == list(expected_box)
+        assert (found == expected).all()
 
+
+def test_polygons_are_rasterised_as_pycocotools_does_and_united():
     rng = np.random.default_rng(3)
     for _ in range(200):
         # Some lie partly outside, some cross themselves.
