@@ -162,6 +162,12 @@ def _from_coco(path: Path, part: str) -> list[tuple[str, _Source]]:
         if not records:
             known = ", ".join(sorted({row["part"] for row in split.values()}))
             raise InputError(f"{path}: no image of part {part!r}; the parts are {known}")
+    for record in records:
+        missing = {"file_name", "height", "width"} - record.keys()
+        if missing:
+            raise InputError(
+                f"{data.path}: image {record['id']} has no {min(missing)}; make it whole with maskseg convert coco"
+            )
     return [
         (
             f"{data.path}: image {record['file_name']}",

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from maskseg.data import coco_files, label_images, mask_folders
+from maskseg.data import coco_files, label_images, mask_folders, tissue
 from maskseg.data.coco import image_id, load_coco, write_coco
 from maskseg.data.convert import annotation
 from maskseg.data.export import FORMS, export
@@ -66,6 +66,14 @@ def test_what_is_exported_converts_to_equal_masks_and_images(form, dataset, tmp_
     assert summary.shared == 0  # so that label images hold all of it
     assert summary.masks == sum(len(masks) for _, masks in nuclei(dataset).values()) > 100
     assert nuclei(tmp_path / "back") == nuclei(dataset)
+
+
+def test_aperio_xml_converts_to_equal_masks(dataset, tmp_path):
+    export(str(dataset), tmp_path / "xml", "xml", progress=False)
+    tissue.convert(dataset / "images", tmp_path / "xml", tmp_path / "back", pieces=1, progress=False)
+    assert [masks for _, masks in nuclei(tmp_path / "back").values()] == [
+        masks for _, masks in nuclei(dataset).values()
+    ]
 
 
 def test_geojson_holds_the_masks(dataset, tmp_path):
@@ -191,13 +199,15 @@ def test_a_bad_image_is_one_line_and_costs_only_itself(spoil, labels, tmp_path):
     assert read_image(tmp_path / "out" / "a" / "images" / "a.png").shape[:2] == SHAPE
 
 
-@pytest.mark.parametrize("kind", ["missing", "empty", "no COCO"])
+@pytest.mark.parametrize("kind", ["missing", "empty", "no COCO", "no size"])
 def test_nothing_to_export_is_one_line(kind, tmp_path):
     source = tmp_path / "source"
     if kind == "empty":
         source.mkdir()
     if kind == "no COCO":
         source.write_text("{}")
+    if kind == "no size":
+        write_coco(source, [{"id": 1, "file_name": "a.png", "height": 3}], [])
     with pytest.raises(InputError, match="source") as error:
         export(str(source), tmp_path / "out", "labels", progress=False)
     assert "\n" not in str(error.value)
