@@ -1,13 +1,26 @@
+import gzip
 import json
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pycocotools.coco import COCO
 
-from maskseg.data.coco import dataset_dicts, image_id, load_coco, write_coco
+from maskseg.data.coco import (
+    dataset_dicts,
+    image_id,
+    is_dataset,
+    label_layers,
+    load_coco,
+    load_layers,
+    load_record,
+    write_coco,
+)
 from maskseg.data.mask_folders import convert
 from maskseg.data.split import write_split
 from maskseg.errors import InputError
+from maskseg.masks import CropMasks
 
 
 @pytest.fixture
@@ -127,3 +140,84 @@ def test_a_damaged_file_is_one_line_with_its_name(content, tmp_path):
 def test_a_missing_data_set_says_how_to_make_one(tmp_path):
     with pytest.raises(InputError, match="maskseg convert"):
         load_coco(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda data: data[:-9],
+        lambda data: data[:40] + bytes([data[40] ^ 255]) + data[41:],
+        lambda data: b"",
+        lambda data: b"{}",
+        lambda data: gzip.compress(b"{"),
+    ],
+)
+def test_a_packed_file_is_read_and_a_damaged_one_is_one_line_with_its_name(dataset, spoil):
+    plain = load_coco(dataset)
+    assert is_dataset(dataset)
+    path = dataset / "annotations.json.gz"
+    path.write_bytes(gzip.compress((dataset / "annotations.json").read_bytes()))
+    (dataset / "annotations.json").unlink()
+    assert is_dataset(dataset)
+    packed = load_coco(dataset)
+    assert packed.path == path
+    assert (packed.images, packed.annotations) == (plain.images, plain.annotations)
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(InputError, match=r"annotations\.json\.gz: not a COCO file"):
+        load_coco(dataset)
+    path.unlink()
+    assert not is_dataset(dataset)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 12))
+def test_layers_hold_every_pixel_of_every_mask(seed, count):
+    random = np.random.default_rng(seed)
+    stack = np.zeros((count, 20, 24), bool)
+    for mask in stack:
+        y, x, h, w = random.integers(0, 16, 4)
+        mask[y : y + h + 1, x : x + w + 1] = True
+    masks = CropMasks.from_rle([CropMasks.from_labels(mask.astype(np.int32)).to_rle()[0] for mask in stack], (20, 24))
+    layers = label_layers(masks.to_rle(), (20, 24))
+    assert layers.dtype == np.uint16
+    assert layers.shape[1:] == (20, 24)
+    for value, mask in enumerate(stack, start=1):
+        assert np.array_equal((layers == value).any(axis=0), mask)
+        assert np.count_nonzero((layers == value).any(axis=(1, 2))) == 1, "each mask lies in one layer"
+    assert not np.isin(layers, range(count + 1), invert=True).any()
+    # One layer where nothing overlaps, and otherwise no empty one.
+    assert (len(layers) == 1) == (stack.sum(axis=0).max(initial=0) < 2)
+    assert len(layers) == 1 or layers.any(axis=(1, 2)).all()
+    over_each_other = np.zeros((20, 24), np.int32)
+    for layer in layers:
+        over_each_other[layer > 0] = layer[layer > 0]
+    assert np.array_equal(over_each_other, masks.to_labels())
+
+
+def test_a_record_has_the_labels_of_its_masks_where_they_overlap(dataset):
+    data = load_coco(dataset)
+    annotations = [item for items in data.annotations.values() for item in items]
+    image = data.images[3]
+    large = np.zeros((40, 50), np.int32)
+    large[4:16, 1:30] = 1
+    (rle,) = CropMasks.from_labels(large).to_rle()
+    annotations.append({**annotations[-1], "id": 99, "segmentation": rle})
+    write_coco(dataset / "annotations.json", data.images, annotations)
+    record = dataset_dicts(str(dataset))[3]
+    picture, labels = load_record(record)
+    assert labels.dtype == np.int32
+    assert np.array_equal(labels, load_coco(dataset).masks(image).to_labels())
+    assert set(np.unique(labels)) == {0, 1, 2, 3, 4}
+    again, layers = load_layers(record)
+    assert np.array_equal(picture, again)
+    assert np.array_equal((layers == 4).any(axis=0), large > 0)
+
+
+def test_labels_beyond_16_bits():
+    # 256 x 260 pixels, each a mask of its own.
+    shape = (256, 260)
+    pixels = np.arange(shape[0] * shape[1])
+    rles = [{"size": shape, "counts": [int(i), 1, len(pixels) - int(i) - 1]} for i in pixels]
+    rles[0]["counts"] = [0, 1, len(pixels) - 1]
+    layers = label_layers(rles, shape)
+    assert layers.dtype == np.int32
+    assert np.array_equal(layers[0], pixels.reshape(shape, order="F") + 1)

@@ -1,5 +1,6 @@
 """From records to samples."""
 
+import itertools
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,14 +9,19 @@ import numpy as np
 import pytest
 import torch
 from detectron2.structures import Boxes, Instances
+from pycocotools import mask as coco_mask
 from scipy import ndimage
 from torch.utils.data import DataLoader
 
-from maskseg.data.coco import dataset_dicts, load_record
+from maskseg.data.coco import dataset_dicts, load_coco, load_record, write_coco
+from maskseg.data.pack import pack, unpack
 from maskseg.errors import InputError
 from maskseg.inference.predictor import Predictor
 from maskseg.models.config import load_config
+from maskseg.training.augment import warp_labels
 from maskseg.training.mapper import Samples, as_sample, validation_sample
+from maskseg.training.sampler import EpochSampler
+from maskseg.training.trainer import load_records
 
 
 @pytest.fixture
@@ -45,12 +51,70 @@ def test_a_sample_follows_from_seed_and_position_alone(cfg, dataset):
     assert not same(Samples(cfg, records)[7, 2], first)
 
 
-def test_workers_change_nothing(cfg, dataset):
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_workers_change_nothing(cfg, dataset, start):
     samples = Samples(cfg, dataset_dicts(f"{dataset}:train"))
     order = [(position, position % 6) for position in range(4)]
-    loader = DataLoader(samples, batch_size=1, sampler=order, num_workers=2, collate_fn=list)
+    loader = DataLoader(
+        samples, batch_size=1, sampler=order, num_workers=2, collate_fn=list, multiprocessing_context=start
+    )
     for item, (loaded,) in zip(order, loader, strict=True):
         assert same(samples[item], loaded)
+
+
+@pytest.mark.parametrize("megabytes", [0, 1])
+def test_the_cache_changes_nothing(cfg, dataset, megabytes):
+    records = dataset_dicts(f"{dataset}:train")
+    expected = [Samples(cfg, records)[position, position % 6] for position in range(12)]
+    cfg.DATALOADER.CACHE_MB = megabytes
+    samples = Samples(cfg, records)
+    # In another order, some for the second time.
+    for position in (7, 1, 11, 0, 6, 5):
+        assert same(samples[position, position % 6], expected[position])
+    assert samples.images.held.all() == (megabytes > 0)
+
+
+def test_the_first_epoch_from_a_pack_is_that_from_the_data_set(cfg, dataset, tmp_path):
+    pack(dataset, tmp_path / "pack", progress=False)
+    unpack(tmp_path / "pack", tmp_path / "again", progress=False)
+    sets = [load_records((f"{folder}:train",)) for folder in (dataset, tmp_path / "pack", tmp_path / "again")]
+    assert {Path(record["file_name"]).suffix for record in sets[1]} == {".webp"}
+    first, packed, again = (Samples(cfg, records) for records in sets)
+    sampler = EpochSampler(np.ones(6), seed=5)
+    for position, index in itertools.islice(sampler, 6):
+        assert same(packed[position, index], first[position, index])
+        assert same(again[position, index], first[position, index])
+    for one, other in zip(sets[0], sets[1], strict=True):
+        assert same(validation_sample(cfg, one), validation_sample(cfg, other))
+
+
+def test_nuclei_that_overlap_keep_all_their_pixels(cfg, write_dataset, nuclei, tmp_path):
+    labels = nuclei(0, (48, 64), 6)
+    folder = write_dataset(tmp_path / "data", {"one": labels})
+    data = load_coco(folder)
+    # The first nucleus once more, two pixels to the side, and a large one over all.
+    bitmaps = [labels == value for value in range(1, 7)]
+    bitmaps += [np.roll(bitmaps[0], 2, axis=1), np.pad(np.ones((30, 40), bool), ((9, 9), (12, 12)))]
+    annotations = list(data.annotations[0])
+    for bitmap in bitmaps[6:]:
+        rle = coco_mask.encode(np.asfortranarray(bitmap.astype(np.uint8)))
+        rle["counts"] = rle["counts"].decode()
+        annotations.append({**annotations[0], "id": len(annotations), "segmentation": rle})
+    write_coco(folder / "annotations.json", data.images, annotations)
+    cfg.INPUT.AUG.MIN_PIXELS = 1
+    (record,) = dataset_dicts(str(folder))
+    for position in range(8):
+        sample = Samples(cfg, [record])[position, 0]
+        matrix = Samples(cfg, [record]).warp.draw((48, 64), np.random.default_rng((5, position)))
+        alone = [warp_labels(bitmap[None].astype(np.uint16), matrix, 64)[0] > 0 for bitmap in bitmaps]
+        masks = sample["instances"].gt_masks
+        assert len(masks.labels) == 3
+        assert masks.ids.tolist() == [value for value, mask in enumerate(alone, start=1) if mask.any()]
+        for value, mask in zip(masks.ids.tolist(), masks, strict=True):
+            assert np.array_equal(mask.numpy(), alone[value - 1])
+    sample = validation_sample(cfg, record)
+    assert len(sample["instances"]) == 8
+    assert len(sample["instances"].gt_masks.labels) == 3
 
 
 def test_a_sample_is_what_detectron2_expects(cfg, dataset):
