@@ -4,8 +4,12 @@ Where a vertex lies
 -------------------
 The published sets of this kind (MoNuSeg and its relatives) count vertices from 1, as their MATLAB readers do: pixel
 (0, 0) of the image has its centre at vertex (1, 1). So `OFFSET` = (-1, -1) is added to every vertex, and then pixel
-centres lie at whole numbers. A pixel belongs to a region when its centre lies inside, that is, when the line winds
-around it: where a hand overshoots the start of its line, it leaves no hole.
+centres lie at whole numbers. These are the masks that published results are measured with, and so the default. With
+(-0.5, -0.5), pixel corners at whole numbers, the lines lie where the annotators saw them: on 13 images of MoNuSeg the
+edges under the lines are strongest there, if by 1.5 % only.
+
+A pixel belongs to a region when its centre lies inside, that is, when the line winds around it: where a hand
+overshoots the start of its line, it leaves no hole.
 """
 
 from __future__ import annotations
@@ -191,19 +195,18 @@ def region_masks(
     for i, (box, bitmap) in crops.items():
         hole = regions[i]
         if hole.negative:
-            cut = [
-                key
-                for key in groups
-                if key[0] == hole.layer
-                and (key[1] == hole.nucleus if hole.nucleus else areas[key] > np.count_nonzero(bitmap))
-                and _subtract(unions[key], box, bitmap)
-            ]
-            for key in cut:
-                groups[key].append(i)
-            if not cut:
-                lost[i] = "a hole (NegativeROA) in no larger region"
+            lost[i] = "a hole (NegativeROA) in no larger region"
+            if hole.nucleus:
+                keys = [(hole.layer, hole.nucleus)]
+            else:
+                keys = [key for key in groups if key[0] == hole.layer and areas[key] > np.count_nonzero(bitmap)]
+            for key in keys:
+                if key in groups and _subtract(unions[key], box, bitmap):
+                    groups[key].append(i)
     for key in [key for key, (_, bitmap) in unions.items() if not bitmap.any()]:
         lost.update(dict.fromkeys(groups.pop(key), "its holes leave no pixel"))
+    for i in {i for members in groups.values() for i in members}:
+        lost.pop(i, None)  # a hole, in a nucleus that is left
     trimmed = [trim(unions[key][1], *unions[key][0][:2]) for key in groups]
     masks = CropMasks(shape, np.array([box for box, _ in trimmed], np.int32), [bitmap for _, bitmap in trimmed])
     return RegionMasks(masks, list(groups.values()), lost, beyond)

@@ -71,8 +71,8 @@ def convert(
     outlines : path
         Folder or zip file with an ``ID.xml`` for each image ``ID``.
     out : path
-        Gets ``images/ID_ROW_COLUMN.png``, ``regions.csv`` and, at the end, ``annotations.json``, in which an image has
-        its tissue image as ``group`` and, where the XML gives it, ``microns_per_pixel``.
+        Gets ``images/ID_ROW_COLUMN.png`` and, when all is done, ``annotations.json``, in which an image has its tissue
+        image as ``group`` and, where the XML gives it, ``microns_per_pixel``; and ``regions.csv``.
     pieces : int
         Pieces along each side; with 1 an image stays whole and keeps its name.
     offset : (float, float)
@@ -156,13 +156,14 @@ def _read_tissue(source: _Source, pieces: int, offset: tuple[float, float], laye
     except InputError as error:
         # The regions are accounted for also without their image.
         where = (source.image or source.xml).name
-        lost = LeftOut(where, "image left out", f"{error} ({len(regions)} regions left out with it)")
+        lost = f" ({len(regions)} regions left out with it)" if regions else ""
         rows = [_row(name, region, _Fate("dropped", str(error))) for region in regions]
-        return Result([], len(regions), [lost], rows)
+        return Result([], len(regions), [LeftOut(where, "image left out", f"{error}{lost}")], rows)
 
     drawn = region_masks(wanted, image.shape[:2], offset)  # type: ignore[arg-type]
     labels = drawn.masks.to_labels()
-    state = _State(drawn.masks.areas, _counts(labels, len(drawn.masks)), _above(drawn.masks, labels))
+    shown = np.bincount(labels.ravel(), minlength=len(drawn.masks) + 1)[1:]
+    state = _State(drawn.masks.areas, shown, _above(drawn.masks, labels))
     labels[np.isin(labels, np.flatnonzero(state.covered) + 1)] = 0
     pictures = []
     for piece, height, width in _pieces(image.shape[:2], pieces, name):  # type: ignore[arg-type]
@@ -175,14 +176,14 @@ def _read_tissue(source: _Source, pieces: int, offset: tuple[float, float], laye
         pictures.append(Picture(f"{piece}.png", data, masks.shape, annotations(masks), fields))
 
     unwanted = _Fate("dropped", "its layer is not wanted")
-    met = iter(_fates(wanted, drawn, state))
-    met_by = [next(met) if _is_wanted(region, layers) else unwanted for region in regions]
+    known = iter(_fates(wanted, drawn, state))
+    met = [(region, next(known) if _is_wanted(region, layers) else unwanted) for region in regions]
     left_out = [
         LeftOut(source.xml.name, "region dropped", f"region {region.id}: {fate.why}")
-        for region, fate in zip(regions, met_by, strict=True)
+        for region, fate in met
         if fate.fate == "dropped" and fate is not unwanted
     ]
-    rows = [_row(name, region, fate) for region, fate in zip(regions, met_by, strict=True)]
+    rows = [_row(name, region, fate) for region, fate in met]
     return Result(pictures, len(regions), left_out, rows)
 
 
@@ -210,10 +211,6 @@ class _State:
         self.covered = 2 * shown < drawn
         self.left = np.zeros_like(drawn)
         self.pieces: list[list[str]] = [[] for _ in drawn]
-
-
-def _counts(labels: NDArray[np.int32], number: int) -> NDArray[np.int64]:
-    return np.bincount(labels.ravel(), minlength=number + 1)[1:]
 
 
 def _above(masks: CropMasks, labels: NDArray[np.int32]) -> list[list[int]]:

@@ -166,3 +166,11 @@ def test_holes_that_cut_nothing_or_all_are_told():
     assert len(drawn.masks) == 0
     assert "no larger region" in drawn.lost[0]
     assert set(drawn.lost) == {0, 1, 2}
+
+
+def test_a_hole_of_a_nucleus_that_is_left_is_not_lost():
+    regions = [box(0, 0, 4, 4), box(4, 0, 9, 9), box(0, 0, 5, 1, negative=True, nucleus=""), box(2, 2, 3, 3)]
+    regions += [box(2, 2, 3, 3, negative=True, nucleus="7"), box(2, 2, 3, 3, nucleus="7")]
+    drawn = region_masks(regions, (9, 9))
+    assert drawn.members == [[0, 2], [1, 2], [3]]
+    assert set(drawn.lost) == {4, 5}
