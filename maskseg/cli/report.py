@@ -7,12 +7,17 @@ from typing import Annotated
 
 import typer
 
+from maskseg.cli.report_run import report_run
+
 app = typer.Typer(help="Write one HTML page about a data set or a prediction run.", no_args_is_help=True)
 
 
 @app.callback()
 def _root() -> None:
     """Write one HTML page about a data set or a prediction run."""
+
+
+app.command("run")(report_run)
 
 
 @app.command("data")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from maskseg.evaluation.report import ImageResult, Scores
+    from maskseg.evaluation.results import ImageResult
     from maskseg.evaluation.sets import LabelSet
 
 
@@ -35,7 +35,8 @@ def report_run(
     from tqdm import tqdm
 
     from maskseg.errors import InputError
-    from maskseg.evaluation.report import build_page, look_at_all
+    from maskseg.evaluation.report import build_page
+    from maskseg.evaluation.sets import compare as compare_sets
     from maskseg.evaluation.sets import open_set
     from maskseg.images import find_images
 
@@ -47,31 +48,15 @@ def report_run(
             raise InputError(f"{truth}: has no folder {images} beside it; name the images with --images")
     files = {file.id: file for file in find_images([images])}
 
-    def look(source: str) -> tuple[LabelSet, list[ImageResult], list[str]]:
-        run, scores = _prediction(source)
-        bar = partial(tqdm, desc=source, unit="image", leave=False, disable=None)
-        return run, *look_at_all(true, run, scores, bar)
+    def look(run: LabelSet) -> tuple[dict[str, ImageResult], list[str]]:
+        return compare_sets(true, run, partial(tqdm, desc=run.source, unit="image", leave=False, disable=None))
 
-    run, results, problems = look(pred)
-    other = (compare, look(compare)[1]) if compare else None
+    run = open_set(pred)
+    results, problems = look(run)
+    other = (compare, look(open_set(compare))[0]) if compare else None
     build_page(true, run, results, files, problems, other).write(out)
     typer.echo(f"{out}: {len(results)} images, {out.stat().st_size / 1e6:.1f} MB")
     for problem in problems:
         typer.echo(problem, err=True)
     if problems:
         raise typer.Exit(2)
-
-
-def _prediction(source: str) -> tuple[LabelSet, Scores]:
-    """The labels of a prediction, and the scores of its detections where it has them."""
-    from maskseg.data.coco import image_id, load_coco
-    from maskseg.evaluation.sets import open_set
-
-    path = Path(source) / "predictions.json" if Path(source).is_dir() else Path(source)
-    if path.suffix != ".json" or not path.is_file():
-        return open_set(source), lambda name: None
-    data = load_coco(path)
-    if not any("score" in item for items in data.annotations.values() for item in items):
-        return open_set(str(path)), lambda name: None
-    known = {image_id(image): image for image in data.images}
-    return open_set(str(path)), lambda name: data.masks(known[name]).scores

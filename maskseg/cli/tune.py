@@ -59,7 +59,6 @@ def tune(
     records = dataset_dicts(data)
     modalities = [record["modality"] for record in records]
     tried = Trials(found, records, out / "detections")
-    tried.detect()
     tuned = run(tried, method, [record["image_id"] for record in records], modalities, folds, seed)
     write_plot(out / "tune.png", tried, tuned)
     write_trials(out / "trials.csv", tried, modalities)

@@ -64,7 +64,7 @@ def kinds_by_size(counts: Mapping[int, NDArray[np.int64]], sizes: Sequence[str],
 
     Parameters
     ----------
-    counts : mapping of IoU in percent to int array (sizes, 6)
+    counts : mapping of IoU to int array (sizes, 6)
         Nuclei by size and kind; extra ones in the last column.
     sizes : sequence of str
     shown : sequence of Kind
@@ -72,7 +72,7 @@ def kinds_by_size(counts: Mapping[int, NDArray[np.int64]], sizes: Sequence[str],
     """
     figure, axis = _axes("", "% of the true nuclei")
     at, names = [], []
-    for column, (percent, table) in enumerate(counts.items()):
+    for column, (iou, table) in enumerate(counts.items()):
         place = np.arange(len(sizes)) + column * (len(sizes) + 0.6)
         share = 100 * table / np.maximum(table[:, : Kind.extra].sum(axis=1, keepdims=True), 1)
         bottom = np.zeros(len(sizes))
@@ -81,7 +81,7 @@ def kinds_by_size(counts: Mapping[int, NDArray[np.int64]], sizes: Sequence[str],
             axis.bar(place, share[:, kind], 0.8, bottom, color=colour, label=kind.name if column == 0 else None)
             bottom += share[:, kind]
         at.extend(place)
-        names.extend(f"{size.split(',')[0]}\nIoU {percent / 100}" for size in sizes)
+        names.extend(f"{size}\nIoU {iou}" for size in sizes)
     axis.axhline(100, color="black", linewidth=0.8)
     axis.set_xticks(at, names, fontsize=8)
     figure.legend(loc="outside upper center", ncols=len(shown) + 1, frameon=False, fontsize=8, handlelength=1)

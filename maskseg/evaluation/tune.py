@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from detectron2.config import CfgNode
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -17,7 +18,8 @@ from maskseg.data.split import stratified_split
 from maskseg.errors import InputError
 from maskseg.evaluation.bootstrap import mean_interval
 from maskseg.evaluation.detections import DetectionCache, Detections
-from maskseg.evaluation.dsb import image_scores
+from maskseg.evaluation.dsb import THRESHOLDS, at_thresholds
+from maskseg.evaluation.matching import matches, overlaps
 from maskseg.inference.postprocess import assemble
 from maskseg.masks import CropMasks
 from maskseg.models.zoo import Model
@@ -40,7 +42,7 @@ Settings = tuple[Any, ...]  # a value for each key of the space, in its order
 
 
 class Trials:
-    """The score of every image under any settings, each computed once.
+    """The score of every image under any settings, each computed once; the network runs when this is made.
 
     Parameters
     ----------
@@ -61,22 +63,18 @@ class Trials:
     """
 
     def __init__(self, model: Model, records: Sequence[Mapping[str, Any]], cache: Path) -> None:
-        self._cfg = model.cfg.clone()
-        self._cfg.defrost()
+        self._cfg = model.cfg
         self.own: Settings = tuple(_value(model.cfg, key) for key in SPACE)
         self.space = {
             key: values if own in values else tuple(sorted((*values, own)))
             for (key, values), own in zip(SPACE.items(), self.own, strict=True)
         }
-        self._keys = tuple(self.space)
         self._cache = DetectionCache(model, cache, self.space[SCORE][0], self.space[SUPPRESSION])
         self._records = list(records)
         self._truth: list[NDArray[np.int32]] = []
         self._found: dict[tuple[int, bool, float], Detections] = {}
         self.done: dict[Settings, NDArray[np.float64]] = {}
-
-    def detect(self) -> None:
-        """Have the two views that most settings need; further ones are made when settings ask for them."""
+        # The two views that most settings need; further ones are made when settings ask for them.
         for number, record in enumerate(tqdm(self._records, desc="detect", unit="image", disable=None)):
             image, truth = load_record(dict(record))
             self._truth.append(truth)
@@ -86,29 +84,25 @@ class Trials:
     def scores(self, settings: Settings) -> NDArray[np.float64]:
         """DSB score of each image."""
         if settings not in self.done:
-            chosen = dict(zip(self._keys, settings, strict=True))
-            self._cfg.merge_from_list([item for pair in chosen.items() for item in pair])
+            cfg = self._cfg.clone()
+            cfg.merge_from_list([item for pair in zip(self.space, settings, strict=True) for item in pair])
             self.done[settings] = np.array(
-                [
-                    image_scores(truth, self.segment(number, chosen).to_labels())["dsb_score"]
-                    for number, truth in enumerate(self._truth)
-                ]
+                [_dsb_score(truth, self.segment(number, cfg).to_labels()) for number, truth in enumerate(self._truth)]
             )
         return self.done[settings]
 
-    def segment(self, number: int, chosen: Mapping[str, Any]) -> CropMasks:
-        """Final masks of an image, as `Predictor.segment` has them under these settings."""
-        shape = self._truth[number].shape
-        suppression = self.space[SUPPRESSION].index(chosen[SUPPRESSION])
+    def segment(self, number: int, cfg: CfgNode) -> CropMasks:
+        """Final masks of an image, as `Predictor.segment` has them under this config."""
+        shape, heads, rules = self._truth[number].shape, cfg.MODEL.ROI_HEADS, cfg.POSTPROCESS
+        suppression = self.space[SUPPRESSION].index(heads.NMS_THRESH_TEST)
 
         def view(mirrored: bool, magnify: float) -> CropMasks:
             found = self._detections(number, mirrored, magnify)
-            soft = found.select(chosen[SCORE], suppression, self._cfg.TEST.DETECTIONS_PER_IMAGE)
-            threshold = chosen["POSTPROCESS.MASK_THRESHOLD"]
-            masks = CropMasks.from_soft(soft.masks, soft.boxes, threshold, shape, soft.scores)
+            soft = found.select(heads.SCORE_THRESH_TEST, suppression, cfg.TEST.DETECTIONS_PER_IMAGE)
+            masks = CropMasks.from_soft(soft.masks, soft.boxes, rules.MASK_THRESHOLD, shape, soft.scores)
             return masks.flipped() if mirrored else masks
 
-        return assemble(view, self._cfg.POSTPROCESS, chosen["POSTPROCESS.FLIP"])
+        return assemble(view, rules, rules.FLIP)
 
     def _detections(
         self, number: int, mirrored: bool, magnify: float, image: NDArray[np.uint8] | None = None
@@ -153,25 +147,34 @@ class Tuned:
         return float(gains.mean()), *mean_interval(gains)
 
 
-# A search: (score of settings, start, space, progress) -> the best settings.
-Search = Callable[[Callable[[Settings], float], Settings, Mapping[str, tuple[Any, ...]]], Settings]
+# The score of each image under some settings, and from it, the start and the space the best settings.
+Score = Callable[[Settings], NDArray[np.float64]]
+Search = Callable[[Score, Settings, Mapping[str, tuple[Any, ...]]], Settings]
 
 
-def search_grid(
-    score: Callable[[Settings], float], start: Settings, space: Mapping[str, tuple[Any, ...]], rounds: int = 4
-) -> Settings:
-    """One key after the other set to its best value, the others held, until a round changes nothing."""
-    best, highest = start, score(start)
+def search_grid(score: Score, start: Settings, space: Mapping[str, tuple[Any, ...]], rounds: int = 4) -> Settings:
+    """One key after the other set to its best value, the others held, until a round changes nothing.
+
+    A value is changed only where the mean gain over the images is more than its standard error: of many settings that
+    are equally good some look better by chance.
+    """
+    best = start
     for _ in range(rounds):
         before = best
         for place, values in enumerate(space.values()):
-            for value in values:
-                settings = (*best[:place], value, *best[place + 1 :])
-                if (reached := score(settings)) > highest:
-                    best, highest = settings, reached
+            row = [(*best[:place], value, *best[place + 1 :]) for value in values]
+            highest = max(row, key=lambda settings: score(settings).mean())
+            gains = score(highest) - score(best)
+            if gains.mean() > standard_error(gains):
+                best = highest
         if best == before:
             break
     return best
+
+
+def standard_error(values: NDArray[np.float64]) -> float:
+    """Standard error of the mean of values."""
+    return float(values.std() / np.sqrt(len(values)))
 
 
 def optuna_search(trials: int, seed: int) -> Search:
@@ -188,9 +191,9 @@ def optuna_search(trials: int, seed: int) -> Search:
         raise InputError('--search optuna needs Optuna: pip install "maskseg[tune]", or use --search grid') from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
-    def search(score: Callable[[Settings], float], start: Settings, space: Mapping[str, tuple[Any, ...]]) -> Settings:
+    def search(score: Score, start: Settings, space: Mapping[str, tuple[Any, ...]]) -> Settings:
         def objective(trial: optuna.Trial) -> float:
-            return score(tuple(v[trial.suggest_int(key, 0, len(v) - 1)] for key, v in space.items()))
+            return float(score(tuple(v[trial.suggest_int(key, 0, len(v) - 1)] for key, v in space.items())).mean())
 
         study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
         study.enqueue_trial({key: v.index(own) for (key, v), own in zip(space.items(), start, strict=True)})
@@ -208,7 +211,6 @@ def tune(
     Parameters
     ----------
     trials : Trials
-        After `Trials.detect`.
     search : function
         `search_grid`, or what `optuna_search` gives.
     ids, modalities : sequences of str
@@ -230,10 +232,10 @@ def tune(
     with tqdm(desc="search", unit="trial", disable=None) as bar:
 
         def best_on(images: NDArray[np.bool_]) -> Settings:
-            def score(settings: Settings) -> float:
-                value = float(trials.scores(settings)[images].mean())
+            def score(settings: Settings) -> NDArray[np.float64]:
+                values = trials.scores(settings)[images]
                 bar.update(len(trials.done) - bar.n)
-                return value
+                return values
 
             return search(score, trials.own, trials.space)
 
@@ -246,7 +248,14 @@ def tune(
     return Tuned(own, chosen, before, trials.scores(best), held_out, by_fold)
 
 
-def _value(cfg: Any, key: str) -> Any:
+def _dsb_score(truth: NDArray[np.int32], prediction: NDArray[np.int32]) -> float:
+    """The score of `maskseg.evaluation.dsb.image_scores` without all the others."""
+    pairs = overlaps(truth, prediction)
+    found = [matches(pairs, percent).sum() for percent in THRESHOLDS]
+    return float(at_thresholds(len(pairs.truth_areas), len(pairs.pred_areas), found)["ap"].mean())
+
+
+def _value(cfg: CfgNode, key: str) -> Any:
     for part in key.split("."):
         cfg = cfg[part]
     return cfg

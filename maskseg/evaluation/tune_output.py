@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from maskseg.evaluation.tune import Settings, Trials, Tuned
+from maskseg.evaluation.tune import Settings, Trials, Tuned, standard_error
 from maskseg.files import write_whole
 
 _COLUMNS = 3  # of the plot
@@ -91,7 +91,7 @@ def write_plot(path: Path, trials: Trials, tuned: Tuned) -> None:
         at = np.arange(len(values))
         spread = np.random.default_rng(place).uniform(-0.18, 0.18, len(dots))
         axis.scatter([values.index(s[place]) for s, _ in dots] + spread, [y for _, y in dots], 6, "0.75", linewidths=0)
-        error = np.array([_standard_error(scores - tuned.after) for scores in line])
+        error = np.array([standard_error(scores - tuned.after) for scores in line])
         means = np.array([scores.mean() for scores in line])
         axis.fill_between(at, means - error, means + error, color="tab:blue", alpha=0.2, linewidth=0)
         axis.plot(at, means, "o-", color="tab:blue", markersize=4)
@@ -103,6 +103,11 @@ def write_plot(path: Path, trials: Trials, tuned: Tuned) -> None:
         axis.set_axis_off()
     lowest = min(tuned.before.mean(), *(scores.mean() for line in lines for scores in line))
     axes[0].set_ylim(lowest - 0.005, tuned.after.mean() + 0.015)
+    figure.suptitle(
+        "Dots: trials. Line: one setting changed from the chosen ones (red); band: standard error of the difference. "
+        "Dashed: before.",
+        fontsize=9,
+    )
     figure.supylabel("mean IoU (DSB score)", fontsize=10)
     with write_whole(path) as file:
         figure.savefig(file, format="png", dpi=110)
@@ -111,7 +116,3 @@ def write_plot(path: Path, trials: Trials, tuned: Tuned) -> None:
 def _along(trials: Trials, best: Settings, place: int) -> list[NDArray[np.float64]]:
     values: Iterable[Any] = list(trials.space.values())[place]
     return [trials.scores((*best[:place], value, *best[place + 1 :])) for value in values]
-
-
-def _standard_error(values: NDArray[np.float64]) -> float:
-    return float(values.std() / np.sqrt(len(values)))

@@ -6,7 +6,6 @@ import shutil
 import numpy as np
 import pytest
 
-from maskseg.cli import main as cli
 from maskseg.data.coco import dataset_dicts, load_record
 from maskseg.data.mask_folders import convert
 from maskseg.evaluation.dsb import image_scores
@@ -50,11 +49,9 @@ def runs(truth, tmp_path_factory):
 
 
 @pytest.fixture
-def report(maskseg, monkeypatch, tmp_path):
-    monkeypatch.setitem(cli.COMMANDS, "report-run", "maskseg.cli.report_run:report_run")
-
+def report(maskseg, tmp_path):
     def run(*arguments):
-        status, _, err = maskseg("report-run", *arguments, "-o", tmp_path / "report.html")
+        status, _, err = maskseg("report", "run", *arguments, "-o", tmp_path / "report.html")
         page = tmp_path / "report.html"
         return status, err, page.read_text(encoding="utf-8") if page.is_file() else ""
 

@@ -30,9 +30,7 @@ def records(repository, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trials(records, tmp_path_factory):
-    found = Trials(find_model("nuclei", CPU), records, tmp_path_factory.mktemp("cache"))
-    found.detect()
-    return found
+    return Trials(find_model("nuclei", CPU), records, tmp_path_factory.mktemp("cache"))
 
 
 @pytest.mark.parametrize(
