@@ -68,8 +68,8 @@ def data_page(name: str, records: Sequence[Mapping[str, Any]], setting: Setting)
         _anchors(page, statistics, setting)
     page.section("Sample pictures")
     page.text(
-        "Of each modality the images with the fewest, a middling number and the most nuclei; true outlines red. Contrast is "
-        "stretched."
+        "Of each modality the images with the fewest, a middling number and the most nuclei; true outlines red. "
+        "Contrast is stretched."
     )
     for modality in statistics.modalities:
         page.gallery(_samples(records, statistics, modality), modality)

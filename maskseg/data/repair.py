@@ -195,16 +195,15 @@ def _in_pieces(mask: _Mask, min_area: int, log: Any) -> list[_Mask]:
     pieces, areas = piece_map(mask.bitmap)
     if len(areas) == 1:
         return [mask]
-    order = np.argsort(-areas, kind="stable")
     found = []
-    for rank, piece in enumerate(order):
-        if rank == 0 or areas[piece] >= min_area:
-            box, bitmap = trim(pieces == piece + 1, *mask.box[:2])
-            found.append(_Mask(mask.source, box, bitmap))
-            if rank:
-                log(mask, "pieces", "a piece made a nucleus of its own", int(areas[piece]))
-        else:
+    # The largest first, which the id stays with.
+    for rank, piece in enumerate(np.argsort(-areas, kind="stable")):
+        if areas[piece] < min_area:
             log(mask, "pieces", "a piece dropped", int(areas[piece]))
+            continue
+        found.append(_Mask(mask.source, *trim(pieces == piece + 1, *mask.box[:2])))
+        if rank:
+            log(mask, "pieces", "a piece made a nucleus of its own", int(areas[piece]))
     return found
 
 
