@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from maskseg.data.survey import Survey
 
-# Near duplicates in different parts that are listed.
+# Near duplicates in different parts, and images that cannot be read, that are listed.
 _LISTED = 20
 
 
@@ -67,6 +67,8 @@ def split(
 
     data = load_coco(dataset)
     names = [image_id(image) for image in data.images]
+    if not names:
+        raise InputError(f"{dataset}: holds no image; convert it again")
     given = read_split(table) if table else {}
     if table and not given.keys() & set(names):
         raise InputError(f"{table}: names none of the images of {dataset}; give the table of this data set")
@@ -118,18 +120,25 @@ def split(
     counted = Counter(zip(part.values(), found.modalities, strict=True))
     for (name, kind), count in sorted(counted.items()):
         typer.echo(f"{name:16s} {kind or 'unknown modality':20s} {count:5d}")
-    _warn(found, part)
+    _list(_divided_duplicates(found, part), "pairs of near duplicates in different parts")
+    _list(found.unreadable, "images that cannot be read")
     if found.unreadable:
-        for line in found.unreadable:
-            typer.echo(line, err=True)
         raise typer.Exit(2)
 
 
-def _warn(found: Survey, part: Mapping[str, str]) -> None:
-    """Name near duplicates in different parts."""
-    divided = [pair for pair in found.duplicates if part[found.ids[pair.first]] != part[found.ids[pair.second]]]
-    for first, second, similarity in divided[:_LISTED]:
+def _divided_duplicates(found: Survey, part: Mapping[str, str]) -> list[str]:
+    """Near duplicates in different parts, one line each."""
+    lines = []
+    for first, second, similarity in found.duplicates:
         one, other = found.ids[first], found.ids[second]
-        typer.echo(f"near duplicates: {one} ({part[one]}) and {other} ({part[other]}), {similarity:.3f}", err=True)
-    if len(divided) > _LISTED:
-        typer.echo(f"near duplicates: {len(divided) - _LISTED} more pairs in different parts", err=True)
+        if part[one] != part[other]:
+            lines.append(f"near duplicates: {one} ({part[one]}) and {other} ({part[other]}), {similarity:.3f}")
+    return lines
+
+
+def _list(lines: list[str], what: str) -> None:
+    """Print the first of some lines, and how many more there are."""
+    for line in lines[:_LISTED]:
+        typer.echo(line, err=True)
+    if len(lines) > _LISTED:
+        typer.echo(f"and {len(lines) - _LISTED} more {what}", err=True)

@@ -213,6 +213,22 @@ def test_a_damaged_image_is_named_and_the_others_are_divided(split, dataset):
     assert rows["i8"]["modality"] == ""
 
 
+def test_a_set_whose_images_are_gone_is_told_in_few_lines(split, dataset):
+    shutil.rmtree(dataset / "images")
+    status, _, err = split(dataset)
+    assert status == 2
+    assert len(err.splitlines()) == 21
+    assert err.endswith("and 20 more images that cannot be read\n")
+
+
+def test_a_set_without_images_is_one_line(split, dataset):
+    write_coco(dataset / "annotations.json", [], [])
+    status, _, err = split(dataset)
+    assert status == 2
+    assert "holds no image" in err
+    assert len(err.splitlines()) == 1
+
+
 def test_a_division_is_the_same_for_any_number_of_processes(maskseg, dataset):
     assert maskseg("split", dataset, "--workers", 1)[0] == 0
     alone = (dataset / "split.csv").read_bytes()
