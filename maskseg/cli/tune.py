@@ -46,7 +46,7 @@ def tune(
     from maskseg.errors import InputError
     from maskseg.evaluation.tune import Trials, optuna_search, search_grid
     from maskseg.evaluation.tune import tune as run
-    from maskseg.evaluation.tune_output import summary, text_table, write_plot, write_settings, write_trials
+    from maskseg.evaluation.tune_output import settings_table, summary, write_plot, write_settings, write_trials
     from maskseg.models.zoo import SETTINGS_FILE, export, find_model
 
     found = find_model(model)
@@ -57,12 +57,14 @@ def tune(
         out = found.weights.parent / "tune"
     method = search_grid if search is SearchBy.grid else optuna_search(trials, seed)
     records = dataset_dicts(data)
+    if len(records) < folds:
+        raise InputError(f"{data}: {len(records)} images do not make {folds} folds; give more images or fewer --folds")
     modalities = [record["modality"] for record in records]
     tried = Trials(found, records, out / "detections")
     tuned = run(tried, method, [record["image_id"] for record in records], modalities, folds, seed)
     write_plot(out / "tune.png", tried, tuned)
     write_trials(out / "trials.csv", tried, modalities)
-    typer.echo(text_table(tuned))
+    typer.echo(settings_table(tuned))
     typer.echo(summary(tuned, data))
     typer.echo(f"{len(tried.done)} trials: {out / 'trials.csv'}, {out / 'tune.png'}")
     if tuned.gain()[0] <= 0:

@@ -53,7 +53,10 @@ def build_page(
     modality = {name: truth.modalities.get(name) or "unknown" for name in results}
     page = Page(f"Prediction of {prediction.source}", f"against {truth.source}, {len(results)} images")
     page.section("Scores")
-    _scores(page, results, modality, other)
+    _scores(page, results, modality)
+    if other:
+        _comparison(page, results, modality, other)
+    _figures(page, results, modality, other)
     if problems:
         page.text("Problems: " + "; ".join(problems) + ".")
     page.section("Errors")
@@ -81,25 +84,38 @@ def build_page(
     return page
 
 
-def _scores(page: Page, results: Results, modality: Mapping[str, str], other: tuple[str, Results] | None) -> None:
-    headers = ["modality", "images", "nuclei", "mean IoU (DSB score)", "95 % interval", *_FIGURES.values()]
-    if other:
-        headers += [other[0], "difference", "its interval", "better : worse images"]
+def _scores(page: Page, results: Results, modality: Mapping[str, str]) -> None:
     rows = []
     for name, group in _groups(results, modality):
         found = summarise([results[image].scores for image in group])
-        interval = _interval(found["interval"]["dsb_score"], ".3f") if len(group) >= _FEWEST else None
-        row = [name, len(group), found["n_truth"], f"{found['dsb_score']:.3f}", interval]
-        row += [None if found[key] is None else f"{found[key]:.3f}" for key in _FIGURES]
-        if other:
-            both = [image for image in group if image in other[1]]
-            row += _difference([_score(other[1][i]) for i in both], [_score(results[i]) for i in both])
-        rows.append(row)
+        row = [name, len(group), found["n_truth"], f"{found['dsb_score']:.3f}"]
+        row += [_interval(found["interval"]["dsb_score"], len(group), ".3f")]
+        rows.append(row + [None if found[key] is None else f"{found[key]:.3f}" for key in _FIGURES])
     page.table(
-        headers,
+        ["modality", "images", "nuclei", "mean IoU (DSB score)", "95 % interval", *_FIGURES.values()],
         rows,
-        f"Means over images; intervals (95 %) by bootstrap over the images, where there are {_FEWEST} or more.",
+        f"Means over images; intervals by bootstrap over the images, where there are {_FEWEST} or more.",
     )
+
+
+def _comparison(page: Page, results: Results, modality: Mapping[str, str], other: tuple[str, Results]) -> None:
+    name, others = other
+    rows = []
+    for modal, group in _groups(results, modality):
+        both = [image for image in group if image in others]
+        if both:
+            found = paired([_score(others[image]) for image in both], [_score(results[image]) for image in both])
+            means = [f"{found['before']:.3f}", f"{found['after']:.3f}", f"{found['difference']:+.3f}"]
+            interval = _interval(found["interval"], len(both), "+.3f")
+            rows.append([modal, *means, interval, f"{found['better']} : {found['worse']}"])
+    page.table(
+        ["modality", name, "this run", "difference", "95 % interval", "images better : worse"],
+        rows,
+        "Both runs, mean IoU (DSB score) of the images that both have.",
+    )
+
+
+def _figures(page: Page, results: Results, modality: Mapping[str, str], other: tuple[str, Results] | None) -> None:
     curves = [("this run", results), *([other] if other else [])]
     page.figure(
         figures.precision_curves([(name, _precision(some)) for name, some in curves]),
@@ -107,19 +123,6 @@ def _scores(page: Page, results: Results, modality: Mapping[str, str], other: tu
     )
     scores = {name: [_score(results[image]) for image in group] for name, group in _groups(results, modality)[:-1]}
     page.figure(figures.score_histogram(scores), "Images by their score.")
-
-
-def _difference(before: Sequence[float], after: Sequence[float]) -> list[str | None]:
-    if not before:
-        return [None] * 4
-    found = paired(before, after)
-    interval = _interval(found["interval"], "+.3f") if len(before) >= _FEWEST else None
-    return [
-        f"{found['before']:.3f}",
-        f"{found['difference']:+.3f}",
-        interval,
-        f"{found['better']} : {found['worse']}",
-    ]
 
 
 def _precision(results: Results) -> NDArray[np.float64]:
@@ -218,8 +221,8 @@ def _ranked(results: Results) -> list[str]:
     return sorted(results, key=lambda name: _score(results[name]))
 
 
-def _interval(bounds: Sequence[float], form: str) -> str:
-    return " to ".join(format(bound, form) for bound in bounds)
+def _interval(bounds: Sequence[float], images: int, form: str) -> str | None:
+    return " to ".join(format(bound, form) for bound in bounds) if images >= _FEWEST else None
 
 
 def _names(some: Sequence[Kind]) -> list[str]:

@@ -11,22 +11,20 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from maskseg.evaluation.dsb import text_table
 from maskseg.evaluation.tune import Settings, Trials, Tuned, standard_error
 from maskseg.files import write_whole
 
 _COLUMNS = 3  # of the plot
 
 
-def text_table(tuned: Tuned) -> str:
+def settings_table(tuned: Tuned) -> str:
     """Every key with its present value, the chosen one, and those chosen without each fold."""
-    rows = [("", "now", "chosen", "without each fold in turn")]
+    rows = [["", "now", "chosen", "without each fold in turn"]]
     for key in tuned.own:
-        by_fold = " ".join(str(settings[key]) for settings in tuned.by_fold)
-        rows.append((key.rpartition(".")[2], str(tuned.own[key]), str(tuned.best[key]), by_fold))
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    return "\n".join(
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]) for row in rows
-    )
+        by_fold = "  ".join(str(settings[key]) for settings in tuned.by_fold)
+        rows.append([key.rpartition(".")[2], str(tuned.own[key]), str(tuned.best[key]), by_fold])
+    return text_table(rows)
 
 
 def summary(tuned: Tuned, data: str) -> str:

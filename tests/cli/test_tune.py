@@ -63,3 +63,10 @@ def test_the_dataset_is_named_where_it_is_missing(maskseg, tmp_path):
     status, _, err = maskseg("tune", tmp_path / "nowhere", "-o", tmp_path)
     assert status == 2
     assert "nowhere" in err
+
+
+def test_too_few_images_are_said_before_the_network_runs(maskseg, dataset, tmp_path):
+    status, _, err = maskseg("tune", dataset, "-o", tmp_path / "out")
+    assert status == 2
+    assert "3 images do not make 5 folds" in err
+    assert not (tmp_path / "out").exists()
