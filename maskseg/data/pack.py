@@ -96,17 +96,17 @@ def unpack(source: str | Path, out: str | Path, workers: int | None = None, prog
 def packed_image(data: bytes, name: str) -> tuple[bytes, str]:
     """The smallest form of an image file, and the ending of its name: of `name` where it stays as it is."""
     pixels = read_image(data, name)
-    best = data, PurePosixPath(name).suffix
-    candidates = []
+    suffix = PurePosixPath(name).suffix
     if _at_most_8_bits(data) and max(pixels.shape) <= _WEBP_SIDE:
-        candidates.append((_saved(pixels, "WEBP", **_WEBP), ".webp"))
+        content, ending = _saved(pixels, "WEBP", **_WEBP), ".webp"
     elif data[:4] in _TIFF_STARTS:
-        candidates.append((_deflated(data), best[1]))
-    for content, suffix in candidates:
-        # A form that does not give the same pixels is not used: better large than wrong.
-        if len(content) < len(best[0]) and np.array_equal(read_image(content, name), pixels):
-            best = content, suffix
-    return best
+        content, ending = _deflated(data), suffix
+    else:
+        return data, suffix
+    # A form that does not give the same pixels is not used: better large than wrong.
+    if len(content) < len(data) and np.array_equal(read_image(content, name), pixels):
+        return content, ending
+    return data, suffix
 
 
 def unpacked_image(data: bytes, name: str) -> tuple[bytes, str]:
