@@ -62,7 +62,7 @@ def evaluate(
     summary["coco"] = coco_ap(listed)
     summary["errors"] = errors_by_size(listed)
     typer.echo(score_table(summary))
-    if "groups" in summary:
+    if summary.get("groups", 0) > 1:
         low, high = summary["interval_by_group"]
         typer.echo(f"95 % interval over the {summary['groups']} groups of acquisition: {low:.3f} - {high:.3f}")
     if summary["coco"]:

@@ -197,3 +197,53 @@ def test_a_truth_without_sizes_says_what_to_give(evaluate, label_folder, tmp_pat
     status, _, error = evaluate(path, label_folder)
     assert status == 2
     assert "--images" in error
+
+
+def test_labels_of_any_kind_count_the_same(evaluate, dataset, label_folder, tmp_path):
+    """Not consecutive, 32 bit, stored as whole floats."""
+    other = tmp_path / "other"
+    other.mkdir()
+    for name, labels in TRUTH.items():
+        np.save(other / f"{name}.npy", {"one": labels * 70_001, "two": labels.astype(float)}.get(name, labels))
+    status, output, error = evaluate(dataset, other)
+    assert (status, error.strip(), last_score(output)) == (0, "", 1)
+
+
+def test_a_folder_of_predict_gives_its_scores_and_a_pixel_of_two_masks_counts_for_the_higher(
+    evaluate, dataset, tmp_path
+):
+    images, annotations = [], []
+    for number, (name, labels) in enumerate(TRUTH.items(), start=1):
+        images.append({"id": number, "file_name": f"{name}.png", "height": SHAPE[0], "width": SHAPE[1]})
+        found = CropMasks.from_labels(labels)
+        # Over everything lies one mask more, of a lower score: where a nucleus is, the nucleus counts.
+        for rle, score in [
+            *zip(found.to_rle(), [0.9] * len(found), strict=True),
+            *((rle, 0.2) for rle in CropMasks.from_labels(np.ones(SHAPE, np.int32)).to_rle()),
+        ]:
+            item = {"image_id": number, "segmentation": rle, "category_id": 1, "score": score}
+            annotations.append({"id": len(annotations) + 1, **item})
+    write_coco(tmp_path / "predicted" / "predictions.json", images, annotations)
+    status, output, error = evaluate(dataset, tmp_path / "predicted", "-o", tmp_path / "scores")
+    assert (status, error.strip()) == (0, "")
+    with (tmp_path / "scores" / "per_image.csv").open(newline="") as file:
+        rows = {row["image_id"]: row for row in csv.DictReader(file)}
+    assert {name: int(row["tp_95"]) for name, row in rows.items()} == {"one": 4, "two": 8, "three": 2, "none": 0}
+    # One mask too many in each image, where there should be none the only one.
+    assert float(rows["none"]["dsb_score"]) == 0
+    assert float(rows["two"]["dsb_score"]) == pytest.approx(8 / 9)
+    # All 14 true nuclei stand before the 4 wrong masks.
+    assert json.loads((tmp_path / "scores" / "summary.json").read_text())["coco"]["ap"] == pytest.approx(1)
+    assert "COCO mask AP 1.0000" in output
+
+
+def test_parts_modalities_and_groups_from_a_split_table(evaluate, label_folder, dataset):
+    split = dataset / "split.csv"
+    status, output, _ = evaluate(label_folder, label_folder, "--split", f"{split}:dev")
+    assert status == 0
+    assert last_line(output)[5] == "2"
+    assert "groups of acquisition" not in output
+    rows = [line.split(",") for line in split.read_text().splitlines()]
+    split.write_text("\n".join(",".join([*row[:3], "group" if i == 0 else str(i // 3), ""]) for i, row in enumerate(rows)))
+    _, output, _ = evaluate(label_folder, label_folder, "--split", split)
+    assert "over the 2 groups of acquisition" in output

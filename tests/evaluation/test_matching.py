@@ -102,3 +102,37 @@ def test_a_threshold_below_one_half_is_refused():
 def test_what_is_no_pair_of_label_images_is_named(truth, prediction, says):
     with pytest.raises(InputError, match=says):
         overlaps(truth, prediction)
+
+
+@pytest.mark.parametrize(("shared", "union", "percent"), [(1, 2, 50), (3, 4, 75), (11, 20, 55), (19, 20, 95)])
+def test_inclusive_an_iou_of_exactly_the_threshold_is_a_match(shared, union, percent):
+    prediction = np.ones((1, 100), int)
+    prediction[0, union:] = 0
+    truth = np.zeros((1, 100), int)
+    truth[0, :shared] = 1
+    assert matches(overlaps(truth, prediction), percent, inclusive=True).all()
+    prediction[0, union] = 1
+    assert not matches(overlaps(truth, prediction), percent, inclusive=True).any()
+
+
+@given(label_images, st.sampled_from([50, 55, 75, 95]))
+def test_inclusive_a_nucleus_matches_at_most_one_and_as_many_match_as_can(images, percent):
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import maximum_bipartite_matching
+
+    pairs = overlaps(*images)
+    matched = matches(pairs, percent, inclusive=True)
+    for index in (pairs.truth_index, pairs.pred_index):
+        assert len(set(index[matched].tolist())) == matched.sum()
+    enough = 100 * pairs.intersection >= percent * pairs.union
+    assert not (matched & ~enough).any()
+    shape = (len(pairs.truth_areas) + 1, len(pairs.pred_areas) + 1)
+    table = csr_array((np.ones(enough.sum()), (pairs.truth_index[enough], pairs.pred_index[enough])), shape=shape)
+    assert matched.sum() == (maximum_bipartite_matching(table) >= 0).sum()
+
+
+def test_inclusive_one_of_two_equal_halves_matches():
+    whole, halves = np.ones((1, 4), int), np.array([[1, 1, 2, 2]])
+    for pairs in (overlaps(whole, halves), overlaps(halves, whole)):
+        assert matches(pairs, 50, inclusive=True).sum() == 1
+        assert matches(pairs, 50).sum() == 0
