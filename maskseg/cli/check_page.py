@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from maskseg.data.check import KINDS, Finding, Report, readable_masks
+from maskseg.data.check import KINDS, Finding, Report
 from maskseg.data.coco import image_id
+from maskseg.data.mask_faults import readable_masks
 from maskseg.errors import InputError
 from maskseg.images import read_image
 from maskseg.intensity import stretch

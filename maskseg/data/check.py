@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import csv
 import os
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,15 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from maskseg import rle
 from maskseg.data.coco import CocoData, image_id, load_coco
+from maskseg.data.mask_faults import open_holes, piece_map, readable_masks, shared_pixels
 from maskseg.data.near_duplicates import near_duplicates, thumbnail
 from maskseg.data.split import SPLIT_FILE, read_split
 from maskseg.errors import InputError
 from maskseg.files import write_whole
 from maskseg.images import leads_outside, read_image
 from maskseg.masks import CropMasks
-from maskseg.morphology import fill_holes
 from maskseg.processes import in_order
 
 # Pixels below which a nucleus is a speck; prediction drops such masks, too (POSTPROCESS.MIN_AREA).
@@ -214,83 +212,6 @@ def write_findings(path: str | os.PathLike[str], findings: Sequence[Finding]) ->
             measure = "" if finding.measure is None else f"{finding.measure:.4g}"
             annotation = "" if finding.annotation is None else finding.annotation
             writer.writerow([finding.image, finding.kind, annotation, finding.other, measure, kind.unit, kind.remedy])
-
-
-def readable_masks(
-    annotations: Sequence[dict[str, Any]], shape: tuple[int, int]
-) -> tuple[CropMasks, list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
-    """Masks of those annotations that can be read and are of the right size.
-
-    Returns
-    -------
-    masks : CropMasks
-    good : list of dict
-        The annotation of each mask.
-    unfit : list of dict
-        Those of another size.
-    bad : list of dict
-        Those that cannot be read.
-    """
-    try:
-        return CropMasks.from_rle([item["segmentation"] for item in annotations], shape), list(annotations), [], []
-    except (InputError, KeyError, TypeError, ValueError):
-        pass
-    good, unfit, bad = [], [], []
-    for item in annotations:
-        try:
-            height, width = item["segmentation"]["size"]
-            rle.coco_to_runs(item["segmentation"])
-            (good if (height, width) == tuple(shape) else unfit).append(item)
-        except (InputError, KeyError, TypeError, ValueError):
-            bad.append(item)
-    return CropMasks.from_rle([item["segmentation"] for item in good], shape), good, unfit, bad
-
-
-def shared_pixels(masks: CropMasks) -> tuple[dict[tuple[int, int], int], NDArray[np.bool_]]:
-    """Pairs of masks that overlap, with the number of pixels they share; and all pixels that any mask has.
-
-    Returns
-    -------
-    pairs : dict of (i, j), i < j, to int
-    covered : bool array (H, W)
-    """
-    count = np.zeros(masks.shape, np.uint16)
-    for (x0, y0, x1, y1), bitmap in zip(masks.boxes, masks.bitmaps, strict=True):
-        count[y0:y1, x0:x1] += bitmap
-    pairs: Counter[tuple[int, int]] = Counter()
-    if count.max(initial=0) > 1:
-        several = count > 1
-        owners: dict[int, list[int]] = defaultdict(list)
-        for index, ((x0, y0, x1, y1), bitmap) in enumerate(zip(masks.boxes, masks.bitmaps, strict=True)):
-            y, x = np.nonzero(bitmap & several[y0:y1, x0:x1])
-            for pixel in ((y + y0) * masks.shape[1] + x + x0).tolist():
-                owners[pixel].append(index)
-        for of_pixel in owners.values():
-            pairs.update(combinations(of_pixel, 2))
-    return dict(sorted(pairs.items())), count > 0
-
-
-def open_holes(bitmap: NDArray[np.bool_], covered: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Pixels of the holes of a mask that no mask has and that would join it.
-
-    Parameters
-    ----------
-    bitmap : bool array (h, w)
-    covered : bool array (h, w)
-        What `shared_pixels` gives, in the box of the mask.
-    """
-    holes = fill_holes(bitmap) & ~bitmap & ~covered
-    if holes.any():
-        # A gap among nuclei that lie inside this one is none of its pixels.
-        pieces, _ = piece_map(bitmap | holes)
-        holes &= np.isin(pieces, np.unique(pieces[bitmap]))
-    return holes
-
-
-def piece_map(bitmap: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """The 8-connected pieces of a mask: their numbers from 1 as a label image, and the area of each."""
-    count, pieces, statistics, _ = cv2.connectedComponentsWithStats(bitmap.astype(np.uint8), connectivity=8)
-    return pieces, statistics[1:count, cv2.CC_STAT_AREA].astype(np.int64)
 
 
 # ---- one image ----

@@ -26,18 +26,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from maskseg.data.check import (
-    DUPLICATE_IOU,
-    MIN_AREA,
-    Report,
-    distinct_images,
-    open_holes,
-    piece_map,
-    readable_masks,
-    shared_pixels,
-)
+from maskseg.data.check import DUPLICATE_IOU, MIN_AREA, Report, distinct_images
 from maskseg.data.coco import ANNOTATIONS, image_id, write_coco
 from maskseg.data.convert import annotation
+from maskseg.data.mask_faults import open_holes, piece_map, readable_masks, shared_pixels
 from maskseg.data.split import SPLIT_FILE, read_split, write_split
 from maskseg.errors import InputError
 from maskseg.files import write_whole

@@ -5,24 +5,11 @@ from __future__ import annotations
 import csv
 import itertools
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
-from maskseg.data.check import KINDS, check, open_holes, shared_pixels, write_findings
+from maskseg.data.check import KINDS, check, write_findings
 from maskseg.data.coco import write_coco
 from maskseg.errors import InputError
-from maskseg.masks import CropMasks, trim
-
-
-def crops(masks: np.ndarray) -> CropMasks:
-    """Masks of a stack, bool (N, H, W)."""
-    trimmed = [trim(mask) for mask in masks]
-    return CropMasks(
-        masks.shape[1:], np.array([box for box, _ in trimmed], np.int32), [bitmap for _, bitmap in trimmed]
-    )
 
 
 def test_planted_faults_are_all_found_and_nothing_else(faulty):
@@ -111,29 +98,3 @@ def test_an_image_that_leads_outside_is_not_read(tmp_path, faulty):
     (tmp_path / "secret.png").write_bytes((faulty / "images" / "ok.png").read_bytes())
     write_coco(tmp_path / "annotations.json", [{"id": 1, "file_name": "../secret.png", "height": 64, "width": 64}], [])
     assert check(tmp_path, progress=False).counts == {"unreadable-image": 1, "no-nuclei": 1}
-
-
-@given(arrays(bool, st.tuples(st.integers(0, 5), st.just(7), st.just(9))))
-def test_shared_pixels_are_those_of_the_full_masks(masks):
-    pairs, covered = shared_pixels(crops(masks))
-    full = {
-        (i, j): int((masks[i] & masks[j]).sum())
-        for i, j in itertools.combinations(range(len(masks)), 2)
-        if (masks[i] & masks[j]).any()
-    }
-    assert pairs == full
-    assert (covered == masks.any(axis=0)).all()
-
-
-def test_a_hole_that_another_nucleus_fills_is_none():
-    ring = np.ones((7, 7), bool)
-    ring[2:5, 2:5] = False
-    covered = ring.copy()
-    assert open_holes(ring, covered).sum() == 9
-    covered[2:5, 2:5] = True
-    assert open_holes(ring, covered).sum() == 0
-    # A gap in the nucleus inside is not a gap of the ring around it.
-    covered[3, 3] = False
-    assert open_holes(ring, covered).sum() == 0
-    covered[2, 2] = False
-    assert open_holes(ring, covered).sum() == 2

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from maskseg.data.check import KINDS, check, open_holes, piece_map, shared_pixels
+from maskseg.data.check import KINDS, check
 from maskseg.data.coco import dataset_dicts, image_id, load_coco, write_coco
+from maskseg.data.mask_faults import open_holes, piece_map, shared_pixels
 from maskseg.data.repair import repair_masks, write_repaired
 from maskseg.errors import InputError
 from maskseg.masks import CropMasks, trim
@@ -162,3 +163,13 @@ def test_a_hole_is_filled_around_the_nucleus_in_it():
     repaired, _, _ = repair_masks(masks_of(ring, inner))
     assert (full(repaired)[0] == box(2, 2, 20, 20) & ~inner).all()
     assert (full(repaired)[1] == inner).all()
+
+
+def test_a_hole_goes_to_the_inner_of_two_nuclei_around_it():
+    y, x = np.mgrid[:30, :30]
+    # The diamond is closed at its corners only, so the outer nucleus reaches its hole there.
+    diamond = abs(x - 12) + abs(y - 12) == 5
+    ring = box(2, 2, 23, 23) & ~box(5, 5, 20, 20)
+    repaired, _, _ = repair_masks(masks_of(ring, diamond))
+    assert (full(repaired)[1] == (abs(x - 12) + abs(y - 12) <= 5)).all()
+    assert (full(repaired)[0] | full(repaired)[1] == box(2, 2, 23, 23)).all()
