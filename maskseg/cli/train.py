@@ -27,6 +27,9 @@ def train(
         str | None, typer.Option(metavar="DIR[:PART]", help="The converted data set to fine-tune on.")
     ] = None,
     out: Annotated[str | None, typer.Option("-o", "--out", metavar="DIR", help="OUTPUT_DIR of a fine-tuning.")] = None,
+    folds: Annotated[
+        bool, typer.Option("--folds", help="A training for each fold of DATASETS.TRAIN, and their pooled score.")
+    ] = False,
     opts: Annotated[list[str] | None, typer.Argument(metavar="[KEY VALUE]...", help="Config keys to change.")] = None,
 ) -> None:
     """Train a model, or score one, by its config.
@@ -36,6 +39,7 @@ def train(
       maskseg train DATASETS.TRAIN "('data/mine:train',)" DATASETS.TEST "('data/mine:dev',)"
       maskseg train --from nuclei --data data/mine -o runs/mine
       maskseg train --config-file nuclei_R_18_FPN --resume
+      maskseg train --folds DATASETS.TRAIN "('data/mine',)" OUTPUT_DIR runs/folds
       torchrun --nproc-per-node 4 tools/train_net.py --config-file nuclei_R_101_FPN
       maskseg train --eval-only DATASETS.TEST "('data/dsb2018:val_stratified',)"
     """
@@ -63,15 +67,45 @@ def train(
         # A config's own MODEL.WEIGHTS is where training starts, not what it led to.
         _evaluate(cfg, cfg.MODEL.WEIGHTS if "MODEL.WEIGHTS" in (opts or [])[::2] else cfg.OUTPUT_DIR)
         return
-    run(_train, num_gpus, (cfg, resume))
+    run(_train_folds if folds else _train, num_gpus, (cfg, resume))
 
 
-def _train(cfg: CfgNode, resume: bool) -> None:
-    """Train in this process; Detectron2's `launch` starts one a GPU."""
+def _log_to(folder: str) -> None:
     import logging
 
     from detectron2.utils import comm
     from detectron2.utils.logger import setup_logger
+
+    from maskseg.errors import InputError
+
+    for name in ("detectron2", "fvcore", "maskseg"):
+        setup_logger(folder, distributed_rank=comm.get_rank(), name=name)
+    # Detectron2's loop logs every exception with its traceback; bad input is one line, which `main` prints.
+    logging.getLogger("detectron2.engine.train_loop").addFilter(
+        lambda record: not (record.exc_info and isinstance(record.exc_info[1], InputError))
+    )
+
+
+def _train_folds(cfg: CfgNode, resume: bool) -> None:
+    """Train on each fold in turn, in this process and those beside it."""
+    from detectron2.utils import comm
+
+    from maskseg.evaluation import dsb
+    from maskseg.training.folds import fold_configs, pooled_scores
+
+    configs = fold_configs(cfg)
+    for one in configs:
+        _train(one, resume)
+    if comm.is_main_process():
+        scores = pooled_scores(configs, Path(cfg.OUTPUT_DIR))
+        pooled = scores.pop("pooled")
+        typer.echo("\n".join(f"{name}: mean IoU (DSB score) {score:.4f}" for name, score in scores.items()))
+        typer.echo(f"all folds, each image by the training that did not see it\n{dsb.score_table(pooled)}")
+
+
+def _train(cfg: CfgNode, resume: bool) -> None:
+    """Train in this process; Detectron2's `launch` starts one a GPU."""
+    from detectron2.utils import comm
 
     from maskseg.errors import InputError
     from maskseg.files import write_whole
@@ -80,12 +114,7 @@ def _train(cfg: CfgNode, resume: bool) -> None:
     out = Path(cfg.OUTPUT_DIR)
     if not resume and (out / "last_checkpoint").exists():
         raise InputError(f"{out}: holds a training already; add --resume, or choose another OUTPUT_DIR")
-    for name in ("detectron2", "fvcore", "maskseg"):
-        setup_logger(str(out), distributed_rank=comm.get_rank(), name=name)
-    # Detectron2's loop logs every exception with its traceback; bad input is one line, which `main` prints.
-    logging.getLogger("detectron2.engine.train_loop").addFilter(
-        lambda record: not (record.exc_info and isinstance(record.exc_info[1], InputError))
-    )
+    _log_to(cfg.OUTPUT_DIR)
     if comm.is_main_process():
         with write_whole(out / "config.yaml", "w", encoding="utf-8") as file:
             file.write(cfg.dump())

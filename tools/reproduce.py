@@ -1,0 +1,166 @@
+#!/usr/bin/env python3
+"""Train a config, score it on parts it was not trained on, measure its speed, and write it all down.
+
+    python tools/reproduce.py --config-file nuclei_R_101_v2_FPN --data data/dsb2018 \
+        --weights resnet101v2_imagenet.npz -o runs/reference --minutes 9
+
+For machines that are lent by the hour and have no network: --minutes ends the call in good order, and the same
+command goes on from there. When the training is done, results.json holds the scores of each part of the data set
+(--score), with and without the flipped view, images/s of training and prediction, and what it ran on. The data set
+may be packed (maskseg pack). --iterations makes the schedule shorter in all its steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.engine import HookBase
+from detectron2.utils.logger import setup_logger
+
+from maskseg.data.coco import dataset_dicts, load_record
+from maskseg.evaluation.evaluator import evaluate_records
+from maskseg.files import write_whole
+from maskseg.inference.predictor import Predictor
+from maskseg.models.config import load_config, to_device
+from maskseg.models.zoo import export, find_model
+from maskseg.training.trainer import Trainer
+
+
+class TimeUp(Exception):
+    """The minutes of this call are over; the checkpoint is written."""
+
+
+class StopInTime(HookBase):
+    """Saves and ends the training when its time is over, and counts the seconds it took."""
+
+    def __init__(self, seconds: float) -> None:
+        self.end = time.monotonic() + seconds
+        self.seconds = 0.0
+        self.iterations = 0
+
+    def after_step(self) -> None:
+        """End the call if it is time."""
+        self.iterations += 1
+        if time.monotonic() > self.end and self.trainer.iter + 1 < self.trainer.max_iter:
+            iteration = self.trainer.iter
+            self.trainer.checkpointer.save(f"model_{iteration:07d}", iteration=iteration)
+            raise TimeUp
+
+    def state_dict(self) -> dict[str, float]:
+        """Kept in the checkpoint, so that the calls add up."""
+        return {"seconds": self.seconds, "iterations": self.iterations}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Of the calls before."""
+        self.seconds, self.iterations = state["seconds"], int(state["iterations"])
+
+
+class TimedTrainer(Trainer):
+    """A trainer that knows how long its steps take, without what its hooks do between them."""
+
+    def run_step(self) -> None:
+        """One iteration, timed."""
+        begin = time.monotonic()
+        super().run_step()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.watch.seconds += time.monotonic() - begin
+
+
+def shortened(cfg: CfgNode, iterations: int) -> None:
+    """Scale the whole schedule to so many iterations."""
+    share = iterations / cfg.SOLVER.MAX_ITER
+    cfg.SOLVER.STEPS = tuple(max(round(step * share), 1) for step in cfg.SOLVER.STEPS)
+    cfg.SOLVER.WARMUP_ITERS = round(cfg.SOLVER.WARMUP_ITERS * share)
+    cfg.SOLVER.MAX_ITER = iterations
+
+
+def speed(predictor: Predictor, records: list[dict[str, Any]], flip: bool) -> float:
+    """Images a second of prediction, files already read."""
+    images = [load_record(record)[0] for record in records]
+    predictor.segment(images[0], flip)
+    begin = time.monotonic()
+    for image in images:
+        predictor.segment(image, flip)
+    return len(images) / (time.monotonic() - begin)
+
+
+def main() -> None:
+    """Train, score, measure, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config-file", required=True)
+    parser.add_argument("--data", required=True, help="data set folder with a split.csv")
+    parser.add_argument("--weights", default="", help="ImageNet start")
+    parser.add_argument("-o", "--out", required=True)
+    parser.add_argument("--minutes", type=float, default=1e6, help="of training in this call")
+    parser.add_argument("--iterations", type=int, help="of the whole training, in place of the config's")
+    parser.add_argument("--score", default="dev,val_stratified,val_grouped", help="parts to score at the end")
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE")
+    arguments = parser.parse_args()
+
+    cfg = load_config(arguments.config_file, arguments.opts)
+    to_device(cfg)
+    cfg.DATASETS.TRAIN = (f"{arguments.data}:train",)
+    cfg.DATASETS.TEST = (f"{arguments.data}:dev",)
+    cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR = arguments.weights or cfg.MODEL.WEIGHTS, arguments.out
+    if arguments.iterations:
+        shortened(cfg, arguments.iterations)
+    cfg.freeze()
+    out = Path(arguments.out)
+    for name in ("fvcore", "maskseg"):
+        setup_logger(str(out), name=name)
+    with write_whole(out / "config.yaml", "w", encoding="utf-8") as file:
+        file.write(cfg.dump())
+
+    trainer = TimedTrainer(cfg)
+    trainer.watch = StopInTime(arguments.minutes * 60)
+    trainer.register_hooks([trainer.watch])
+    trainer.resume_or_load(resume=True)
+    # It says the end of the call with a traceback otherwise.
+    logging.getLogger("detectron2.engine.train_loop").addFilter(lambda record: not record.exc_info)
+    try:
+        trainer.train()
+    except TimeUp:
+        print(f"time is up after {trainer.iter + 1} of {trainer.max_iter} iterations; the same command goes on")
+        return
+
+    watch = trainer.watch
+    del trainer.optimizer
+    predictor = Predictor.from_weights(cfg, find_model(out).weights)
+    results: dict[str, Any] = {
+        "config": arguments.config_file,
+        "overrides": arguments.opts,
+        "iterations": cfg.SOLVER.MAX_ITER,
+        "seed": cfg.SEED,
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "CPU",
+        "threads": torch.get_num_threads(),
+        "parameters": sum(value.numel() for value in predictor.model.parameters()),
+        "training_images_per_s": watch.iterations * cfg.SOLVER.IMS_PER_BATCH / max(watch.seconds, 1e-9),
+        "training_hours": watch.seconds / 3600,
+        "scores": {},
+    }
+    for part in arguments.score.split(","):
+        records = dataset_dicts(f"{arguments.data}:{part}")
+        for flip in (False, True):
+            summary = evaluate_records(predictor, records, flip)
+            results["scores"][f"{part}, {'flip' if flip else 'one view'}"] = summary
+            print(f"{part:16s} {'flip' if flip else 'one view':8s} {summary['dsb_score']:.4f}")
+    sample = dataset_dicts(f"{arguments.data}:dev")[:20]
+    for flip in (False, True):
+        results[f"prediction_images_per_s_{'flip' if flip else 'one_view'}"] = speed(predictor, sample, flip)
+    with write_whole(out / "results.json", "w", encoding="utf-8") as file:
+        json.dump(results, file, indent=1)
+    export(out, out / "model.safetensors")
+    print(json.dumps({key: value for key, value in results.items() if key != "scores"}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
