@@ -20,7 +20,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +34,6 @@ EVIDENCE = 10.0
 _HINT = 1.5
 # Mean square of the difference of two rounded values.
 _ROUNDING = 1 / 6
-# Times the best fit of edges turned end to end.
-_ABOVE_CHANCE = 1.25
 _ROWS = 512
 
 Place = tuple[int, int]
@@ -165,12 +163,12 @@ class _Group:
     def proposals(self) -> list[tuple[Seam, ...]]:
         """Seams that may hold, and 2 x 2 loops of seams that speak for each other, the best first.
 
-        Sets `least`, the evidence that a placement needs: EVIDENCE, or more where edges turned end to end fit as well,
+        Sets `least`, the evidence that a placement needs: EVIDENCE, or more where edges turned end to end fit so well,
         since what all tiles share, such as uneven light, makes strangers alike.
         """
         found = dict((seam, evidence) for evidence, seam in self.hints())
         chance = max((evidence for evidence, _ in self.hints(mirrored=True)), default=0.0)
-        self.least = max(EVIDENCE, _ABOVE_CHANCE * chance)
+        self.least = max(EVIDENCE, chance)
         right: dict[str, list[str]] = defaultdict(list)
         down: dict[str, list[str]] = defaultdict(list)
         for a, b, axis in found:
@@ -190,7 +188,8 @@ def find_mosaics(tiles: Mapping[str, Edges]) -> list[dict[str, Place]]:
     """Lay tiles of equal size together by their edges.
 
     The best seams come first, so each of two tiles is the best partner of the other that is still free. A seam that is
-    too weak alone is tried again when more tiles lie beside it. Of tiles with equal pixels the first by name is laid.
+    too weak alone is tried again when more tiles lie beside it. Of tiles with equal edges only the first by name is
+    laid.
 
     Parameters
     ----------
@@ -202,9 +201,12 @@ def find_mosaics(tiles: Mapping[str, Edges]) -> list[dict[str, Place]]:
         Each a mosaic of two or more tiles in one piece; the topmost row and the leftmost column are 0. The order, and
         everything else, does not depend on the order of the tiles.
     """
+    distinct: dict[tuple[Any, ...], str] = {}
+    for name in sorted(tiles):
+        distinct.setdefault((tiles[name].shape, *(line.tobytes() for line in tiles[name].lines)), name)
     by_shape: dict[tuple[int, int], dict[str, Edges]] = defaultdict(dict)
-    for name, tile in tiles.items():
-        by_shape[tile.shape][name] = tile
+    for name in distinct.values():
+        by_shape[tiles[name].shape][name] = tiles[name]
     mosaics = [mosaic for shape in sorted(by_shape) for mosaic in _lay(_Group(by_shape[shape]))]
     return sorted(mosaics, key=lambda mosaic: min(mosaic, key=lambda name: (mosaic[name], name)))
 
@@ -222,7 +224,9 @@ def _lay(group: _Group) -> list[dict[str, Place]]:
             scores = [group.score(seam) for seam in _new_seams(pieces, joined)]
             if any(misfit > MISFIT for misfit, _ in scores):
                 continue
-            if sum(evidence for _, evidence in scores) < group.least:
+            # Each piece that is laid to another has to be spoken for, or a loop of four weak seams would do for three.
+            placements = len({id(pieces[name]) for name in joined}) - 1
+            if sum(evidence for _, evidence in scores) < placements * group.least:
                 waiting.append(seams)
                 continue
             found_one = True
