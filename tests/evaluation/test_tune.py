@@ -58,16 +58,16 @@ def test_a_trial_has_the_score_of_an_ordinary_prediction_under_its_settings(tria
 class Landscape:
     """Stands for `Trials`: the score of an image is a given function of the settings, its own noise added."""
 
-    def __init__(self, gain: float, noise: float, images: int = 60):
+    def __init__(self, gain: float, noise: float, images: int = 60, seed: int = 0):
         self.space = {"A.X": tuple(range(10)), "A.Y": tuple(range(10)), "B.Z": (False, True)}
         self.own = (1, 8, False)
-        self.gain, self.noise, self.images = gain, noise, images
+        self.gain, self.noise, self.images, self.seed = gain, noise, images, seed
         self.done = {}
 
     def scores(self, settings):
         if settings not in self.done:
             x, y, z = settings
-            rng = np.random.default_rng([x, y, z])
+            rng = np.random.default_rng([self.seed, x, y, z])
             base = self.gain * (1 - ((x - 6) ** 2 + (y - 3) ** 2) / 50 + 0.1 * z)
             self.done[settings] = 0.5 + base + rng.normal(0, self.noise, self.images)
         return self.done[settings]
@@ -89,12 +89,12 @@ def test_a_true_gain_is_found_and_holds_out_of_fold(search):
 
 
 def test_chance_is_not_taken_for_a_gain():
-    """Where no setting matters, the best of many looks better on its own images only."""
-    tuned = run(Landscape(gain=0.0, noise=0.3))
-    assert (tuned.after - tuned.before).mean() > 0.05
-    mean, low, _ = tuned.gain()
-    assert mean < (tuned.after - tuned.before).mean() - 0.05
-    assert low < 0
+    """Where no setting matters, the best of many looks better on the images that it was chosen on, and only there."""
+    tuned = [run(Landscape(gain=0.0, noise=0.3, seed=seed)) for seed in range(12)]
+    seen = np.mean([(one.after - one.before).mean() for one in tuned])
+    assert seen > 0.04
+    assert np.mean([one.gain()[0] for one in tuned]) < seen / 3
+    assert sum(one.gain()[1] > 0 for one in tuned) <= 2
 
 
 def test_an_image_does_not_lead_the_choice_that_it_is_scored_under():
