@@ -86,19 +86,19 @@ class Validation(HookBase):
     def run(self) -> None:
         """Evaluate now and put the figures into the event storage."""
         # In full precision also where training is not: bfloat16 costs a hundredth of the score, which prediction has.
+        losses = validation_losses(self.cfg, self.model, self.records) if comm.is_main_process() else {}
+        self.model.eval()
+        try:
+            summary = evaluate_records(Predictor(self.cfg, self.model), self.records, flip=False, shared=True)
+        finally:
+            self.model.train()
         if comm.is_main_process():
-            losses = validation_losses(self.cfg, self.model, self.records)
-            self.model.eval()
-            try:
-                predictor = Predictor(self.cfg, self.model)
-                self.latest = evaluate_records(predictor, self.records, flip=False)
-            finally:
-                self.model.train()
+            self.latest = summary
             figures = {f"validation/{key}": value for key, value in losses.items()}
-            figures["validation/dsb_score"] = self.latest["dsb_score"]
+            figures["validation/dsb_score"] = summary["dsb_score"]
             self.trainer.storage.put_scalars(**figures, smoothing_hint=False)
             title = f"iteration {self.trainer.iter + 1}: validation loss {losses['total_loss']:.4f}"
-            tqdm.write(f"{title}\n{dsb.score_table(self.latest)}")
+            tqdm.write(f"{title}\n{dsb.score_table(summary)}")
         comm.synchronize()
 
 
