@@ -31,7 +31,7 @@ from PIL import Image, ImageOps
 
 from maskseg.errors import InputError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
 # Of 16-bit and float images these become 0 and 255.
 PERCENTILES = (0.1, 99.9)
 _PILLOW_COLOURS = (tifffile.PHOTOMETRIC.SEPARATED, tifffile.PHOTOMETRIC.CIELAB)
@@ -45,7 +45,7 @@ def read_image(source: str | os.PathLike[str] | bytes, name: str | None = None) 
     Parameters
     ----------
     source : path or bytes
-        A PNG, JPEG or TIFF file, or its content.
+        A PNG, JPEG, TIFF or WebP file, or its content.
     name : str, optional
         What errors call it; the path where not given.
 
@@ -74,7 +74,7 @@ def read_image(source: str | os.PathLike[str] | bytes, name: str | None = None) 
     except Image.DecompressionBombError as error:
         raise InputError(f"{name}: too many pixels; cut it into pieces") from error
     except Exception as error:  # the decoders have errors of their own; all mean the same here
-        raise InputError(f"{name}: damaged, cut short or no PNG, JPEG or TIFF image; get it again") from error
+        raise InputError(f"{name}: damaged, cut short or no PNG, JPEG, TIFF or WebP image; get it again") from error
 
 
 def _decode(data: bytes) -> NDArray[Any]:

@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from maskseg.data.coco import ANNOTATIONS, image_id, load_coco
+from maskseg.data.coco import image_id, is_dataset, load_coco
 from maskseg.data.convert import LeftOut, Picture, Result, Summary, Task, annotations, run, without_second
-from maskseg.data.split import SPLIT_FILE, read_split
+from maskseg.data.split import SPLIT_FILE, images_of_part, read_split
 from maskseg.errors import InputError
 from maskseg.files import write_whole
 from maskseg.images import ImageFile, find_images
@@ -133,7 +133,7 @@ def _tasks(source: str, images: Path | None, with_images: bool) -> list[Task]:
         path = Path(folder)
     else:
         part = ""
-    found = _from_coco(path, part) if path.is_file() or (path / ANNOTATIONS).is_file() else _from_labels(path)
+    found = _from_coco(path, part) if path.is_file() or is_dataset(path) else _from_labels(path)
     if not found:
         raise InputError(f"{source}: neither annotations.json nor label images ({', '.join(SUFFIXES)}) in it")
     if images is None:
@@ -157,11 +157,8 @@ def _from_coco(path: Path, part: str) -> list[tuple[str, _Source]]:
     data = load_coco(path)
     records = data.images
     if part:
-        split = read_split(path / SPLIT_FILE)
-        records = [record for record in records if split.get(image_id(record), {}).get("part") == part]
-        if not records:
-            known = ", ".join(sorted({row["part"] for row in split.values()}))
-            raise InputError(f"{path}: no image of part {part!r}; the parts are {known}")
+        wanted = images_of_part(read_split(path / SPLIT_FILE), part, path / SPLIT_FILE)
+        records = [record for record in records if image_id(record) in wanted]
     for record in records:
         missing = {"file_name", "height", "width"} - record.keys()
         if missing:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +56,7 @@ class Survey:
     ids, modalities, mosaics, groups : lists of N str
         ``""`` where an image cannot be read and no table gives its modality, and where it is no tile.
     units : list of N str
-        Images with the same one must stay together: tiles of a mosaic and near duplicates.
+        Images with the same one must stay together: tiles of a mosaic, near duplicates, pieces of one image.
     duplicates : list of NearDuplicate
     inferred : set of str
         Images whose modality is judged by their colours.
@@ -104,10 +106,19 @@ def survey(
     tiles = [mosaics.get(name, "") for name in ids]
     seen = [item if isinstance(item, Look) else _NOTHING for item in looks]
     duplicates = near_duplicates([item.thumbnail for item in seen])
-    pairs = [(pair.first, pair.second) for pair in duplicates]
+    pairs = [(pair.first, pair.second) for pair in duplicates] + _pieces(data.images)
     groups = acquisition_groups(np.stack([item.features for item in seen]), kinds, tiles, pairs)
     units = [str(unit) for unit in inseparable(len(ids), tiles, pairs)]
     return Survey(ids, kinds, tiles, groups, units, duplicates, inferred, unreadable)
+
+
+def _pieces(images: Sequence[Mapping[str, Any]]) -> list[tuple[int, int]]:
+    """Neighbours in the list of images of the same ``group``: the pieces that a converter cut a tissue image into."""
+    members: dict[str, list[int]] = defaultdict(list)
+    for place, image in enumerate(images):
+        if image.get("group"):
+            members[image["group"]].append(place)
+    return [pair for places in members.values() for pair in pairwise(places)]
 
 
 def _found_mosaics(ids: list[str], looks: list[Look | InputError]) -> dict[str, str]:

@@ -1,3 +1,4 @@
+import json
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -234,3 +235,18 @@ def test_a_division_is_the_same_for_any_number_of_processes(maskseg, dataset):
     alone = (dataset / "split.csv").read_bytes()
     assert maskseg("split", dataset, "--workers", 2)[0] == 0
     assert (dataset / "split.csv").read_bytes() == alone
+
+
+def test_pieces_of_one_tissue_image_stay_together(split, dataset):
+    content = json.loads((dataset / "annotations.json").read_text())
+    for image in content["images"]:
+        # Ten tissue images in four pieces each.
+        image["group"] = f"tissue{image['id'] % 10}"
+    (dataset / "annotations.json").write_text(json.dumps(content))
+    assert split(dataset, "--dev", 0.2, "--val", 0.2)[0] == 0
+    parts = {}
+    for image, row in zip(content["images"], read_split(dataset / "split.csv").values(), strict=True):
+        parts.setdefault(image["group"], set()).add(row["part"])
+    assert len(parts) == 10
+    assert all(len(found) == 1 for found in parts.values())
+    assert {part for found in parts.values() for part in found} == {"train", "dev", "val"}
