@@ -25,12 +25,16 @@ def stretch(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     -------
     uint8 array (H, W, 3)
     """
-    counts = np.bincount(image.ravel(), minlength=256)
-    share = np.cumsum(counts) / max(image.size, 1)
+    return cv2.LUT(image, stretch_table(np.bincount(image.ravel(), minlength=256)))
+
+
+def stretch_table(counts: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """The table of `stretch`, uint8 (256,), for an image of which `counts`, int64 (256,), says how often a value is."""
+    share = np.cumsum(counts) / max(counts.sum(), 1)
     low, high = int(np.searchsorted(share, LOW_SHARE)), int(np.searchsorted(share, HIGH_SHARE))
     high = max(high, low + _LEAST_RANGE)
     table = np.clip((np.arange(256) - low) * (255.0 / (high - low)), 0, 255)
-    return cv2.LUT(image, np.rint(table).astype(np.uint8))
+    return np.rint(table).astype(np.uint8)
 
 
 def jitter(

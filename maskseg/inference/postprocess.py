@@ -34,17 +34,9 @@ class Overlaps(NamedTuple):
 
 def overlaps(a: CropMasks, b: CropMasks) -> Overlaps:
     """All pairs of a mask of `a` and a mask of `b` that share pixels, found by their boxes, never as an N x M table."""
-    order = np.argsort(b.boxes[:, 0], kind="stable")
-    left = b.boxes[order, 0]
-    widest = int((b.boxes[:, 2] - b.boxes[:, 0]).max(initial=0))
-    begin = np.searchsorted(left, a.boxes[:, 0] - widest, side="left")
-    count = np.maximum(np.searchsorted(left, a.boxes[:, 2], side="left") - begin, 0)
-    first = np.repeat(np.arange(len(a)), count)
-    second = order[np.arange(count.sum()) - np.repeat(np.cumsum(count) - count - begin, count)]
+    first, second = box_pairs(a.boxes, b.boxes)
     low = np.maximum(a.boxes[first, :2], b.boxes[second, :2])
     high = np.minimum(a.boxes[first, 2:], b.boxes[second, 2:])
-    meet = (low < high).all(axis=1)
-    first, second, low, high = first[meet], second[meet], low[meet], high[meet]
     shared = np.empty(len(first), np.int64)
     for k, (i, j, (x0, y0), (x1, y1)) in enumerate(zip(first, second, low, high, strict=True)):
         shared[k] = np.count_nonzero(_part(a, i, x0, y0, x1, y1) & _part(b, j, x0, y0, x1, y1))
@@ -52,6 +44,20 @@ def overlaps(a: CropMasks, b: CropMasks) -> Overlaps:
     first, second, shared = first[hit], second[hit], shared[hit]
     union = a.areas[first] + b.areas[second] - shared
     return Overlaps(first, second, shared, shared / np.maximum(union, 1))
+
+
+def box_pairs(a: NDArray[Any], b: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pairs of a box of `a`, (N, 4), and a box of `b`, (M, 4), that share an area: two index arrays int64 (P,)."""
+    order = np.argsort(b[:, 0], kind="stable")
+    left = b[order, 0]
+    widest = (b[:, 2] - b[:, 0]).max(initial=0)
+    begin = np.searchsorted(left, a[:, 0] - widest, side="left")
+    count = np.maximum(np.searchsorted(left, a[:, 2], side="left") - begin, 0)
+    first = np.repeat(np.arange(len(a)), count)
+    second = order[np.arange(count.sum()) - np.repeat(np.cumsum(count) - count - begin, count)]
+    low, high = np.maximum(a[first, :2], b[second, :2]), np.minimum(a[first, 2:], b[second, 2:])
+    meet = (low < high).all(axis=1)
+    return first[meet], second[meet]
 
 
 def _part(masks: CropMasks, index: int, x0: int, y0: int, x1: int, y1: int) -> NDArray[np.bool_]:
@@ -71,15 +77,24 @@ def unite_views(masks: CropMasks, other: CropMasks, min_iou: float) -> CropMasks
         Both in the coordinates of the image.
     min_iou : float
     """
-    if len(masks) == 0 or len(other) == 0:
-        return CropMasks.empty(masks.shape)
+    return united(masks, other, *partners(masks, other, min_iou))
+
+
+def partners(masks: CropMasks, other: CropMasks, min_iou: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The masks that have a partner in `other` of more mask IoU than `min_iou`, and the best partner of each."""
     pairs = overlaps(masks, other)
     # By mask, then by falling IoU: the first of each mask is its best partner.
     order = np.lexsort((pairs.second, -pairs.iou, pairs.first))
     kept, at = np.unique(pairs.first[order], return_index=True)
     best = order[at]
     good = pairs.iou[best] > min_iou
-    kept, partner = kept[good], pairs.second[best[good]]
+    return kept[good], pairs.second[best[good]]
+
+
+def united(
+    masks: CropMasks, other: CropMasks, kept: NDArray[np.int64], partner: NDArray[np.int64]
+) -> CropMasks:
+    """The masks `kept` of `masks`, each united with its `partner` in `other`."""
     boxes = np.concatenate(
         [
             np.minimum(masks.boxes[kept, :2], other.boxes[partner, :2]),
@@ -89,11 +104,11 @@ def unite_views(masks: CropMasks, other: CropMasks, min_iou: float) -> CropMasks
     )
     bitmaps = []
     for i, j, (x0, y0, x1, y1) in zip(kept, partner, boxes, strict=True):
-        united = np.zeros((y1 - y0, x1 - x0), bool)
+        both = np.zeros((y1 - y0, x1 - x0), bool)
         for source, k in ((masks, i), (other, j)):
             left, top, right, bottom = source.boxes[k]
-            united[top - y0 : bottom - y0, left - x0 : right - x0] |= source.bitmaps[k]
-        bitmaps.append(united)
+            both[top - y0 : bottom - y0, left - x0 : right - x0] |= source.bitmaps[k]
+        bitmaps.append(both)
     return CropMasks(masks.shape, boxes, bitmaps, masks.scores[kept])
 
 
@@ -105,6 +120,13 @@ def without_fragments(bitmap: NDArray[np.bool_], rule: str) -> NDArray[np.bool_]
     if rule == "drop":
         return np.zeros_like(bitmap)
     return pieces == 1 + int(np.argmax(statistics[1:, cv2.CC_STAT_AREA]))
+
+
+def whole(bitmap: NDArray[np.bool_], fill: bool, closing: bool) -> NDArray[np.bool_]:
+    """A mask filled and closed, where asked for."""
+    if fill:
+        bitmap = fill_holes(bitmap)
+    return close(bitmap) if closing else bitmap
 
 
 def clean(
@@ -135,10 +157,7 @@ def clean(
         bitmap, box = masks.bitmaps[i], masks.boxes[i]
         if bitmap.size == 0:
             continue
-        if fill:
-            bitmap = fill_holes(bitmap)
-        if closing:
-            bitmap = close(bitmap)
+        bitmap = whole(bitmap, fill, closing)
         x0, y0, x1, y1 = box
         place = taken[y0:y1, x0:x1]
         bitmap = without_fragments(bitmap & ~place, fragments)
@@ -166,11 +185,11 @@ def assemble(view: Callable[[bool, float], CropMasks], rules: Any, flip: bool) -
         Unite with the mirrored view.
     """
 
-    def united(magnify: float) -> CropMasks:
+    def found(magnify: float) -> CropMasks:
         masks = view(False, magnify)
         return unite_views(masks, view(True, magnify), rules.FLIP_MIN_IOU) if flip and len(masks) else masks
 
-    masks = united(1.0)
+    masks = found(1.0)
     if len(masks) == 0 and rules.RETRY_CANVAS > 1:
-        masks = united(1 / rules.RETRY_CANVAS)
+        masks = found(1 / rules.RETRY_CANVAS)
     return clean(masks, fill=rules.FILL_HOLES, closing=rules.CLOSE, fragments=rules.FRAGMENTS, min_area=rules.MIN_AREA)

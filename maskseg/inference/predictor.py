@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,9 @@ from maskseg.models.scaling import channels_first, input_scale, resize_image
 from maskseg.models.zoo import find_model
 
 logger = logging.getLogger(__name__)
+
+# Network pixels between two cells of the coarsest level: shifts by multiples of it shift all features alike.
+STRIDE = 32
 
 
 @dataclass(frozen=True)
@@ -93,13 +96,31 @@ class Predictor:
         height, width = image.shape[:2]
         scaled = resize_image(image, input_scale((height, width), cfg.LONG_SIDE, cfg.SHRINK) * magnify)
         tall, wide = scaled.shape[:2]
-        # Zero padding as in training: to the square of the method, or to the stride of the coarsest level.
-        least = cfg.LONG_SIDE if cfg.SHRINK or magnify < 1 else 32
-        canvas = np.zeros((_up(tall, least), _up(wide, least), 3), np.uint8)
+        canvas = np.zeros((*self.canvas_shape((tall, wide), magnify), 3), np.uint8)
         canvas[:tall, :wide] = scaled
-        found = self._run(torch.from_numpy(channels_first(canvas, cfg.FORMAT)))
-        boxes = found.pred_boxes.tensor.float().cpu().numpy() * np.float32([width / wide, height / tall] * 2)
-        return SoftMasks(boxes, found.scores.float().cpu().numpy(), found.pred_masks[:, 0].float().cpu().numpy())
+        found = self.on_canvas(canvas)
+        return replace(found, boxes=found.boxes * np.float32([width / wide, height / tall] * 2))
+
+    def canvas_shape(self, shape: tuple[int, int], magnify: float = 1.0) -> tuple[int, int]:
+        """Height and width of the zero-padded input for an image that has `shape` in network pixels.
+
+        As in training: up to the square of the method, or up to the stride of the coarsest level.
+        """
+        cfg = self.cfg.INPUT
+        least = cfg.LONG_SIDE if cfg.SHRINK or magnify < 1 else STRIDE
+        return _up(shape[0], least), _up(shape[1], least)
+
+    def on_canvas(self, canvas: NDArray[np.uint8]) -> SoftMasks:
+        """Run the network on its own pixels, uint8 (H, W, 3) RGB with sides in multiples of `STRIDE`.
+
+        The boxes are in pixels of the canvas.
+        """
+        found = self._run(torch.from_numpy(channels_first(canvas, self.cfg.INPUT.FORMAT)))
+        return SoftMasks(
+            found.pred_boxes.tensor.float().cpu().numpy(),
+            found.scores.float().cpu().numpy(),
+            found.pred_masks[:, 0].float().cpu().numpy(),
+        )
 
     @torch.inference_mode()
     def _run(self, canvas: torch.Tensor) -> Instances:
