@@ -65,10 +65,16 @@ def read_image(source: str | os.PathLike[str] | bytes, name: str | None = None) 
             source = Path(source).read_bytes()
         except OSError as error:
             raise InputError(f"{name}: cannot be read ({error.strerror}); check the path") from error
+    return _read(source, name)[0]
+
+
+def _read(source: bytes, name: str) -> tuple[NDArray[np.uint8], NDArray[Any]]:
+    """What `read_image` gives, and the values (H, W, 1 or 3) that it was made from."""
     if not source:
         raise InputError(f"{name}: the file is empty; get it again")
     try:
-        return to_rgb8(_decode(source))
+        values = _channels(_decode(source))
+        return to_rgb8(values), values
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
     except Image.DecompressionBombError as error:
@@ -135,12 +141,7 @@ def to_rgb8(pixels: NDArray[Any]) -> NDArray[np.uint8]:
     InputError
         If the shape or the type is none of these, or a value is not finite.
     """
-    if pixels.ndim == 2:
-        pixels = pixels[:, :, None]
-    if pixels.ndim != 3 or pixels.shape[2] > 4 or 0 in pixels.shape:
-        raise InputError(f"pixels of shape {pixels.shape} are no grey or colour image; save one plane of it")
-    # Grey with alpha has two channels, colour with alpha four.
-    pixels = pixels[:, :, : 1 if pixels.shape[2] <= 2 else 3]
+    pixels = _channels(pixels)
     if pixels.dtype == bool:
         pixels = pixels.astype(np.uint8) * 255
     elif pixels.dtype != np.uint8:
@@ -153,6 +154,16 @@ def to_rgb8(pixels: NDArray[Any]) -> NDArray[np.uint8]:
         # An image of one value only becomes black.
         pixels = np.rint(np.clip((values - low) * (255 / max(high - low, 1e-12)), 0, 255)).astype(np.uint8)
     return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+
+
+def _channels(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Pixels (H, W) or (H, W, C) as (H, W, 1 or 3), without alpha."""
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, None]
+    if pixels.ndim != 3 or pixels.shape[2] > 4 or 0 in pixels.shape:
+        raise InputError(f"pixels of shape {pixels.shape} are no grey or colour image; save one plane of it")
+    # Grey with alpha has two channels, colour with alpha four.
+    return pixels[:, :, : 1 if pixels.shape[2] <= 2 else 3]
 
 
 @dataclass(frozen=True)
@@ -196,6 +207,10 @@ class ImageFile:
     def read(self) -> NDArray[np.uint8]:
         """The image, uint8 (H, W, 3); see `read_image`."""
         return read_image(self.bytes(), self.name)
+
+    def read_values(self) -> tuple[NDArray[np.uint8], NDArray[Any]]:
+        """The image, uint8 (H, W, 3), and its values as they are in the file, (H, W, 1 or 3): what to measure on."""
+        return _read(self.bytes(), self.name)
 
     def size(self) -> tuple[int, int]:
         """Height and width, from the header where the format has one."""
