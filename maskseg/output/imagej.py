@@ -48,7 +48,7 @@ def write_imagej(path: str | os.PathLike[str], masks: CropMasks) -> None:
                 roi = _region(polygons)
                 roi.name = f"{label:0{digits}d}"
                 # str of a float32 has the digits that it needs and no more.
-                roi.props = f"score: {masks.scores[label - 1]}\n"
+                roi.props = "score: " + str(masks.scores[label - 1]) + "\n"
                 # Without a time of its own, a zip of the same nuclei has the same bytes.
                 archive.writestr(zipfile.ZipInfo(f"{roi.name}.roi"), roi.tobytes(), zipfile.ZIP_DEFLATED)
 
