@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How well tiles of one field are found from the images alone, in three ways.
 
-    python benchmarks/mosaics.py DATASET [--table mosaics.csv] [--looked-at outside.csv]
+    python benchmarks/mosaics.py DATASET [--table mosaics.csv] [--looked-at outside.csv] [--split split.csv]
 
 DATASET is a converted data set, or a part of it such as data/dsb2018:train.
 
@@ -35,6 +35,7 @@ from maskseg.data import mosaic_search
 from maskseg.data.coco import dataset_dicts
 from maskseg.data.mosaic_search import Edges, Seam, edges, find_mosaics, seams_of
 from maskseg.data.mosaic_table import read_table
+from maskseg.data.split import read_split
 from maskseg.images import read_image
 
 
@@ -106,6 +107,7 @@ def main() -> None:
     parser.add_argument("--looked-at", type=Path, help="verdicts on seams that the table does not have")
     parser.add_argument("--threshold", type=float, nargs="*", default=[], help="values of EVIDENCE to compare")
     parser.add_argument("--list", type=Path, metavar="FILE", help="write the seams found outside the table")
+    parser.add_argument("--split", type=Path, help="a split table: print the seams between tiles of different parts")
     options = parser.parse_args()
     records = dataset_dicts(options.dataset)
     wall, busy = time.perf_counter(), time.process_time()
@@ -118,6 +120,16 @@ def main() -> None:
     print(f"reading {len(records)} images and their edges: {read_wall:.1f} s wall, {read_busy:.1f} s cpu")
     print(f"finding: {time.perf_counter() - wall:.1f} s wall, {time.process_time() - busy:.1f} s cpu")
     print(f"{len(mosaics)} mosaics of {sum(map(len, mosaics))} tiles with {len(found)} seams")
+    if options.split:
+        part = {name: row["part"] for name, row in read_split(options.split).items()}
+        across = [(one, other) for one, other, _ in found if part[one] != part[other]]
+        pairs = Counter(" and ".join(sorted((part[one], part[other]))) for one, other in across)
+        print(f"{len(across)} seams between parts of {options.split}: {dict(pairs.most_common())}")
+        beside = defaultdict(set)
+        for one, other in [*across, *((other, one) for one, other in across)]:
+            if part[other] == "train":
+                beside[part[one]].add(one)
+        print("images beside one of train:", {name: len(images) for name, images in sorted(beside.items())})
     print(f"\n{'':44s} {'true':>6s} {'found':>6s} {'right':>6s} {'recall':>7s} {'precision':>9s}")
 
     alone = [record for record in records if not any(record["image_id"] in mosaic for mosaic in mosaics)]
