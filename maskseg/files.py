@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -64,3 +64,20 @@ def write_whole(
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path, names: Container[str]) -> None:
+    """Remove the temporary files that `write_whole` left in a folder when its process was killed.
+
+    Parameters
+    ----------
+    folder : Path
+        May be missing.
+    names : container of str
+        Names of the files that were to be written; nothing else is touched.
+    """
+    if folder.is_dir():
+        for path in folder.glob(".*"):
+            # A dot, the name, a dot and what mkstemp adds.
+            if path.name[1:].rpartition(".")[0] in names:
+                path.unlink(missing_ok=True)

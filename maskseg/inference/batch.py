@@ -1,45 +1,81 @@
-"""Many images to files: nothing is lost to a bad image, and an interrupted run goes on where it was."""
+"""Many images to files: nothing is lost to a bad image, and an interrupted run goes on where it was.
+
+A thread reads the next images and another writes the last ones while the network runs. Files of one image are
+written first and its *part* last; a part is what the files of all images are assembled from at the end, and says that
+its image is done.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from maskseg.errors import InputError
-from maskseg.files import write_whole
+from maskseg.files import remove_leftovers, write_whole
 from maskseg.images import ImageFile
 from maskseg.inference.predictor import Predictor
 from maskseg.masks import CropMasks
 from maskseg.output.coco import write_predictions
+from maskseg.output.geojson import write_geojson
+from maskseg.output.imagej import write_imagej
 from maskseg.output.labels import write_labels
+from maskseg.output.objects import Row, need_pyarrow, nucleus_rows, write_nuclei, write_nuclei_parquet
+from maskseg.output.outlines_svg import write_svg
 from maskseg.output.overlay import overlay, write_picture
 from maskseg.output.submission import write_submission
 from maskseg.output.table import failed_row, image_row, write_table
 
-FORMATS = ("rle", "labels", "coco", "overlay", "table")
-# One part file an image until the run is whole; the folder goes when it is.
-_PARTS = ".parts"
+Write = Callable[[Path, CropMasks, NDArray[np.uint8]], None]
+
+# Formats of one file an image: its folder, its ending and its writer.
+_OF_AN_IMAGE: dict[str, tuple[str, str, Write]] = {
+    "labels": ("labels", ".tif", lambda path, masks, image: write_labels(path, masks.to_labels())),
+    "geojson": ("geojson", ".geojson", lambda path, masks, image: write_geojson(path, masks)),
+    "imagej": ("imagej", ".zip", lambda path, masks, image: write_imagej(path, masks)),
+    "svg": ("svg", ".svg", lambda path, masks, image: write_svg(path, masks)),
+    "overlay": ("overlays", ".png", lambda path, masks, image: write_picture(path, overlay(image, prediction=masks))),
+}
+# Formats of all images together: their files.
+_OF_ALL = {
+    "rle": ("submission.csv",),
+    "coco": ("predictions.json",),
+    "table": ("images.csv", "nuclei.csv"),
+    "parquet": ("nuclei.parquet",),
+}
+FORMATS = (*_OF_ALL, *_OF_AN_IMAGE)
+DEFAULT_FORMATS = ("rle", "labels", "coco", "overlay", "table")
+# Images that are held ahead of the network, and as many behind it.
+_AHEAD = 2
 
 
 def predict_files(
     predictor: Predictor,
     files: Sequence[ImageFile],
     out: Path,
-    formats: Sequence[str] = FORMATS,
+    formats: Sequence[str] = DEFAULT_FORMATS,
     flip: bool | None = None,
     settings: dict[str, Any] | None = None,
+    microns_per_pixel: float | None = None,
 ) -> list[tuple[str, str]]:
     """Segment images and write the results to a folder.
 
-    Writes ``submission.csv`` (rle), ``labels/ID.tif``, ``predictions.json`` (coco), ``overlays/ID.png`` and
-    ``images.csv`` (table). An image that cannot be read is left out and reported; the same call again does only what
-    is still to do.
+    Writes ``submission.csv`` (rle), ``predictions.json`` (coco), ``images.csv`` and ``nuclei.csv`` (table),
+    ``nuclei.parquet`` (parquet), and for each image ``labels/ID.tif``, ``geojson/ID.geojson``, ``imagej/ID.zip``,
+    ``svg/ID.svg`` and ``overlays/ID.png`` (overlay). An image that cannot be read is left out and reported; the same
+    call again does only what is still to do.
 
     Parameters
     ----------
@@ -52,68 +88,171 @@ def predict_files(
         See `Predictor.segment`.
     settings : dict, optional
         What the results depend on (model, config); parts written under other settings are not used.
+    microns_per_pixel : float, optional
+        Side of a pixel in micrometres; adds areas and lengths in micrometres to the table of nuclei.
 
     Returns
     -------
     list of (image_id, reason)
         The images that were left out.
-    """
-    parts = _parts_folder(out, {"formats": sorted(formats), "flip": flip, **(settings or {})})
-    failed: dict[str, str] = {}
-    for file in tqdm(files, desc="predict", unit="image", disable=None):
-        part = parts / f"{file.id}.json"
-        if part.is_file():
-            continue
-        begin = time.perf_counter()
-        try:
-            image = file.read()
-            masks = predictor.segment(image, flip)
-            row = image_row(file.id, masks, time.perf_counter() - begin)
-            if "labels" in formats:
-                write_labels(out / "labels" / f"{file.id}.tif", masks.to_labels())
-            if "overlay" in formats:
-                write_picture(out / "overlays" / f"{file.id}.png", overlay(image, prediction=masks))
-        except InputError as error:
-            failed[file.id] = str(error)
-            continue
-        with write_whole(part, "w", encoding="utf-8") as handle:
-            json.dump(
-                {"row": row, "shape": masks.shape, "scores": masks.scores.tolist(), "rle": masks.to_rle()}, handle
-            )
 
-    done = [file.id for file in files if file.id not in failed]
-    if "rle" in formats:
-        write_submission(out / "submission.csv", _each(parts, done, _masks))
-    if "coco" in formats:
-        names = {file.id: Path(file.member or file.path).name for file in files}
-        write_predictions(
-            out / "predictions.json", ((names[name], masks) for name, masks in _each(parts, done, _masks))
-        )
-    if "table" in formats:
-        rows = dict(_each(parts, done, lambda part: part["row"]))
-        write_table(out / "images.csv", [rows.get(file.id) or failed_row(file.id, failed[file.id]) for file in files])
+    Raises
+    ------
+    InputError
+        A result cannot be written: the run ends, what is done stays done.
+    """
+    if "parquet" in formats:
+        need_pyarrow()
+    known = {"formats": sorted(formats), "flip": flip, "microns_per_pixel": microns_per_pixel, **(settings or {})}
+    run = _Run(out, files, formats, microns_per_pixel)
+    run.prepare(known)
+    todo = [file for file in files if not run.is_done(file)]
+    failed: dict[str, str] = {}
+    written: deque[Future[None]] = deque()
+    # What was segmented is written, also where the loop is interrupted: the end of `writing` waits for it.
+    with (
+        tqdm(total=len(files), initial=len(files) - len(todo), desc="predict", unit="image", disable=None) as progress,
+        ThreadPoolExecutor(1) as writing,
+        closing(_ahead(_read, todo)) as images,
+    ):
+        for file, reading in images:
+            try:
+                image, values, seconds = reading.result()
+                begin = time.perf_counter()
+                masks = predictor.segment(image, flip)
+                seconds += time.perf_counter() - begin
+            except InputError as error:
+                failed[file.id] = str(error)
+            except (MemoryError, torch.OutOfMemoryError):
+                failed[file.id] = f"{file.name}: too large for the memory there is; cut it into pieces"
+            else:
+                written.append(writing.submit(run.write, file, image, values, masks, seconds))
+                if len(written) > _AHEAD:
+                    written.popleft().result()
+            progress.update()
+        for one in written:
+            one.result()
+    run.assemble(failed)
     if not failed:
-        shutil.rmtree(parts)
+        shutil.rmtree(run.parts)
     return list(failed.items())
 
 
-def _parts_folder(out: Path, settings: dict[str, Any]) -> Path:
-    """The folder of parts, emptied if what is in it was made under other settings."""
-    parts = out / _PARTS
-    stamp = parts / "settings"
-    text = json.dumps(settings, sort_keys=True)
-    if not stamp.is_file() or stamp.read_text(encoding="utf-8") != text:
-        if parts.is_dir():
-            shutil.rmtree(parts)
-        with write_whole(stamp, "w", encoding="utf-8") as file:
-            file.write(text)
-    return parts
+def _read(file: ImageFile) -> tuple[NDArray[np.uint8], NDArray[Any], float]:
+    """The image, its values and the seconds that it took."""
+    begin = time.perf_counter()
+    return *file.read_values(), time.perf_counter() - begin
+
+
+def _ahead(read: Callable[[ImageFile], Any], files: Sequence[ImageFile]) -> Iterator[tuple[ImageFile, Future[Any]]]:
+    """Files with what is, or will be, read of them; a thread is a few files ahead."""
+    reader = ThreadPoolExecutor(1)
+    try:
+        waiting: deque[tuple[ImageFile, Future[Any]]] = deque()
+        for file in files:
+            waiting.append((file, reader.submit(read, file)))
+            if len(waiting) > _AHEAD:
+                yield waiting.popleft()
+        while waiting:
+            yield waiting.popleft()
+    finally:
+        reader.shutdown(cancel_futures=True)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The files of a run, written, found again and assembled."""
+
+    out: Path
+    files: Sequence[ImageFile]
+    formats: Sequence[str]
+    microns_per_pixel: float | None
+
+    @property
+    def parts(self) -> Path:
+        return self.out / ".parts"
+
+    def part(self, image_id: str) -> Path:
+        """One part file an image until the run is whole; the folder goes when it is."""
+        return self.parts / f"{image_id}.json"
+
+    def prepare(self, settings: dict[str, Any]) -> None:
+        """Remove parts that were made under other settings, and what a run that was killed was just writing."""
+        stamp = self.parts / "settings"
+        text = json.dumps(settings, sort_keys=True)
+        if not stamp.is_file() or stamp.read_text(encoding="utf-8") != text:
+            if self.parts.is_dir():
+                shutil.rmtree(self.parts)
+            with write_whole(stamp, "w", encoding="utf-8") as file:
+                file.write(text)
+        remove_leftovers(self.parts, {self.part(file.id).name for file in self.files})
+        for name in self.formats:
+            if name in _OF_ALL:
+                remove_leftovers(self.out, _OF_ALL[name])
+            else:
+                folder, ending, _ = _OF_AN_IMAGE[name]
+                remove_leftovers(self.out / folder, {f"{file.id}{ending}" for file in self.files})
+
+    def is_done(self, file: ImageFile) -> bool:
+        """Whether there is a part, made from the file as it is now."""
+        part = self.part(file.id)
+        return part.is_file() and json.loads(part.read_text(encoding="utf-8"))["source"] == _source(file)
+
+    def write(
+        self, file: ImageFile, image: NDArray[np.uint8], values: NDArray[Any], masks: CropMasks, seconds: float
+    ) -> None:
+        """The files of an image, and then its part."""
+        for name in self.formats:
+            if name in _OF_AN_IMAGE:
+                folder, ending, writer = _OF_AN_IMAGE[name]
+                writer(self.out / folder / f"{file.id}{ending}", masks, image)
+        measured = "table" in self.formats or "parquet" in self.formats
+        part = {
+            "source": _source(file),
+            "row": image_row(file.id, masks, seconds),
+            "nuclei": nucleus_rows(file.id, masks, values, self.microns_per_pixel) if measured else [],
+            "shape": masks.shape,
+            "scores": masks.scores.tolist(),
+            "rle": masks.to_rle(),
+        }
+        with write_whole(self.part(file.id), "w", encoding="utf-8") as handle:
+            json.dump(part, handle)
+
+    def assemble(self, failed: dict[str, str]) -> None:
+        """The files of all images, from their parts; `failed` has the reason for each image that has none."""
+        done = [file for file in self.files if file.id not in failed]
+
+        def each(take: Callable[[dict[str, Any]], Any]) -> Iterator[tuple[ImageFile, Any]]:
+            for file in done:
+                yield file, take(json.loads(self.part(file.id).read_text(encoding="utf-8")))
+
+        def nuclei() -> Iterator[Row]:
+            return (row for _, rows in each(lambda part: part["nuclei"]) for row in rows)
+
+        for name in self.formats:
+            paths = [self.out / path for path in _OF_ALL.get(name, ())]
+            if name == "rle":
+                write_submission(*paths, ((file.id, masks) for file, masks in each(_masks)))
+            elif name == "coco":
+                images = ((Path(file.member or file.path).name, masks) for file, masks in each(_masks))
+                write_predictions(*paths, images)
+            elif name == "table":
+                rows = {file.id: row for file, row in each(lambda part: part["row"])}
+                rows |= {image_id: failed_row(image_id, reason) for image_id, reason in failed.items()}
+                write_table(paths[0], (rows[file.id] for file in self.files))
+                write_nuclei(paths[1], nuclei())
+            elif name == "parquet":
+                write_nuclei_parquet(*paths, nuclei())
+
+
+def _source(file: ImageFile) -> list[str | int]:
+    """What a part was made from; an image that is another one by now is done again."""
+    try:
+        found = file.path.stat()
+    except OSError:
+        return [file.name]
+    return [file.name, found.st_size, found.st_mtime_ns]
 
 
 def _masks(part: dict[str, Any]) -> CropMasks:
     return CropMasks.from_rle(part["rle"], part["shape"], part["scores"])
-
-
-def _each(parts: Path, ids: list[str], take: Callable[[dict[str, Any]], Any]) -> Iterator[tuple[str, Any]]:
-    for image_id in ids:
-        yield image_id, take(json.loads((parts / f"{image_id}.json").read_text(encoding="utf-8")))
