@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -23,30 +24,41 @@ def predict(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")],
     model: Annotated[str, typer.Option(help="Training folder, weight file or bundled name.")] = "nuclei",
     formats: Annotated[
-        str, typer.Option(help="What to write, comma separated: rle, labels, coco, overlay, table.")
-    ] = "rle,labels,coco,overlay,table",
+        str,
+        typer.Option(
+            help="What to write, comma separated: rle, labels, coco, table, overlay; geojson (QuPath), "
+            "imagej (ROI zip), svg, parquet."
+        ),
+    ] = "rle,labels,coco,table,overlay",
     tta: Annotated[Views | None, typer.Option(help="Views to unite; the model's own choice where not given.")] = None,
+    microns_per_pixel: Annotated[
+        float | None, typer.Option(help="Side of a pixel in micrometres: the table of nuclei has them too.")
+    ] = None,
 ) -> None:
     """Find and outline every nucleus.
 
-    Writes submission.csv (Kaggle's run lengths), labels/STEM.tif, predictions.json (COCO, with scores),
-    overlays/STEM.png and images.csv. An interrupted run goes on where it was when the same command is given again;
-    unreadable images are named at the end.
+    Writes submission.csv (rle: Kaggle's run lengths), labels/STEM.tif, predictions.json (coco, with scores),
+    images.csv and nuclei.csv (table: one row an image, and one a nucleus with place, size, shape and intensity),
+    overlays/STEM.png, geojson/STEM.geojson, imagej/STEM.zip, svg/STEM.svg and nuclei.parquet. An interrupted run
+    goes on where it was when the same command is given again; unreadable images are named at the end.
 
     \b
     Examples:
       maskseg predict images/ -o out/
       maskseg predict stage1_test.zip -o out/ --model runs/nuclei_R_18_FPN --formats rle
+      maskseg predict slides/*.tif -o out/ --formats geojson,table --microns-per-pixel 0.25
     """
     from maskseg.errors import InputError
     from maskseg.images import find_images
     from maskseg.inference.batch import FORMATS, predict_files
     from maskseg.inference.predictor import load_model
 
-    chosen = [item.strip() for item in formats.split(",") if item.strip()]
+    chosen = list(dict.fromkeys(item.strip() for item in formats.split(",") if item.strip()))
     unknown = [item for item in chosen if item not in FORMATS]
     if unknown or not chosen:
         raise InputError(f"--formats {formats}: choose from {', '.join(FORMATS)}")
+    if microns_per_pixel is not None and not 0 < microns_per_pixel < math.inf:
+        raise InputError(f"--microns-per-pixel {microns_per_pixel}: give a size above 0, such as 0.25")
     files = find_images(inputs)
     predictor = load_model(model)
     failed = predict_files(
@@ -56,6 +68,7 @@ def predict(
         chosen,
         None if tta is None else tta is Views.flip,
         {"model": model, "config": predictor.cfg.dump()},
+        microns_per_pixel,
     )
     typer.echo(f"{len(files) - len(failed)} of {len(files)} images done: {out}")
     for image_id, reason in failed:
