@@ -1,0 +1,318 @@
+"""Images of any size: cut in overlapping tiles, each nucleus owned by one tile, the result that of the whole image.
+
+How tiled comes to equal whole
+------------------------------
+- One scale and one intensity stretch for all tiles, from the whole image. What the network sees lies on one grid, the
+  *canvas*: network pixels, counted from the top left of the image (for the mirrored view of the mirrored image).
+- The cores of the tiles cut the canvas in pieces that do not overlap. The network sees the *window* of a tile: its
+  core and at least `Tiling.context` pixels around it, from a multiple of the network's stride to another, so that each
+  feature lies where it would in the whole image.
+- A nucleus belongs to the tile that has the centre of its box in its core: StarDist's responsibility of a block [1]_,
+  which takes a corner of the box. As a trained network moves a box by parts of a pixel from one window to another, a
+  tile also claims what lies `MARGIN` pixels outside; of two claims to one nucleus `Seams` drops one.
+- The mirrored view is made window by window as well, and a nucleus is united with its partner before anything else.
+- Overlaps are settled in the order of scores across all seams (`maskseg.inference.seams`).
+
+It holds for nuclei up to two thirds of the context, for a network that sees no further than the context. A nucleus that
+is cut by the edge of a window is reported.
+
+References
+----------
+.. [1] Weigert, Schmidt, https://github.com/stardist/stardist, ``big.py``, ``Block.is_responsible``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from maskseg.errors import InputError
+from maskseg.inference.canvas import Box, Glass, Resized, Source, Stretched, grey_counts
+from maskseg.inference.postprocess import partners, united
+from maskseg.inference.predictor import STRIDE, Predictor
+from maskseg.inference.seams import Seams, Settled, TilePart
+from maskseg.intensity import stretch_table
+from maskseg.masks import CropMasks
+from maskseg.models.scaling import input_scale, scaled_shape
+
+logger = logging.getLogger(__name__)
+
+# Images of more pixels are predicted in tiles.
+LARGE = 2048 * 2048
+# Network pixels: side of a tile's core, and what the network sees around it.
+SIDE, CONTEXT = 1024, 128
+# Network pixels outside its core in which a tile still claims nuclei.
+MARGIN = 8
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Division of a canvas in tiles, numbered row by row.
+
+    Attributes
+    ----------
+    shape : (int, int)
+        Height and width of the image in network pixels.
+    canvas : (int, int)
+        The same with the zero padding that the network needs.
+    side : int
+        The most that a core measures, in network pixels.
+    context : int
+        What the network sees around the core at least, in network pixels.
+    """
+
+    shape: tuple[int, int]
+    canvas: tuple[int, int]
+    side: int = SIDE
+    context: int = CONTEXT
+
+    @cached_property
+    def steps(self) -> tuple[int, int]:
+        """Height and width of a core: multiples of the stride, as equal as they can be."""
+        return _even(self.shape[0], self.side), _even(self.shape[1], self.side)
+
+    @cached_property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of tiles."""
+        return -(-self.shape[0] // self.steps[0]), -(-self.shape[1] // self.steps[1])
+
+    def __len__(self) -> int:
+        return self.grid[0] * self.grid[1]
+
+    def core(self, tile: int) -> Box:
+        """x0, y0, x1, y1 of a core."""
+        row, column = divmod(tile, self.grid[1])
+        (down, across), (height, width) = self.steps, self.shape
+        return column * across, row * down, min((column + 1) * across, width), min((row + 1) * down, height)
+
+    def window(self, tile: int, mirrored: bool = False) -> Box:
+        """x0, y0, x1, y1 of what the network sees, in the canvas of the image or of its mirror image."""
+        x0, y0, x1, y1 = self.core(tile)
+        if mirrored:
+            x0, x1 = self.shape[1] - x1, self.shape[1] - x0
+        (left, right), (top, bottom) = self._around(x0, x1, self.canvas[1]), self._around(y0, y1, self.canvas[0])
+        return left, top, right, bottom
+
+    def _around(self, begin: int, end: int, size: int) -> tuple[int, int]:
+        return (
+            max(0, (begin - self.context) // STRIDE * STRIDE),
+            min(size, -(-(end + self.context) // STRIDE) * STRIDE),
+        )
+
+    @property
+    def reach(self) -> int:
+        """How far a window goes beyond its core at most."""
+        return self.context + STRIDE
+
+    def claims(self, tile: int, boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which boxes (N, 4), in canvas pixels, have their centre in the core or up to `MARGIN` outside."""
+        x0, y0, x1, y1 = self.core(tile)
+        centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+        return ((centre >= np.array([x0, y0]) - MARGIN) & (centre < np.array([x1, y1]) + MARGIN)).all(axis=1)
+
+    def last_neighbour(self, boxes: NDArray[np.float64]) -> NDArray[np.int64]:
+        """For boxes (N, 4) in canvas pixels the last tile whose nuclei can meet them."""
+        down = ((boxes[:, 3] + self.reach) // self.steps[0]).clip(0, self.grid[0] - 1)
+        across = ((boxes[:, 2] + self.reach) // self.steps[1]).clip(0, self.grid[1] - 1)
+        return (down * self.grid[1] + across).astype(np.int64)
+
+
+class TiledImage:
+    """A large image on its way through the network.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    source : Source
+        Read window by window.
+    parts : Path
+        Folder for one file a tile; tiles that have one are not predicted again.
+    flip : bool, optional
+        See `Predictor.segment`.
+    side, context : int
+        See `Tiling`.
+
+    Examples
+    --------
+    >>> image = TiledImage(load_model(), open_source("slide.svs"), Path("parts"))  # doctest: +SKIP
+    >>> image.predict()  # doctest: +SKIP
+    >>> for masks, rows in image.settled():  # doctest: +SKIP
+    ...     writer.write(masks)
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        source: Source,
+        parts: Path,
+        flip: bool | None = None,
+        side: int = SIDE,
+        context: int = CONTEXT,
+    ) -> None:
+        if side < STRIDE or context < 2 * MARGIN:
+            raise InputError(
+                f"tiles of {side} pixels with {context} around them are too small; give at least "
+                f"{STRIDE} and {2 * MARGIN}"
+            )
+        self.predictor, self.source, self.parts = predictor, source, Path(parts)
+        self.flip = predictor.cfg.POSTPROCESS.FLIP if flip is None else flip
+        self.side, self.context = side, context
+        self._magnify = 1.0
+        self._glass = Glass(source.preview, source.shape)
+
+    def predict(self) -> int:
+        """Run the network on all tiles that are still to do; how many nuclei they claim, which is at least the result.
+
+        If there is none at all, once more as `POSTPROCESS.RETRY_CANVAS` says.
+        """
+        count = self._predict(1.0)
+        retry = self.predictor.cfg.POSTPROCESS.RETRY_CANVAS
+        return count if count or retry <= 1 else self._predict(1 / retry)
+
+    def _predict(self, magnify: float) -> int:
+        self._magnify = magnify
+        tiling, count, cut = self.tiling, 0, 0
+        canvas = self._canvas()
+        for tile in tqdm(range(len(tiling)), desc=self.source.name, unit="tile", disable=None, leave=False):
+            path = self._path(tile)
+            if path.is_file():
+                part = TilePart.read(path)
+            else:
+                part = self._part(canvas, tile)
+                part.write(path)
+            count, cut = count + len(part.masks), cut + part.cut
+        if cut:
+            logger.warning(
+                "%s: %d nuclei reach the edge of what the network saw around a tile: raise the overlap of the tiles "
+                "(--tile-overlap) from %d to the width of the largest nucleus",
+                self.source.name,
+                cut,
+                self.context,
+            )
+        return count
+
+    def settled(self) -> Iterator[Settled]:
+        """The final nuclei, as soon as they are settled, after `predict`; each once, without overlap."""
+        cfg, tiling = self.predictor.cfg, self.tiling
+        seams = Seams(self.source.shape, cfg.POSTPROCESS, cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST)
+        across, down = self._ratio
+        for tile in range(len(tiling)):
+            part = TilePart.read(self._path(tile))
+            # A pixel on either side: image pixels are not canvas pixels.
+            places = (part.masks.boxes + np.array([-1, -1, 1, 1])) / [across, down, across, down]
+            seams.add(part, tiling.last_neighbour(places))
+            masks = seams.settle(tile)
+            if tile + 1 == len(tiling):
+                rows = self.source.shape[0]
+            else:
+                rows = min(seams.top, int(max(0, tiling.core(tile + 1)[1] - tiling.reach) * down) - 1)
+            yield Settled(masks, max(rows, 0))
+
+    @property
+    def tiling(self) -> Tiling:
+        """The division at the present magnification."""
+        cfg = self.predictor.cfg.INPUT
+        # Never shrunk: what fits the training images in one input would leave nothing of the nuclei of a slide.
+        scale = max(input_scale(self.source.shape, cfg.LONG_SIDE, cfg.SHRINK), 1.0) * self._magnify
+        shape = scaled_shape(self.source.shape, scale)
+        return Tiling(shape, self.predictor.canvas_shape(shape, self._magnify), self.side, self.context)
+
+    @property
+    def _ratio(self) -> tuple[float, float]:
+        """Image pixels in a network pixel, across and down."""
+        (height, width), (tall, wide) = self.source.shape, self.tiling.shape
+        return width / wide, height / tall
+
+    def _canvas(self) -> Source:
+        """The image as the network sees it, without the padding."""
+        source: Source = self.source
+        if self.predictor.cfg.INPUT.STRETCH:
+            source = Stretched(source, stretch_table(grey_counts(source)))
+        return source if source.shape == self.tiling.shape else Resized(source, self.tiling.shape)
+
+    def _path(self, tile: int) -> Path:
+        return self.parts / f"{self._magnify:g}_{tile:06d}.npz"
+
+    def _part(self, canvas: Source, tile: int) -> TilePart:
+        rules, tiling = self.predictor.cfg.POSTPROCESS, self.tiling
+        if self._glass.covers(self._in_image(tiling.window(tile))):
+            return TilePart(np.zeros((0, 4)), CropMasks.empty(self.source.shape))
+        boxes, masks = self._view(canvas, tile, False)
+        claimed = tiling.claims(tile, boxes)
+        boxes, masks = boxes[claimed], masks[claimed]
+        if self.flip and len(masks):
+            _, other = self._view(canvas, tile, True)
+            kept, partner = partners(masks, other, rules.FLIP_MIN_IOU)
+            boxes, masks = boxes[kept], united(masks, other, kept, partner)
+        return TilePart(boxes, masks, self._cut(tile, boxes))
+
+    def _view(self, canvas: Source, tile: int, mirrored: bool) -> tuple[NDArray[np.float64], CropMasks]:
+        """Boxes in canvas pixels, and masks, of what the network finds in the window of a tile."""
+        tiling, (across, down) = self.tiling, self._ratio
+        x0, y0, x1, y1 = tiling.window(tile, mirrored)
+        soft = self.predictor.on_canvas(_window(canvas, (x0, y0, x1, y1), mirrored))
+        boxes = soft.boxes.astype(np.float64) + np.array([x0, y0, x0, y0])
+        # Pasted in coordinates of the window: those of a slide leave few digits for parts of a pixel.
+        left, top, right, bottom = self._in_image((x0, y0, x1, y1))
+        masks = CropMasks.from_soft(
+            soft.masks,
+            boxes * [across, down, across, down] - [left, top, left, top],
+            self.predictor.cfg.POSTPROCESS.MASK_THRESHOLD,
+            (bottom - top, right - left),
+            soft.scores,
+        )
+        shape, moved = self.source.shape, masks.boxes + np.int32([left, top, left, top])
+        masks = CropMasks(shape, moved, masks.bitmaps, masks.scores)
+        return boxes, masks.flipped() if mirrored else masks
+
+    def _in_image(self, window: Box) -> Box:
+        """A window in image pixels."""
+        (across, down), (height, width) = self._ratio, self.source.shape
+        x0, y0, x1, y1 = window
+        return (
+            int(x0 * across),
+            int(y0 * down),
+            min(width, int(np.ceil(x1 * across))),
+            min(height, int(np.ceil(y1 * down))),
+        )
+
+    def _cut(self, tile: int, boxes: NDArray[np.float64]) -> int:
+        """How many boxes reach an edge of the window that is no edge of the image."""
+        x0, y0, x1, y1 = self.tiling.window(tile)
+        height, width = self.tiling.shape
+        return int(
+            (
+                ((boxes[:, 0] <= x0 + 1) & (x0 > 0))
+                | ((boxes[:, 1] <= y0 + 1) & (y0 > 0))
+                | ((boxes[:, 2] >= x1 - 1) & (x1 < width))
+                | ((boxes[:, 3] >= y1 - 1) & (y1 < height))
+            ).sum()
+        )
+
+
+def _window(canvas: Source, window: Box, mirrored: bool) -> NDArray[np.uint8]:
+    """Pixels of a window of the canvas or of its mirror image, uint8 (h, w, 3); zero outside the image."""
+    x0, y0, x1, y1 = window
+    height, width = canvas.shape
+    pixels = np.zeros((y1 - y0, x1 - x0, 3), np.uint8)
+    right, bottom = min(x1, width), min(y1, height)
+    if mirrored:
+        read = canvas.read((width - right, y0, width - x0, bottom))[:, ::-1]
+    else:
+        read = canvas.read((x0, y0, right, bottom))
+    pixels[: bottom - y0, : right - x0] = read
+    return pixels
+
+
+def _even(size: int, side: int) -> int:
+    """Length of a core: the size divided as evenly as multiples of the stride allow, at most `side` rounded down."""
+    side = side // STRIDE * STRIDE
+    count = -(-size // side)
+    return -(-size // (count * STRIDE)) * STRIDE
