@@ -143,6 +143,30 @@ def test_wide_values_are_scaled_between_the_stated_percentiles(kind, channels, c
     assert np.abs(read - expected).max() <= 0.51
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "float32"])
+def test_values_to_measure_on_are_those_of_the_file(kind, channels, colour, tmp_path):
+    """Of two or four channels the last is alpha."""
+    values = np.dstack([colour, colour[..., :1]])[..., 4 - channels :].astype(kind) * np.array(3).astype(kind)
+    alpha = {"extrasamples": ["unassalpha"]} if channels in (2, 4) else {}
+    kept = channels - len(alpha)
+    data = tiff(values, photometric="rgb" if kept == 3 else "minisblack", **alpha)
+    (tmp_path / "a.tif").write_bytes(data)
+    image, read = find_images([tmp_path])[0].read_values()
+    np.testing.assert_array_equal(read, values[..., :kept])
+    np.testing.assert_array_equal(image, read_image(data))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (10, 20000), (20000, 10), (1, 7)])
+@pytest.mark.parametrize("write", [png, tiff, png16], ids=["png", "tiff", "png of 16 bits"])
+def test_any_size(shape, write, colour):
+    pixels = np.resize(colour, (*shape, 3)).astype(np.uint16 if write is png16 else np.uint8)
+    read = read_image(write(pixels))
+    assert read.shape == (*shape, 3)
+    if write is not png16:
+        np.testing.assert_array_equal(read, pixels)
+
+
 def test_a_scaled_image_does_not_depend_on_gain_and_offset(colour):
     grey = colour[..., 0].astype(np.float32)
     np.testing.assert_array_equal(read_image(tiff(grey)), read_image(tiff(grey * 0.25 - 3)))

@@ -5,12 +5,18 @@ import shutil
 import subprocess
 import sys
 
+import cv2
+import numpy as np
 import pytest
+import roifile
+import tifffile
+from PIL import Image
 
 from maskseg.data.coco import dataset_dicts
 from maskseg.data.mask_folders import convert
 from maskseg.evaluation.dsb import image_scores
 from maskseg.masks import CropMasks
+from maskseg.output.geojson import read_geojson
 from maskseg.output.labels import read_labels
 
 
@@ -61,11 +67,79 @@ def test_a_corrupt_image_is_named_the_rest_is_done_and_the_exit_status_says_so(s
     assert rows["bad"]["status"] != "ok"
 
 
+def odd_images(grey, folder):
+    """One fluorescence image, uint8 (H, W), in many forms, and images of odd sizes."""
+    folder.mkdir()
+    image, wide = Image.fromarray(grey), grey.astype(np.uint16) * 200
+    image.save(folder / "grey.png")
+    image.convert("RGBA").save(folder / "same_rgba.png")
+    image.convert("LA").save(folder / "same_grey_alpha.png")
+    palette = Image.fromarray(255 - grey).convert("P")
+    palette.putpalette(np.repeat(np.arange(256, dtype=np.uint8)[::-1], 3).tobytes())
+    palette.save(folder / "same_palette.png")
+    tifffile.imwrite(folder / "same_tiff.tif", grey[None], compression="zlib")
+    turn = Image.Exif()
+    turn[0x0112] = 6
+    Image.fromarray(np.rot90(grey)).save(folder / "near_turned.jpg", quality=97, exif=turn)
+    image.convert("CMYK").save(folder / "near_cmyk.jpg", quality=97)
+    cv2.imwrite(str(folder / "wide.png"), wide)
+    tifffile.imwrite(folder / "wide_float.tif", wide.astype(np.float32) / 65535 - 1)
+    tifffile.imwrite(folder / "wide_rgba.tif", np.dstack([wide] * 4), photometric="rgb", extrasamples=["unassalpha"])
+    Image.new("RGB", (1, 1), (200, 0, 0)).save(folder / "size_1.png")
+    Image.fromarray(np.resize(grey, (10, 20000))).save(folder / "size_long.png")
+    Image.fromarray(np.resize(grey, (20000, 10))).save(folder / "size_tall.png")
+    tifffile.imwrite(folder / "bad_two_channels.tif", np.stack([grey] * 2), imagej=True, metadata={"axes": "CYX"})
+    tifffile.imwrite(folder / "bad_complex.tif", grey.astype(np.complex64))
+    tifffile.imwrite(folder / "bad_nan.tif", np.where(grey > 9, np.nan, grey).astype(np.float32))
+
+
+def test_odd_images_are_right_or_one_clear_line_in_every_format(repository, tmp_path):
+    """The same pixels in another form have the same nuclei; where a form is inexact, nearly the same."""
+    (path,) = (repository / "datasets/sample/heldout").glob("2dd9d8c7*/images/*.png")
+    grey = np.asarray(Image.open(path).convert("L"))
+    odd_images(grey, tmp_path / "odd")
+    formats = "rle,labels,coco,table,geojson,imagej,svg,parquet"
+    done = maskseg("predict", "odd", "-o", "out", "--formats", formats, "--tta", "none", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    left_out = [line for line in done.stderr.splitlines() if line.startswith("left out ")]
+    assert [line.split()[2].rstrip(":") for line in left_out] == ["bad_complex", "bad_nan", "bad_two_channels"]
+    assert all(f"{name}.tif: " in line for name, line in zip(("complex", "nan", "two_channels"), left_out, strict=True))
+
+    labels = {path.stem: read_labels(path) for path in (tmp_path / "out" / "labels").iterdir()}
+    assert labels["grey"].max() > 5
+    for name, found in labels.items():
+        if name.startswith("same"):
+            np.testing.assert_array_equal(found, labels["grey"], err_msg=name)
+        if name.startswith(("near", "wide_")):
+            # Percentiles of one channel and of three equal ones differ in the last digit.
+            assert image_scores(labels["wide" if name.startswith("wide") else "grey"], found)["dsb_score"] > 0.8, name
+    assert image_scores(labels["grey"], labels["wide"])["dsb_score"] > 0.5
+    assert {name: labels[name].shape for name in labels if name.startswith("size")} == {
+        "size_1": (1, 1),
+        "size_long": (10, 20000),
+        "size_tall": (20000, 10),
+    }
+
+    nuclei = list(csv.DictReader((tmp_path / "out" / "nuclei.csv").open()))
+    for name, found in labels.items():
+        number = found.max()
+        assert sum(row["image_id"] == name for row in nuclei) == number
+        masks = read_geojson(tmp_path / "out" / "geojson" / f"{name}.geojson", found.shape)
+        np.testing.assert_array_equal(masks.to_labels(), found)
+        assert len(roifile.roiread(tmp_path / "out" / "imagej" / f"{name}.zip")) == number
+        assert (tmp_path / "out" / "svg" / f"{name}.svg").read_text().count("<path ") == number
+    means = {row["image_id"]: row["intensity_mean_0"] for row in nuclei if row["label"] == "1"}
+    assert float(means["grey"]) == pytest.approx(grey[labels["grey"] == 1].mean())
+    assert float(means["wide"]) == pytest.approx(grey[labels["wide"] == 1].mean() * 200)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["nowhere"], "nowhere"),
         (["images", "--formats", "rle,jpeg"], "--formats"),
+        (["images", "--microns-per-pixel", "0"], "--microns-per-pixel"),
         (["images", "--model", "no-such-model"], "no-such-model"),
     ],
 )
