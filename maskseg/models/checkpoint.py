@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import pickle
 from collections import OrderedDict
@@ -91,9 +93,7 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Any]:
             # A stored backbone need not know where in the network it stands: matched by the ends of the names.
             return {"model": model, "matching_heuristics": True}
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return {"model": {name: value.float() for name, value in load_file(path).items()}}
+            return {"model": _read_safetensors(path)}
         if path.suffix == ".pth":
             data = torch.load(path, map_location="cpu", weights_only=True)
             return data if "model" in data else {"model": dict(data)}
@@ -101,6 +101,28 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Any]:
         reason = " ".join(str(error).split())[:120]
         raise InputError(f"{path}: not a readable weight file ({reason}); get it again") from error
     raise InputError(f"{path}: unknown kind of weight file; use .pth, .pkl, .npz or .safetensors")
+
+
+def checksum(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> str:
+    """SHA-256 of tensors with their names, types and shapes, and of the metadata (but for its own ``sha256``)."""
+    told = {key: value for key, value in metadata.items() if key != "sha256"}
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.contiguous().numpy())
+    return digest.hexdigest()
+
+
+def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    """Float32 tensors of a file; one that carries its checksum must have it."""
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dict
+    if "sha256" in metadata and metadata["sha256"] != checksum(tensors, metadata):
+        raise ValueError("its checksum is another, so it was damaged or changed")
+    return {name: value.float() for name, value in tensors.items()}
 
 
 def model_weights(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:

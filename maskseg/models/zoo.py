@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from maskseg.errors import InputError
 from maskseg.files import write_whole
-from maskseg.models.checkpoint import model_weights
+from maskseg.models.checkpoint import checksum, model_weights
 from maskseg.models.config import default_config, load_config
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _embedded_config(path: Path, overrides: list[str] | None) -> CfgNode:
 
 
 def export(name: str | os.PathLike[str], out: str | os.PathLike[str], overrides: list[str] | None = None) -> None:
-    """Write a model as one file: half-precision weights, config inside, no pickle.
+    """Write a model as one file: half-precision weights, config and checksum inside, no pickle.
 
     Parameters
     ----------
@@ -115,5 +115,7 @@ def export(name: str | os.PathLike[str], out: str | os.PathLike[str], overrides:
     tensors = {key: value.half().contiguous() for key, value in model_weights(model.weights).items()}
     if Path(out).suffix != ".safetensors":
         raise InputError(f"{out}: models are exported as .safetensors; choose such a name")
+    metadata = {"format": FORMAT, "config": cfg.dump()}
+    metadata["sha256"] = checksum(tensors, metadata)
     with write_whole(out) as file:
-        file.write(save(tensors, {"format": FORMAT, "config": cfg.dump()}))
+        file.write(save(tensors, metadata))

@@ -1,6 +1,8 @@
 """Models by name, folder and file."""
 
 import json
+import pickle
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from maskseg.errors import InputError
 from maskseg.inference.predictor import Predictor, load_model
 from maskseg.models import zoo
-from maskseg.models.checkpoint import Checkpointer
+from maskseg.models.checkpoint import Checkpointer, checksum
 from maskseg.models.config import load_config
 from maskseg.models.zoo import export, find_model
 
@@ -138,10 +140,10 @@ def test_an_unfinished_folder_and_a_checkpoint_without_config_are_refused(run, t
         find_model(tmp_path)
 
 
-@pytest.mark.parametrize("metadata", [None, {"format": "maskseg-0", "config": ""}, {"format": "maskseg-1"}])
+@pytest.mark.parametrize("metadata", [None, {"format": "maskseg-2", "config": ""}, {"format": "maskseg-1"}])
 def test_another_format_is_refused(exported, tmp_path, metadata):
     save_file(load_file(exported), tmp_path / "other.safetensors", metadata)
-    with pytest.raises(InputError, match=r"other\.safetensors: a model of format .* export it again") as caught:
+    with pytest.raises(InputError, match=r"a model of format .* export it again or upgrade maskseg") as caught:
         find_model(tmp_path / "other.safetensors")
     assert "\n" not in str(caught.value)
 
@@ -161,16 +163,33 @@ def tampered(exported, kind: str) -> bytes:
         return content[:200]
     if kind == "empty":
         return b""
+    if kind == "one bit":
+        return content[:-1000] + bytes([content[-1000] ^ 1]) + content[-999:]
     if kind == "other length":
         return (length + 8).to_bytes(8, "little") + content[8:]
-    # A config that asks YAML to run code, or that is no config.
-    config = {"code": "SEED: !!python/object/apply:os.system ['true']", "no config": "- nothing", "no yaml": "a: [1"}
+    if kind == "two weights exchanged":
+        one, other = (f"roi_heads.mask_head.mask_fcn{i}.weight" for i in (2, 3))
+        head[one], head[other] = head[other], head[one]
+    # A threshold changed, a config that asks YAML to run code, or that is no config.
+    config = {
+        "two weights exchanged": head["__metadata__"]["config"],
+        "threshold": head["__metadata__"]["config"].replace("MIN_AREA: 24", "MIN_AREA: 25"),
+        "code": "SEED: !!python/object/apply:os.system ['true']",
+        "no config": "- nothing",
+        "no yaml": "a: [1",
+    }
     head["__metadata__"]["config"] = config[kind]
     text = json.dumps(head).encode()
     return len(text).to_bytes(8, "little") + text + content[8 + length :]
 
 
-@pytest.mark.parametrize("kind", ["cut", "cut in the header", "empty", "other length", "code", "no config", "no yaml"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("cut", "cut in the header", "empty", "other length", "one bit", "two weights exchanged", "threshold"),
+        *("code", "no config", "no yaml"),
+    ],
+)
 def test_a_tampered_file_is_refused(exported, tmp_path, kind):
     path = tmp_path / "tampered.safetensors"
     path.write_bytes(tampered(exported, kind))
@@ -179,6 +198,46 @@ def test_a_tampered_file_is_refused(exported, tmp_path, kind):
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 500
     assert "tampered.safetensors: " in str(caught.value)
+
+
+class Bomb:
+    """Leaves a file behind when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("write", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))])
+def test_a_pickle_under_the_name_of_a_safetensors_file_is_refused_and_not_run(tmp_path, write):
+    path, ran = tmp_path / "model.safetensors", tmp_path / "ran"
+    write({"model": Bomb(ran)}, path)
+    with pytest.raises(InputError, match=r"model\.safetensors: not a safetensors file .*; get it again") as caught:
+        load_model(path)
+    assert "\n" not in str(caught.value)
+    assert not ran.exists()
+    torch.load(path, weights_only=False) if write is torch.save else pickle.loads(path.read_bytes())
+    assert ran.exists()
+
+
+def test_the_checksum_is_of_the_tensors_and_the_metadata_in_any_order(exported):
+    with safe_open(exported, "pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(exported)
+    backwards = dict(reversed(tensors.items()))
+    assert checksum(backwards, dict(reversed(metadata.items()))) == metadata["sha256"]
+    name = "roi_heads.mask_head.mask_fcn1.weight"
+    assert checksum({**tensors, name: tensors[name].flatten()}, metadata) != metadata["sha256"]
+    assert checksum(tensors, {**metadata, "format": "maskseg-2"}) != metadata["sha256"]
+
+
+def test_a_file_without_checksum_as_the_first_maskseg_wrote_it_is_read(exported, tmp_path):
+    with safe_open(exported, "pt") as file:
+        metadata = {key: value for key, value in file.metadata().items() if key != "sha256"}
+    save_file(load_file(exported), tmp_path / "first.safetensors", metadata)
+    assert load_model(tmp_path / "first.safetensors").cfg.POSTPROCESS.MIN_AREA == 24
 
 
 def test_weights_of_another_config_are_refused_in_one_line(run, exported):
