@@ -32,6 +32,9 @@ from PIL import Image, ImageOps
 from maskseg.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
+# Read in parts only (`maskseg.inference.sources`); an image in Zarr is a folder.
+SLIDE_SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide")
+ZARR_SUFFIX = ".zarr"
 # Of 16-bit and float images these become 0 and 255.
 PERCENTILES = (0.1, 99.9)
 _PILLOW_COLOURS = (tifffile.PHOTOMETRIC.SEPARATED, tifffile.PHOTOMETRIC.CIELAB)
@@ -283,9 +286,11 @@ def find_images(inputs: Iterable[str | os.PathLike[str]]) -> list[ImageFile]:
 
 def _expand(item: str) -> Iterator[ImageFile]:
     path = Path(item)
-    if path.is_dir():
+    if path.is_dir() and path.suffix.lower() == ZARR_SUFFIX:
+        yield ImageFile(path.stem, path)
+    elif path.is_dir():
         for file in sorted(path.rglob("*")):
-            if _is_image(file.relative_to(path)) and file.is_file():
+            if _is_image(file.relative_to(path)) and (file.is_dir() == (file.suffix.lower() == ZARR_SUFFIX)):
                 yield ImageFile(file.stem, file)
     elif path.is_file() and path.suffix.lower() == ".zip":
         for name in zip_members(path):
@@ -301,7 +306,7 @@ def _expand(item: str) -> Iterator[ImageFile]:
 
 def _is_image(path: PurePosixPath | Path) -> bool:
     return (
-        path.suffix.lower() in SUFFIXES
+        path.suffix.lower() in (*SUFFIXES, *SLIDE_SUFFIXES, ZARR_SUFFIX)
         and not path.name.startswith(".")
         and not set(path.parts[:-1]) & set(_NOT_IMAGES)
     )

@@ -34,6 +34,16 @@ def predict(
     microns_per_pixel: Annotated[
         float | None, typer.Option(help="Side of a pixel in micrometres: the table of nuclei has them too.")
     ] = None,
+    tile: Annotated[
+        int | None, typer.Option(help="Side of the tiles in which large images are predicted, in network pixels.")
+    ] = None,
+    tile_overlap: Annotated[
+        int | None, typer.Option(help="What is seen around a tile: more than the largest nucleus.")
+    ] = None,
+    level: Annotated[int, typer.Option(help="Level of slides and pyramids; 0 is the full size.")] = 0,
+    mpp: Annotated[
+        float | None, typer.Option(help="Micrometres per pixel in which slides are read, in place of a level.")
+    ] = None,
 ) -> None:
     """Find and outline every nucleus.
 
@@ -42,15 +52,19 @@ def predict(
     overlays/STEM.png, geojson/STEM.geojson, imagej/STEM.zip, svg/STEM.svg and nuclei.parquet. An interrupted run
     goes on where it was when the same command is given again; unreadable images are named at the end.
 
+    Images larger than 4 megapixels are predicted in tiles, with the result of the whole image and in memory that
+    follows the tile: tiled TIFF and BigTIFF, OME-TIFF, OME-Zarr and slides (svs, ndpi, mrxs ...) are read in parts.
+
     \b
     Examples:
       maskseg predict images/ -o out/
       maskseg predict stage1_test.zip -o out/ --model runs/nuclei_R_18_FPN --formats rle
       maskseg predict slides/*.tif -o out/ --formats geojson,table --microns-per-pixel 0.25
+      maskseg predict slide.svs -o out/ --formats geojson,labels --mpp 0.5
     """
     from maskseg.errors import InputError
     from maskseg.images import find_images
-    from maskseg.inference.batch import FORMATS, predict_files
+    from maskseg.inference.batch import FORMATS, Tiles, predict_files
     from maskseg.inference.predictor import load_model
 
     chosen = list(dict.fromkeys(item.strip() for item in formats.split(",") if item.strip()))
@@ -59,6 +73,10 @@ def predict(
         raise InputError(f"--formats {formats}: choose from {', '.join(FORMATS)}")
     if microns_per_pixel is not None and not 0 < microns_per_pixel < math.inf:
         raise InputError(f"--microns-per-pixel {microns_per_pixel}: give a size above 0, such as 0.25")
+    if level < 0 or (mpp is not None and not 0 < mpp < math.inf) or (level and mpp):
+        raise InputError("--level counts from 0, --mpp is a size above 0 such as 0.5; give one of them")
+    given = {"side": tile, "overlap": tile_overlap}
+    tiles = Tiles(level=level, mpp=mpp, **{name: value for name, value in given.items() if value is not None})
     files = find_images(inputs)
     predictor = load_model(model)
     failed = predict_files(
@@ -69,6 +87,7 @@ def predict(
         None if tta is None else tta is Views.flip,
         {"model": model, "config": predictor.cfg.dump()},
         microns_per_pixel,
+        tiles,
     )
     typer.echo(f"{len(files) - len(failed)} of {len(files)} images done: {out}")
     for image_id, reason in failed:

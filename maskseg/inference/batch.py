@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,10 @@ from tqdm import tqdm
 from maskseg.errors import InputError
 from maskseg.files import remove_leftovers, write_whole
 from maskseg.images import ImageFile
+from maskseg.inference.large import predict_large
 from maskseg.inference.predictor import Predictor
+from maskseg.inference.sources import is_large, open_source
+from maskseg.inference.tiles import CONTEXT, LARGE, SIDE
 from maskseg.masks import CropMasks
 from maskseg.output.coco import write_predictions
 from maskseg.output.geojson import write_geojson
@@ -56,9 +59,32 @@ _OF_ALL = {
     "parquet": ("nuclei.parquet",),
 }
 FORMATS = (*_OF_ALL, *_OF_AN_IMAGE)
-DEFAULT_FORMATS = ("rle", "labels", "coco", "overlay", "table")
+DEFAULT_FORMATS = ("rle", "labels", "coco", "geojson", "overlay", "table")
 # Images that are held ahead of the network, and as many behind it.
 _AHEAD = 2
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """How large images are read and cut.
+
+    Attributes
+    ----------
+    side, overlap : int
+        Core of a tile, and what the network sees around it, in network pixels.
+    level : int
+        Which size of a slide, 0 being the full one.
+    mpp : float or None
+        Microns per pixel in which a slide is wanted, in place of a level.
+    large : int
+        Images of more pixels are cut in tiles.
+    """
+
+    side: int = SIDE
+    overlap: int = CONTEXT
+    level: int = 0
+    mpp: float | None = None
+    large: int = LARGE
 
 
 def predict_files(
@@ -69,6 +95,7 @@ def predict_files(
     flip: bool | None = None,
     settings: dict[str, Any] | None = None,
     microns_per_pixel: float | None = None,
+    tiles: Tiles | None = None,
 ) -> list[tuple[str, str]]:
     """Segment images and write the results to a folder.
 
@@ -90,6 +117,8 @@ def predict_files(
         What the results depend on (model, config); parts written under other settings are not used.
     microns_per_pixel : float, optional
         Side of a pixel in micrometres; adds areas and lengths in micrometres to the table of nuclei.
+    tiles : Tiles, optional
+        How images that are too large to be predicted in one piece are cut; see `maskseg.inference.large`.
 
     Returns
     -------
@@ -103,15 +132,24 @@ def predict_files(
     """
     if "parquet" in formats:
         need_pyarrow()
-    known = {"formats": sorted(formats), "flip": flip, "microns_per_pixel": microns_per_pixel, **(settings or {})}
+    tiles = tiles or Tiles()
+    known = {
+        "formats": sorted(formats),
+        "flip": flip,
+        "microns_per_pixel": microns_per_pixel,
+        "tiles": asdict(tiles),
+        **(settings or {}),
+    }
     run = _Run(out, files, formats, microns_per_pixel)
     run.prepare(known)
     todo = [file for file in files if not run.is_done(file)]
+    large = [file for file in todo if is_large(file, tiles.large)]
+    done, todo = len(files) - len(todo), [file for file in todo if file not in large]
     failed: dict[str, str] = {}
     written: deque[Future[None]] = deque()
     # What was segmented is written, also where the loop is interrupted: the end of `writing` waits for it.
     with (
-        tqdm(total=len(files), initial=len(files) - len(todo), desc="predict", unit="image", disable=None) as progress,
+        tqdm(total=len(files), initial=done, desc="predict", unit="image", disable=None) as progress,
         ThreadPoolExecutor(1) as writing,
         closing(_ahead(_read, todo)) as images,
     ):
@@ -132,6 +170,12 @@ def predict_files(
             progress.update()
         for one in written:
             one.result()
+        for file in large:
+            try:
+                run.predict_large(predictor, file, flip, tiles)
+            except InputError as error:
+                failed[file.id] = str(error)
+            progress.update()
     run.assemble(failed)
     if not failed:
         shutil.rmtree(run.parts)
@@ -208,15 +252,45 @@ class _Run:
                 writer(self.out / folder / f"{file.id}{ending}", masks, image)
         measured = "table" in self.formats or "parquet" in self.formats
         part = {
-            "source": _source(file),
             "row": image_row(file.id, masks, seconds),
             "nuclei": nucleus_rows(file.id, masks, values, self.microns_per_pixel) if measured else [],
             "shape": masks.shape,
             "scores": masks.scores.tolist(),
             "rle": masks.to_rle(),
         }
+        self._finish(file, part)
+
+    def predict_large(self, predictor: Predictor, file: ImageFile, flip: bool | None, tiles: Tiles) -> None:
+        """The files of a large image, and then its part; while it is not done, each tile has a part of its own."""
+        source, scale = open_source(file, tiles.level, tiles.mpp)
+        parts = self.parts / "tiles" / file.id
+        stamp = parts / "source"
+        if not stamp.is_file() or json.loads(stamp.read_text(encoding="utf-8")) != _source(file):
+            shutil.rmtree(parts, ignore_errors=True)
+            with write_whole(stamp, "w", encoding="utf-8") as handle:
+                json.dump(_source(file), handle)
+        part = predict_large(
+            predictor,
+            source,
+            file.id,
+            self.out,
+            parts,
+            self.formats,
+            flip,
+            scale,
+            self.microns_per_pixel,
+            tiles.side,
+            tiles.overlap,
+        )
+        for name in {"imagej", "svg"} & set(self.formats):
+            folder, ending, writer = _OF_AN_IMAGE[name]
+            writer(self.out / folder / f"{file.id}{ending}", _masks(part), np.zeros(0, np.uint8))
+        self._finish(file, part)
+        shutil.rmtree(parts)
+
+    def _finish(self, file: ImageFile, part: dict[str, Any]) -> None:
         with write_whole(self.part(file.id), "w", encoding="utf-8") as handle:
-            json.dump(part, handle)
+            json.dump({"source": _source(file), **part}, handle)
 
     def assemble(self, failed: dict[str, str]) -> None:
         """The files of all images, from their parts; `failed` has the reason for each image that has none."""

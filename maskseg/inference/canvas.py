@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -40,32 +40,47 @@ class Source(Protocol):
     def read(self, box: Box) -> NDArray[np.uint8]:
         """The pixels of x0, y0, x1, y1, which lies inside the image: uint8 (h, w, 3), RGB."""
 
+    def values(self, box: Box) -> NDArray[Any]:
+        """The same as it is in the file, (h, w, 1 or 3): what to measure on."""
+
 
 class ArraySource:
-    """An image that is in memory, uint8 (H, W, 3)."""
+    """An image that is in memory, uint8 (H, W, 3), and its values as they are in the file, (H, W, 1 or 3)."""
 
     preview = None
 
-    def __init__(self, image: NDArray[np.uint8], name: str = "image") -> None:
+    def __init__(self, image: NDArray[np.uint8], name: str = "image", values: NDArray[Any] | None = None) -> None:
         self.name, self.shape = name, image.shape[:2]
-        self._image = image
+        self._image, self._values = image, image if values is None else values
 
     def read(self, box: Box) -> NDArray[np.uint8]:
         """See `Source`."""
         x0, y0, x1, y1 = box
         return self._image[y0:y1, x0:x1]
 
+    def values(self, box: Box) -> NDArray[Any]:
+        """See `Source`."""
+        x0, y0, x1, y1 = box
+        return self._values[y0:y1, x0:x1]
+
 
 class Stretched:
     """A source through a table of grey values, uint8 (256,)."""
 
     def __init__(self, source: Source, table: NDArray[np.uint8]) -> None:
-        self.name, self.shape, self.preview = source.name, source.shape, source.preview
+        self.name, self.shape = source.name, source.shape
         self._source, self._table = source, table
+
+    @property
+    def preview(self) -> NDArray[np.uint8] | None:
+        """See `Source`."""
+        return None if self._source.preview is None else cv2.LUT(self._source.preview, self._table)
 
     def read(self, box: Box) -> NDArray[np.uint8]:
         """See `Source`."""
         return cv2.LUT(np.ascontiguousarray(self._source.read(box)), self._table)
+
+    values = read
 
 
 class Resized:
@@ -76,8 +91,13 @@ class Resized:
     """
 
     def __init__(self, source: Source, shape: tuple[int, int]) -> None:
-        self.name, self.shape, self.preview = source.name, shape, source.preview
+        self.name, self.shape = source.name, shape
         self._source = source
+
+    @property
+    def preview(self) -> NDArray[np.uint8] | None:
+        """See `Source`."""
+        return self._source.preview
 
     def read(self, box: Box) -> NDArray[np.uint8]:
         """See `Source`."""
@@ -93,6 +113,8 @@ class Resized:
             wide = across @ np.ascontiguousarray(tall.transpose(1, 0, 2)).reshape(columns, height * 3)
             pixels[begin - y0 : end - y0] = np.rint(wide).reshape(width, height, 3).transpose(1, 0, 2)
         return pixels
+
+    values = read
 
 
 def _weights(begin: int, end: int, size: int, new_size: int) -> tuple[int, csr_array]:

@@ -34,6 +34,8 @@ class GeoJsonWriter:
     ----------
     path : path-like
         The file to write.
+    scale : float
+        The points are multiplied by it: pixels of the full size of a slide in one of the masks', as QuPath counts them.
 
     Examples
     --------
@@ -42,8 +44,8 @@ class GeoJsonWriter:
     ...         writer.write(masks, (x, y))
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._path = path
+    def __init__(self, path: str | os.PathLike[str], scale: float = 1.0) -> None:
+        self._path, self._scale = path, scale
         self._stack = ExitStack()
         self._separator = ""
 
@@ -72,6 +74,8 @@ class GeoJsonWriter:
             Becomes a measurement, as the area in pixels does.
         """
         polygons = outlines(bitmap, origin)
+        if self._scale != 1:
+            polygons = [[ring * self._scale for ring in polygon] for polygon in polygons]
         if polygons:
             feature = {
                 "type": "Feature",

@@ -48,7 +48,7 @@ _ROWS = 1 << 16
 
 
 def nucleus_rows(
-    image_id: str, masks: CropMasks, pixels: NDArray[Any], microns_per_pixel: float | None = None
+    image_id: str, masks: CropMasks, pixels: NDArray[Any], microns_per_pixel: float | None = None, first: int = 1
 ) -> list[Row]:
     """Rows of the nuclei of an image, with one value for each of `COLUMNS`.
 
@@ -56,16 +56,18 @@ def nucleus_rows(
     ----------
     image_id : str
     masks : CropMasks
-        Mask i has the label i + 1, as in `CropMasks.to_labels`. An empty mask has no row.
+        Mask i has the label first + i, as in `CropMasks.to_labels`. An empty mask has no row.
     pixels : array (H, W, C)
         C of 1 to 3 channels; the columns of further ones stay empty.
     microns_per_pixel : float, optional
         Side of a pixel in micrometres; where not given, the columns in micrometres stay empty.
+    first : int
+        Label of the first mask.
     """
     rows: list[Row] = []
     size = microns_per_pixel
     for label, (bitmap, (left, top, right, bottom), score) in enumerate(
-        zip(masks.bitmaps, masks.boxes.tolist(), masks.scores, strict=True), start=1
+        zip(masks.bitmaps, masks.boxes.tolist(), masks.scores, strict=True), start=first
     ):
         if not bitmap.any():
             continue

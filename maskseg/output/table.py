@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from maskseg.files import write_whole
 from maskseg.masks import CropMasks
@@ -30,14 +31,20 @@ def image_row(image_id: str, masks: CropMasks, seconds: float) -> dict[str, str 
     dict
         One entry for each of `COLUMNS`, `status` being "ok".
     """
-    height, width = masks.shape
+    return summary_row(image_id, masks.shape, masks.areas, masks.scores, seconds)
+
+
+def summary_row(
+    image_id: str, shape: tuple[int, int], areas: NDArray[np.int64], scores: NDArray[np.float32], seconds: float
+) -> dict[str, str | int]:
+    """`image_row` from the areas, in pixels, and the scores of the nuclei alone."""
     return {
         "image_id": image_id,
-        "height": height,
-        "width": width,
-        "nuclei": len(masks),
-        "median_area": f"{np.median(masks.areas):g}" if len(masks) else "",
-        "mean_score": f"{masks.scores.mean():.4f}" if len(masks) else "",
+        "height": shape[0],
+        "width": shape[1],
+        "nuclei": len(areas),
+        "median_area": f"{np.median(areas):g}" if len(areas) else "",
+        "mean_score": f"{scores.mean():.4f}" if len(areas) else "",
         "seconds": f"{seconds:.3f}",
         "status": "ok",
     }
