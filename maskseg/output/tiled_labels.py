@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 import tifffile
@@ -41,7 +42,8 @@ def write_tiled_labels(
     dtype = np.dtype(np.uint16 if at_most <= np.iinfo(np.uint16).max else np.int32)
     with write_whole(path) as file:
         tifffile.imwrite(
-            file,
+            # A temporary file has a number for a name, which tifffile does not expect.
+            tifffile.FileHandle(file, mode="wb", name=Path(path).name, size=0),
             _tiles(shape, settled, dtype),
             shape=shape,
             dtype=dtype,
