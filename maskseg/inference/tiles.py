@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 # Images of more pixels are predicted in tiles.
 LARGE = 2048 * 2048
 # Network pixels: side of a tile's core, and what the network sees around it.
-SIDE, CONTEXT = 1024, 128
+SIDE, CONTEXT = 896, 128
 # Network pixels outside its core in which a tile still claims nuclei.
 MARGIN = 8
 
