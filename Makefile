@@ -1,6 +1,7 @@
 # make setup   the environment in .venv (nothing but Python 3.11+, pip and a package index needed)
 # make demo    the whole main job on the sample images; open out/demo/overview.png
 # make test    lint and tests
+# make wheel   dist/: the wheels of maskseg and Detectron2, to be installed where there is no network
 # make bench   the tables of benchmarks/README.md
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,7 +9,9 @@ PY := $(VENV)/bin/python
 # Touched when the set-up has ended well, so that the next call costs nothing until one of these files changes.
 STAMP := $(VENV)/maskseg-setup-done
 
-.PHONY: setup demo test lint bench
+D2_WHEEL := dist/detectron2-0.6-py3-none-any.whl
+
+.PHONY: setup demo test lint wheel bench
 
 setup: $(STAMP)
 
@@ -28,6 +31,15 @@ test: setup lint
 
 lint: setup
 	$(PY) -m ruff check .
+
+# setuptools leaves its build folder, from which a module that is gone would come into the next wheel.
+wheel: setup $(D2_WHEEL)
+	rm -rf build dist/maskseg-*.whl
+	$(PY) -m pip wheel --disable-pip-version-check --no-deps --no-build-isolation --no-index -w dist .
+	rm -rf build
+
+$(D2_WHEEL): tools/install_detectron2.py | setup
+	$(PY) tools/install_detectron2.py --wheel-dir dist
 
 bench: setup
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(PY) $$script; done

@@ -94,7 +94,10 @@ def check_detectron2() -> tuple[list[str], list[str]]:
     tuple of (list of str, list of str)
         Lines of the report, and the problems, each with its remedy.
     """
-    remedy = "run in maskseg's source folder: " + f"{sys.executable} tools/install_detectron2.py"
+    remedy = (
+        f"run with the wheel of `make wheel`: {PIP} install --no-deps detectron2-0.6-py3-none-any.whl, "
+        f"or in maskseg's source folder: {sys.executable} tools/install_detectron2.py"
+    )
     try:
         import detectron2
 

@@ -22,12 +22,15 @@ def list_models() -> None:
 
     from safetensors import safe_open
 
-    from maskseg.models.zoo import bundled
+    from maskseg.models.zoo import bundled, card
 
     for name, path in bundled().items():
         with safe_open(path, "np") as file:
             values = sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118
         typer.echo(f"{name:16s} {values / 1e6:6.1f} M parameters {path.stat().st_size / 1e6:8.1f} MB  {path}")
+        about = card().get(name, {})
+        scores = ", ".join(f"{part} {score:.3f}" for part, score in about.get("dsb_score", {}).items())
+        typer.echo(f"{'':16s} licence {about.get('licence', 'unknown')}; mean IoU (DSB score): {scores or 'unknown'}")
     if not bundled():
         typer.echo("none; name a training folder or an exported file with --model")
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from yaml import safe_load
 
 from maskseg.errors import InputError
 from maskseg.files import write_whole
@@ -35,6 +37,11 @@ class Model:
 def bundled() -> dict[str, Path]:
     """Models that come with the package, by name."""
     return {path.stem: path for path in sorted(WEIGHTS.glob("*.safetensors"))}
+
+
+def card() -> dict[str, Any]:
+    """Licence and scores of the bundled models, by name: the YAML at the head of their CARD.md."""
+    return safe_load((WEIGHTS / "CARD.md").read_text(encoding="utf-8").split("---\n")[1])
 
 
 def find_model(name: str | os.PathLike[str], overrides: list[str] | None = None) -> Model:

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 from pathlib import Path
 
 import cv2
@@ -11,7 +12,9 @@ import torch
 from detectron2.modeling import build_model
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
+from maskseg.cli.models import app
 from maskseg.errors import InputError
 from maskseg.inference.predictor import Predictor, load_model
 from maskseg.models import zoo
@@ -258,3 +261,25 @@ def test_a_model_is_exported_under_its_own_ending_only(run, tmp_path):
 def test_the_header_is_read_without_the_weights(exported):
     with safe_open(exported, "pt") as file:
         assert file.metadata()["format"] == zoo.FORMAT
+
+
+def test_the_card_states_licence_and_scores_of_every_bundled_model_as_in_its_tables():
+    about = zoo.card()
+    tables = (zoo.WEIGHTS / "CARD.md").read_text().split("---\n", 2)[2]
+    assert about.keys() == zoo.bundled().keys()
+    for model in about.values():
+        assert f"| licence | {model['licence']} |" in tables
+        assert {"val_stratified", "val_grouped"} <= model["dsb_score"].keys()
+        for part, score in model["dsb_score"].items():
+            assert re.search(rf"\| `{part}` \| \d+ \| {score:.3f} \|", tables), part
+
+
+def test_the_list_shows_size_parameters_licence_and_scores():
+    done = CliRunner().invoke(app, ["list"])
+    assert done.exit_code == 0, done.output
+    first, second = done.output.splitlines()[:2]
+    size = zoo.bundled()["nuclei"].stat().st_size / 1e6
+    assert first.startswith("nuclei ") and " M parameters" in first and f" {size:.1f} MB " in first
+    assert "licence Apache-2.0" in second
+    for part, score in zoo.card()["nuclei"]["dsb_score"].items():
+        assert f"{part} {score:.3f}" in second
