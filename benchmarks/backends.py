@@ -113,6 +113,8 @@ def onnx_runtime(path: Path, threads: int) -> Callable[[torch.Tensor], list[torc
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    # It takes two pyramid levels of unknown size for equally large and would reuse the memory of one for the other.
+    options.enable_mem_reuse = False
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     return lambda image: [torch.from_numpy(x) for x in session.run(None, {"image": image.contiguous().numpy()})]
 
