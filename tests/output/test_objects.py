@@ -64,6 +64,11 @@ def test_the_table_is_that_of_scikit_image_on_the_label_image(tables, tmp_path):
         write_nuclei(tmp_path / "nuclei.csv", rows)
         written = read_csv(tmp_path / "nuclei.csv")
         for ours, name in THEIRS.items():
+            if name not in theirs:
+                # A grey image has one channel.
+                assert name in ("intensity_mean-1", "intensity_mean-2")
+                assert set(column(rows, ours)) == {None} and {row[ours] for row in written} == {""}
+                continue
             np.testing.assert_allclose(column(rows, ours), theirs[name], rtol=1e-9, atol=1e-9)
             np.testing.assert_allclose([float(row[ours]) for row in written], theirs[name], rtol=1e-7, atol=1e-7)
 
