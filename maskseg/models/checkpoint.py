@@ -126,10 +126,8 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def model_weights(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
-    """The weights that predict: their moving average where the training kept one."""
-    data = read_weights(path)
-    model, average = data["model"], data.get("average", {})
-    return {key: torch.as_tensor(average.get(key, value)) for key, value in model.items()}
+    """The weights of a file as tensors, by name; see `read_weights`."""
+    return {key: torch.as_tensor(value) for key, value in read_weights(path)["model"].items()}
 
 
 class Checkpointer(DetectionCheckpointer):

@@ -64,8 +64,6 @@ def add_maskseg_config(cfg: CfgNode) -> None:
     cfg.DATALOADER.CACHE_MB = 1024
     # SGD | Adam | AdamW.
     cfg.SOLVER.OPTIMIZER = "Adam"
-    # Validation and prediction use a moving average of the weights over about 1 / (1 - EMA_DECAY) iterations; 0 is off.
-    cfg.SOLVER.EMA_DECAY = 0.0
     # Validation loss and score are computed over DATASETS.TEST every TEST.EVAL_PERIOD iterations.
 
     # ---- the network ----

@@ -64,7 +64,7 @@ def finetune_config(model: str, data: str, out: str, overrides: list[str] | None
     cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (train,), (test,) if test else ()
     solver.BASE_LR *= RATE
     solver.MAX_ITER, solver.WARMUP_ITERS = iterations, iterations // 10
-    solver.LR_SCHEDULER_NAME, solver.EMA_DECAY = "WarmupCosineLR", 0.99
+    solver.LR_SCHEDULER_NAME = "WarmupCosineLR"
     solver.CHECKPOINT_PERIOD = 100
     cfg.TEST.EVAL_PERIOD = max(iterations // 4, 50)
     cfg.merge_from_list(overrides or [])

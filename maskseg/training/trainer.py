@@ -22,7 +22,6 @@ from torch.utils.data import DataLoader
 from maskseg.data.coco import dataset_dicts
 from maskseg.errors import InputError
 from maskseg.models.checkpoint import Checkpointer
-from maskseg.training.average import WeightAverage
 from maskseg.training.curves import Log
 from maskseg.training.distributed import parallel
 from maskseg.training.hooks import KeepBest, ProgressBar, Validation
@@ -109,15 +108,12 @@ class Trainer(TrainerBase):
         self.model = parallel(self.plain_model)
         self.optimizer = build_optimizer(cfg, self.model)
         self.scheduler = build_lr_scheduler(cfg, self.optimizer)
-        decay = cfg.SOLVER.EMA_DECAY
-        self.average = WeightAverage(self.plain_model, decay) if decay > 0 else None
         self.checkpointer = Checkpointer(
             self.model,
             cfg.OUTPUT_DIR,
             optimizer=self.optimizer,
             scheduler=self.scheduler,
             trainer=weakref.proxy(self),
-            **({"average": self.average} if self.average else {}),
         )
         self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
         self._batches: Iterator[list[dict[str, Any]]] | None = None
@@ -126,11 +122,9 @@ class Trainer(TrainerBase):
     def build_hooks(self) -> list[hooks.HookBase | None]:
         """Schedule, checkpoints, validation, logs."""
         cfg, main = self.cfg, comm.is_main_process()
-        scored = self.average.model if self.average else self.plain_model
-        validation = Validation(cfg, scored, self.validation_records) if self.validation_records else None
+        validation = Validation(cfg, self.plain_model, self.validation_records) if self.validation_records else None
         return [
             hooks.IterationTimer(),
-            self.average,
             hooks.LRScheduler(self.optimizer, self.scheduler),
             validation,
             KeepBest(self.checkpointer, validation) if validation and main else None,
@@ -145,10 +139,7 @@ class Trainer(TrainerBase):
     def resume_or_load(self, resume: bool) -> None:
         """Go on from the last checkpoint in OUTPUT_DIR if asked and there is one, else start from MODEL.WEIGHTS."""
         self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
-        resumed = resume and self.checkpointer.has_checkpoint()
-        if self.average and not resumed:
-            self.average.restart(self.plain_model)
-        if resumed:
+        if resume and self.checkpointer.has_checkpoint():
             self.start_iter = self.iter + 1
             for hook in self._hooks:
                 if isinstance(hook, hooks.PeriodicCheckpointer):

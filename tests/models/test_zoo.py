@@ -106,7 +106,8 @@ def test_settings_saved_beside_a_checkpoint_are_followed_and_exported_but_overri
     )
     for overrides, area in ([], 33), (["POSTPROCESS.MIN_AREA", "7"], 7):
         cfg = find_model(tmp_path, overrides).cfg
-        assert (cfg.POSTPROCESS.MIN_AREA, cfg.POSTPROCESS.FRAGMENTS) == (area, "keep_largest")
+        assert area == cfg.POSTPROCESS.MIN_AREA
+        assert cfg.POSTPROCESS.FRAGMENTS == "keep_largest"
         assert cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST == 0.4
         assert cfg.POSTPROCESS.MASK_THRESHOLD == find_model(run).cfg.POSTPROCESS.MASK_THRESHOLD
     export(tmp_path, tmp_path / "one.safetensors")
