@@ -62,10 +62,13 @@ def predict(
       maskseg predict slides/*.tif -o out/ --formats geojson,table --microns-per-pixel 0.25
       maskseg predict slide.svs -o out/ --formats geojson,labels --mpp 0.5
     """
+    import hashlib
+
     from maskseg.errors import InputError
     from maskseg.images import find_images
     from maskseg.inference.batch import FORMATS, Tiles, predict_files
-    from maskseg.inference.predictor import load_model
+    from maskseg.inference.predictor import Predictor
+    from maskseg.models.zoo import find_model
 
     chosen = list(dict.fromkeys(item.strip() for item in formats.split(",") if item.strip()))
     unknown = [item for item in chosen if item not in FORMATS]
@@ -78,14 +81,18 @@ def predict(
     given = {"side": tile, "overlap": tile_overlap}
     tiles = Tiles(level=level, mpp=mpp, **{name: value for name, value in given.items() if value is not None})
     files = find_images(inputs)
-    predictor = load_model(model)
+    found = find_model(model)
+    predictor = Predictor.from_weights(found.cfg, found.weights)
+    with found.weights.open("rb") as file:
+        # A training that went on under the same name is another model.
+        weights = hashlib.file_digest(file, "sha256").hexdigest()
     failed = predict_files(
         predictor,
         files,
         out,
         chosen,
         None if tta is None else tta is Views.flip,
-        {"model": model, "config": predictor.cfg.dump()},
+        {"weights": weights, "config": found.cfg.dump()},
         microns_per_pixel,
         tiles,
     )

@@ -143,15 +143,16 @@ def predict_files(
     run = _Run(out, files, formats, microns_per_pixel)
     run.prepare(known)
     todo = [file for file in files if not run.is_done(file)]
-    large = [file for file in todo if is_large(file, tiles.large)]
-    done, todo = len(files) - len(todo), [file for file in todo if file not in large]
+    done, large, small = len(files) - len(todo), [], []
+    for file in todo:
+        (large if is_large(file, tiles.large) else small).append(file)
     failed: dict[str, str] = {}
     written: deque[Future[None]] = deque()
     # What was segmented is written, also where the loop is interrupted: the end of `writing` waits for it.
     with (
         tqdm(total=len(files), initial=done, desc="predict", unit="image", disable=None) as progress,
         ThreadPoolExecutor(1) as writing,
-        closing(_ahead(_read, todo)) as images,
+        closing(_ahead(_read, small)) as images,
     ):
         for file, reading in images:
             try:
