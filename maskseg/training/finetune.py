@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from detectron2.config import CfgNode
 
 # Every nucleus is to be seen about this often, each time magnified, turned and shifted otherwise.
-VIEWS_OF_A_NUCLEUS = 20
+VIEWS_OF_A_NUCLEUS = 12
 # Fewer change nothing that one could measure, more only learn a small data set by heart.
 FEWEST, MOST = 150, 2000
 # Nuclei in one training window, in the mean over the data that the bundled model was trained on.
-NUCLEI_A_WINDOW = 20
+NUCLEI_A_WINDOW = 12
 # Of the learning rate that the model itself was trained with: what it knows is to be kept.
 RATE = 0.5
 

@@ -85,7 +85,7 @@ class Validation(HookBase):
 
     def run(self) -> None:
         """Evaluate now and put the figures into the event storage."""
-        # In full precision also where training is not: bfloat16 costs a hundredth of the score, which prediction has.
+        # In full precision also where training is not, as prediction is.
         losses = validation_losses(self.cfg, self.model, self.records) if comm.is_main_process() else {}
         self.model.eval()
         try:

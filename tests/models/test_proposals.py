@@ -6,6 +6,7 @@ from detectron2.modeling import build_model
 from detectron2.structures import ImageList
 
 from maskseg.errors import InputError
+from maskseg.models import proposals as proposals_module
 from maskseg.models.config import load_config
 
 
@@ -18,13 +19,14 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-def proposer(*overrides: str, name: str = "NucleiRPN"):
+def proposer(*overrides: str, name: str = "NucleiRPN", unsure: float = 3.0):
     """The proposal generator of the small config, in prediction, and its random features of a 256 x 256 image."""
     torch.manual_seed(0)
     cfg = load_config("nuclei_R_18_FPN", ["MODEL.DEVICE", "cpu", "MODEL.PROPOSAL_GENERATOR.NAME", name, *overrides])
     generator = build_model(cfg).eval().proposal_generator
     # Objectnesses that spread out, as a trained network's do.
     generator.rpn_head.objectness_logits.weight.data *= 100
+    generator.rpn_head.objectness_logits.bias.data -= unsure
     torch.manual_seed(1)
     features = {f"p{level}": torch.randn(2, 96, 256 >> level, 256 >> level) for level in (2, 3, 4, 5)}
     return generator, features
@@ -65,6 +67,19 @@ def test_the_other_images_of_a_batch_change_nothing():
     for number, expected in enumerate(together):
         (alone,) = proposals(generator, {name: level[number : number + 1] for name, level in features.items()})
         torch.testing.assert_close(alone.proposal_boxes.tensor, expected.proposal_boxes.tensor)
+
+
+def test_a_network_that_is_sure_everywhere_is_held_to_an_eighth(monkeypatch):
+    original = proposals_module.find_top_rpn_proposals
+    # Before any training; suppression takes the square of the number.
+    generator, features = proposer(*limits(10, 10), "MODEL.RPN.SURE", "0.01", unsure=-100.0)
+    seen = []
+    monkeypatch.setattr(
+        proposals_module, "find_top_rpn_proposals", lambda *values: seen.append(values[4]) or original(*values)
+    )
+    everywhere = sum(3 * level.shape[2] * level.shape[3] for level in features.values())
+    assert all(len(item) > 100 for item in proposals(generator, features))
+    assert seen == [everywhere // 8] * 2
 
 
 def test_in_training_it_is_the_stock_generator():
