@@ -11,7 +11,7 @@ import json
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from maskseg import tasks
 from maskseg.errors import InputError
 from maskseg.files import remove_leftovers, write_whole
 from maskseg.images import ImageFile
@@ -38,7 +39,6 @@ from maskseg.output.labels import write_labels
 from maskseg.output.objects import Row, need_pyarrow, nucleus_rows, write_nuclei, write_nuclei_parquet
 from maskseg.output.outlines_svg import write_svg
 from maskseg.output.overlay import overlay, write_picture
-from maskseg.output.submission import write_submission
 from maskseg.output.table import failed_row, image_row, write_table
 
 Write = Callable[[Path, CropMasks, NDArray[np.uint8]], None]
@@ -96,6 +96,7 @@ def predict_files(
     settings: dict[str, Any] | None = None,
     microns_per_pixel: float | None = None,
     tiles: Tiles | None = None,
+    cluster: bool = False,
 ) -> list[tuple[str, str]]:
     """Segment images and write the results to a folder.
 
@@ -119,6 +120,8 @@ def predict_files(
         Side of a pixel in micrometres; adds areas and lengths in micrometres to the table of nuclei.
     tiles : Tiles, optional
         How images that are too large to be predicted in one piece are cut; see `maskseg.inference.large`.
+    cluster : bool
+        Share the work among the processes of a Ray cluster; see `maskseg.inference.cluster`.
 
     Returns
     -------
@@ -132,50 +135,24 @@ def predict_files(
     """
     if "parquet" in formats:
         need_pyarrow()
-    tiles = tiles or Tiles()
-    known = {
-        "formats": sorted(formats),
-        "flip": flip,
-        "microns_per_pixel": microns_per_pixel,
-        "tiles": asdict(tiles),
-        **(settings or {}),
-    }
-    run = _Run(out, files, formats, microns_per_pixel)
-    run.prepare(known)
+    submission = tasks.part(predictor.cfg, "submission")
+    run = Run(out, files, formats, flip, microns_per_pixel, tiles or Tiles(), submission)
+    run.prepare(settings or {})
     todo = [file for file in files if not run.is_done(file)]
-    done, large, small = len(files) - len(todo), [], []
-    for file in todo:
-        (large if is_large(file, tiles.large) else small).append(file)
     failed: dict[str, str] = {}
-    written: deque[Future[None]] = deque()
-    # What was segmented is written, also where the loop is interrupted: the end of `writing` waits for it.
+    if cluster:
+        from maskseg.inference.cluster import outcomes_on_ray
+
+        outcomes = outcomes_on_ray(run, predictor, todo)
+    else:
+        outcomes = run.outcomes(predictor, todo)
     with (
-        tqdm(total=len(files), initial=done, desc="predict", unit="image", disable=None) as progress,
-        ThreadPoolExecutor(1) as writing,
-        closing(_ahead(_read, small)) as images,
+        tqdm(total=len(files), initial=len(files) - len(todo), desc="predict", unit="image", disable=None) as progress,
+        closing(outcomes),
     ):
-        for file, reading in images:
-            try:
-                image, values, seconds = reading.result()
-                begin = time.perf_counter()
-                masks = predictor.segment(image, flip)
-                seconds += time.perf_counter() - begin
-            except InputError as error:
-                failed[file.id] = str(error)
-            except (MemoryError, torch.OutOfMemoryError):
-                failed[file.id] = f"{file.name}: too large for the memory there is; cut it into pieces"
-            else:
-                written.append(writing.submit(run.write, file, image, values, masks, seconds))
-                if len(written) > _AHEAD:
-                    written.popleft().result()
-            progress.update()
-        for one in written:
-            one.result()
-        for file in large:
-            try:
-                run.predict_large(predictor, file, flip, tiles)
-            except InputError as error:
-                failed[file.id] = str(error)
+        for file, reason in outcomes:
+            if reason:
+                failed[file.id] = reason
             progress.update()
     run.assemble(failed)
     if not failed:
@@ -205,31 +182,53 @@ def _ahead(read: Callable[[ImageFile], Any], files: Sequence[ImageFile]) -> Iter
 
 
 @dataclass(frozen=True)
-class _Run:
-    """The files of a run, written, found again and assembled."""
+class Run:
+    """What is done with images, and the files of a run: written, found again and assembled.
+
+    Attributes are the arguments of `predict_files` of the same names.
+    """
 
     out: Path
     files: Sequence[ImageFile]
     formats: Sequence[str]
+    flip: bool | None
     microns_per_pixel: float | None
+    tiles: Tiles
+    write_submission: Callable[[Path, Iterable[tuple[str, CropMasks]]], None]
 
     @property
     def parts(self) -> Path:
+        """What is removed once the run is whole."""
         return self.out / ".parts"
 
     def part(self, image_id: str) -> Path:
-        """One part file an image until the run is whole; the folder goes when it is."""
+        """One part file an image until the run is whole."""
         return self.parts / f"{image_id}.json"
+
+    @property
+    def stamp(self) -> Path:
+        """The settings that the parts were made under."""
+        return self.parts / "settings"
 
     def prepare(self, settings: dict[str, Any]) -> None:
         """Remove parts that were made under other settings, and what a run that was killed was just writing."""
-        stamp = self.parts / "settings"
-        text = json.dumps(settings, sort_keys=True)
-        if not stamp.is_file() or stamp.read_text(encoding="utf-8") != text:
+        known = {
+            "formats": sorted(self.formats),
+            "flip": self.flip,
+            "microns_per_pixel": self.microns_per_pixel,
+            "tiles": asdict(self.tiles),
+            **settings,
+        }
+        text = json.dumps(known, sort_keys=True)
+        if not self.stamp.is_file() or self.stamp.read_text(encoding="utf-8") != text:
             if self.parts.is_dir():
                 shutil.rmtree(self.parts)
-            with write_whole(stamp, "w", encoding="utf-8") as file:
+            with write_whole(self.stamp, "w", encoding="utf-8") as file:
                 file.write(text)
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Remove what a process that was killed was just writing."""
         remove_leftovers(self.parts, {self.part(file.id).name for file in self.files})
         for name in self.formats:
             if name in _OF_ALL:
@@ -242,6 +241,40 @@ class _Run:
         """Whether there is a part, made from the file as it is now."""
         part = self.part(file.id)
         return part.is_file() and json.loads(part.read_text(encoding="utf-8"))["source"] == _source(file)
+
+    def outcomes(self, predictor: Predictor, files: Sequence[ImageFile]) -> Iterator[tuple[ImageFile, str | None]]:
+        """Each file, those in tiles last, and why it is left out if it is; close it where the loop may end early."""
+        large, small = [], []
+        for file in files:
+            (large if is_large(file, self.tiles.large) else small).append(file)
+        written: deque[Future[None]] = deque()
+        # What was segmented is written, also where the loop is interrupted: the end of `writing` waits for it.
+        with ThreadPoolExecutor(1) as writing, closing(_ahead(_read, small)) as images:
+            for file, reading in images:
+                reason = None
+                try:
+                    image, values, seconds = reading.result()
+                    begin = time.perf_counter()
+                    masks = predictor.segment(image, self.flip)
+                    seconds += time.perf_counter() - begin
+                except InputError as error:
+                    reason = str(error)
+                except (MemoryError, torch.OutOfMemoryError):
+                    reason = f"{file.name}: too large for the memory there is; cut it into pieces"
+                else:
+                    written.append(writing.submit(self.write, file, image, values, masks, seconds))
+                    if len(written) > _AHEAD:
+                        written.popleft().result()
+                yield file, reason
+            for one in written:
+                one.result()
+            for file in large:
+                reason = None
+                try:
+                    self.predict_large(predictor, file)
+                except InputError as error:
+                    reason = str(error)
+                yield file, reason
 
     def write(
         self, file: ImageFile, image: NDArray[np.uint8], values: NDArray[Any], masks: CropMasks, seconds: float
@@ -261,8 +294,9 @@ class _Run:
         }
         self._finish(file, part)
 
-    def predict_large(self, predictor: Predictor, file: ImageFile, flip: bool | None, tiles: Tiles) -> None:
+    def predict_large(self, predictor: Predictor, file: ImageFile) -> None:
         """The files of a large image, and then its part; while it is not done, each tile has a part of its own."""
+        tiles = self.tiles
         source, scale = open_source(file, tiles.level, tiles.mpp)
         parts = self.parts / "tiles" / file.id
         stamp = parts / "source"
@@ -277,7 +311,7 @@ class _Run:
             self.out,
             parts,
             self.formats,
-            flip,
+            self.flip,
             scale,
             self.microns_per_pixel,
             tiles.side,
@@ -307,7 +341,7 @@ class _Run:
         for name in self.formats:
             paths = [self.out / path for path in _OF_ALL.get(name, ())]
             if name == "rle":
-                write_submission(*paths, ((file.id, masks) for file, masks in each(_masks)))
+                self.write_submission(*paths, ((file.id, masks) for file, masks in each(_masks)))
             elif name == "coco":
                 images = ((Path(file.member or file.path).name, masks) for file, masks in each(_masks))
                 write_predictions(*paths, images)

@@ -4,6 +4,7 @@ import csv
 import resource
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -25,8 +26,14 @@ from maskseg.output.submission import check_submission
 QUICK = [name for name in FORMATS if name != "overlay"]
 
 
-class Squares:
-    """Stands for a predictor: every image has one square nucleus, placed by its first pixel."""
+class Stub:
+    """Stands for a predictor of nuclei."""
+
+    cfg = SimpleNamespace(MODEL=SimpleNamespace(META_ARCHITECTURE="GeneralizedRCNN"))
+
+
+class Squares(Stub):
+    """Every image has one square nucleus, placed by its first pixel."""
 
     def __init__(self, stop_after: int | None = None):
         self.calls = 0
@@ -186,10 +193,11 @@ from pathlib import Path
 from maskseg.images import find_images
 from maskseg.inference.batch import predict_files
 from maskseg.masks import CropMasks
+from tests.inference.test_batch import Stub
 
 images, out, log, formats = sys.argv[1], Path(sys.argv[2]), sys.argv[3], sys.argv[4].split(",")
 
-class Logged:
+class Logged(Stub):
     def segment(self, image, flip):
         with open(log, "a") as file:
             file.write(f"{image[0, 0, 0]}\\n")
@@ -215,7 +223,7 @@ print(kills)
 """
 
 
-def test_runs_killed_at_any_moment_end_as_one_that_was_not(tmp_path):
+def test_runs_killed_at_any_moment_end_as_one_that_was_not(repository, tmp_path):
     """Nothing is missing, doubled, torn or left over, and only what was in hand when it was killed is done twice."""
     (tmp_path / "images").mkdir()
     number = 60
@@ -224,12 +232,13 @@ def test_runs_killed_at_any_moment_end_as_one_that_was_not(tmp_path):
         gradient[0, 0] = value
         cv2.imwrite(str(tmp_path / "images" / f"image_{value:02}.png"), gradient)
     arguments = [tmp_path / "images", tmp_path / "out", tmp_path / "log", ",".join(QUICK)]
-    done = subprocess.run([sys.executable, "-c", KILLED, *map(str, arguments)], capture_output=True, text=True)
+    command = [sys.executable, "-c", KILLED, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=repository)
     assert done.returncode == 0, done.stderr
     kills = int(done.stdout)
     assert kills >= 5
 
-    class Plain:
+    class Plain(Stub):
         def segment(self, image, flip):
             return CropMasks.from_labels((image[..., 0] // 7 + 1).astype(int))
 
