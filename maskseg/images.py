@@ -265,6 +265,8 @@ def leads_outside(member: str) -> bool:
 def find_images(inputs: Iterable[str | os.PathLike[str]]) -> list[ImageFile]:
     """Images in files, folders (with all folders below), globs, DSB image folders and zip files, sorted by id.
 
+    ``set.zip/test`` is the folder ``test`` in a zip file.
+
     Files below a folder named ``masks``, ``labels`` or ``overlays`` are no images.
 
     Raises
@@ -298,6 +300,9 @@ def _expand(item: str) -> Iterator[ImageFile]:
                 yield ImageFile(member_path(name).stem, path, name)
     elif path.is_file():
         yield ImageFile(path.stem, path)
+    elif archive := next((part for part in path.parents if part.suffix.lower() == ".zip" and part.is_file()), None):
+        folder = path.relative_to(archive).as_posix()
+        yield from (file for file in _expand(str(archive)) if member_path(file.member).is_relative_to(folder))
     else:
         for match in sorted(glob.glob(item, recursive=True)):  # noqa: PTH207  a pattern may be absolute
             if match != item:

@@ -262,6 +262,15 @@ def test_an_input_without_images_is_named(name, tmp_path):
         find_images([tmp_path / name])
 
 
+def test_a_folder_in_a_zip_is_named_like_one_on_disk(tmp_path, colour):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        for name in ("set/test/1.png", "set/test/deep/2.png", "set/test_more/3.png", "set/train/4.png"):
+            file.writestr(name, cv2.imencode(".png", colour)[1].tobytes())
+    assert [file.id for file in find_images([tmp_path / "a.zip" / "set" / "test"])] == ["1", "2"]
+    with pytest.raises(InputError, match="no image found"):
+        find_images([tmp_path / "a.zip" / "tes"])
+
+
 def test_a_zip_path_that_leads_outside_is_refused_when_read(tmp_path, colour):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
         file.writestr("../../evil.png", png(colour))

@@ -165,6 +165,30 @@ def xml(
     report(out, summary)
 
 
+@app.command("ultrasound")
+def ultrasound(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder or zip file of the frames and their masks.")],
+    out: Out,
+    workers: Workers = None,
+) -> None:
+    """Ultrasound nerve segmentation: S_N.tif, frame N of subject S, with S_N_mask.tif beside it.
+
+    DIR/split.csv puts a fifth of the frames into part dev: whole subjects, or of one subject frames of which near
+    duplicates stay together. DIR/contradictions.csv lists near duplicates of which one is empty and the other is
+    not, or whose masks hardly overlap. Test images, N.tif, are passed over.
+
+    \b
+    Examples:
+      maskseg convert ultrasound ultrasound-nerve-segmentation.zip -o data/ultrasound
+      maskseg convert ultrasound train/ -o data/ultrasound
+    """
+    from maskseg.data.ultrasound import CONTRADICTIONS, convert
+
+    summary, contradictions = convert(source, out, _processes(workers))
+    typer.echo(f"near duplicates that contradict each other: {len(contradictions)}; listed in {out}/{CONTRADICTIONS}")
+    report(out, summary)
+
+
 def _processes(workers: int | None) -> int:
     from maskseg.processes import available_cores
 

@@ -72,6 +72,8 @@ class Summary:
         Every image, folder and annotation that was not written.
     rows : list of dict
         What the converter says of each annotation, where it does.
+    category : (str, str)
+        What a mask shows, one and several of them.
     """
 
     unit: str
@@ -80,6 +82,7 @@ class Summary:
     found: int = 0
     left_out: list[LeftOut] = field(default_factory=list)
     rows: list[dict[str, str]] = field(default_factory=list)
+    category: tuple[str, str] = (CATEGORIES[0]["name"], "nuclei")
 
     def lose(self, task: Task, reason: str) -> None:
         """Note that an image is left out, with all that it holds."""
@@ -88,7 +91,7 @@ class Summary:
         self.found += task.found
 
     def __str__(self) -> str:
-        text = f"{self.images} images with {self.masks} nuclei, from {self.found} {self.unit}"
+        text = f"{self.images} images with {self.masks} {self.category[1]}, from {self.found} {self.unit}"
         kinds = Counter(item.kind for item in self.left_out)
         return text + "".join(f"; {count} x {kind}" for kind, count in kinds.items())
 
@@ -228,7 +231,8 @@ def run(
                     file.write(f'{{"id": {summary.masks}, "image_id": {len(images)}, {body}')
         if not images:
             raise InputError(_nothing(summary, expected))
-        file.write(f'], "images": {json.dumps(images)}, "categories": {json.dumps(CATEGORIES)}}}')
+        categories = [{**CATEGORIES[0], "name": summary.category[0]}]
+        file.write(f'], "images": {json.dumps(images)}, "categories": {json.dumps(categories)}}}')
     summary.images = len(images)
     return summary
 

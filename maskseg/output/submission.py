@@ -1,9 +1,11 @@
 """Kaggle's run-length submissions: written, read and checked.
 
 One row a nucleus, `ImageId,EncodedPixels`, with "start length start length ..." counted from 1 down the
-columns; an image without nuclei has one row with empty pixels. Masks of one image must not overlap.
-Everything here works on runs, so memory follows the file and not images x height x width. Source:
+columns; an image without nuclei has one row with empty pixels. Masks of one image must not overlap. Ultrasound
+nerve segmentation has `img,pixels` and one row an image, empty where there is no nerve.
+Everything here works on runs, so memory follows the file and not images x height x width. Sources:
 https://www.kaggle.com/c/data-science-bowl-2018/overview/evaluation
+https://www.kaggle.com/c/ultrasound-nerve-segmentation/overview/evaluation
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ from maskseg.masks import CropMasks
 from maskseg.rle import Runs, kaggle_to_runs, runs_to_crop, runs_to_kaggle
 
 HEADER = ("ImageId", "EncodedPixels")
+# Of submissions with one row an image.
+HEADER_ONE_ROW = ("img", "pixels")
 _LONGEST_FIELD = 2**31 - 1  # a mask of a slide is longer than the 128 KiB that csv allows by itself
 
 
@@ -43,9 +47,12 @@ class _Row:
     image_id: str
     pixels: str
     shape: tuple[int, int] | None  # from the columns Height and Width, where the file has them
+    one_row: bool  # no other row may be of this image
 
 
-def write_submission(path: str | os.PathLike[str], images: Iterable[tuple[str, CropMasks]]) -> None:
+def write_submission(
+    path: str | os.PathLike[str], images: Iterable[tuple[str, CropMasks]], one_row: bool = False
+) -> None:
     """Write a submission, whole or not at all; the images are taken one at a time.
 
     Where masks of an image overlap, each pixel goes to the mask with the highest score
@@ -56,6 +63,8 @@ def write_submission(path: str | os.PathLike[str], images: Iterable[tuple[str, C
     path : path-like
         The CSV file.
     images : iterable of (image_id, CropMasks)
+    one_row : bool
+        The form of `img,pixels`: all masks of an image together in one row.
 
     Raises
     ------
@@ -65,11 +74,13 @@ def write_submission(path: str | os.PathLike[str], images: Iterable[tuple[str, C
     seen: set[str] = set()
     with write_whole(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(HEADER)
+        writer.writerow(HEADER_ONE_ROW if one_row else HEADER)
         for image_id, masks in images:
             if image_id in seen:
                 raise InputError(f"{path}: image {image_id} comes twice; give each image its own name")
             seen.add(image_id)
+            if one_row:
+                masks = CropMasks.from_labels((masks.to_labels() > 0).astype(np.int32))
             runs = masks.runs()
             if len(_overlapping(runs)):
                 runs = CropMasks.from_labels(masks.to_labels()).runs()
@@ -140,7 +151,8 @@ def read_encoded(path: str | os.PathLike[str]) -> dict[str, EncodedImage]:
     Parameters
     ----------
     path : path-like
-        CSV with the columns ImageId and EncodedPixels, and Height and Width or others beside them.
+        CSV with the columns ImageId and EncodedPixels, or img and pixels, and Height and Width or others beside
+        them.
 
     Returns
     -------
@@ -209,8 +221,9 @@ def check_submission(path: str | os.PathLike[str], sizes: Mapping[str, tuple[int
     -------
     list of Fault
         Bad header, malformed, out of range, unsorted or overlapping runs in a row, rows of an image that
-        overlap, duplicate rows, an empty row beside others, unknown images, missing images. Empty when the
-        file is valid. Every overlapping row is named, with one of the rows it overlaps.
+        overlap, duplicate rows, an empty row beside others, a second row of an image in the form `img,pixels`,
+        unknown images, missing images. Empty when the file is valid. Every overlapping row is named, with one of
+        the rows it overlaps.
 
     Raises
     ------
@@ -228,7 +241,10 @@ def check_submission(path: str | os.PathLike[str], sizes: Mapping[str, tuple[int
         if row.image_id not in sizes:
             faults.append(Fault(row.line, f"image {row.image_id} is unknown"))
             continue
-        image = images.setdefault(row.image_id, _Image())
+        image = images.setdefault(row.image_id, _Image(row.line))
+        if row.one_row and image.first_line != row.line:
+            faults.append(Fault(row.line, f"image {row.image_id}: a second row, the first is line {image.first_line}"))
+            continue
         try:
             runs = kaggle_to_runs(row.pixels, sizes[row.image_id])
         except InputError as error:
@@ -243,7 +259,7 @@ def check_submission(path: str | os.PathLike[str], sizes: Mapping[str, tuple[int
     missing = sorted(set(sizes) - set(images))
     faults.sort(key=lambda fault: fault.line or 0)
     faults += [
-        Fault(None, f"image {name} is missing: without nuclei it needs a row `{name},`") for name in missing
+        Fault(None, f"image {name} is missing: without masks it needs a row `{name},`") for name in missing
     ]
     return faults
 
@@ -252,6 +268,7 @@ def check_submission(path: str | os.PathLike[str], sizes: Mapping[str, tuple[int
 class _Image:
     """The rows of one image that could be read."""
 
+    first_line: int
     lines: list[int] = field(default_factory=list)
     runs: list[Runs] = field(default_factory=list)
     line_of: dict[bytes, int] = field(default_factory=dict)
@@ -307,11 +324,13 @@ def _rows(path: str | os.PathLike[str], exact: bool = False) -> Iterator[_Row | 
             reader = csv.reader(file)
             header = [name.strip() for name in next(reader, [])]
             named = {name: i for i, name in enumerate(header)}
-            wanted = ",".join(HEADER)
-            if not set(HEADER) <= set(named):
-                yield Fault(1, f"the header is {','.join(header)[:60]!r} and must be {wanted}")
+            form = HEADER_ONE_ROW if set(HEADER_ONE_ROW) <= set(named) else HEADER
+            wanted = ",".join(form)
+            if not set(form) <= set(named):
+                other = ",".join(HEADER_ONE_ROW)
+                yield Fault(1, f"the header is {','.join(header)[:60]!r} and must be {wanted} or {other}")
                 return
-            if exact and tuple(header) != HEADER:
+            if exact and tuple(header) != form:
                 yield Fault(
                     1, f"the header is {','.join(header)[:60]!r} and must be {wanted} alone, in this order"
                 )
@@ -321,7 +340,7 @@ def _rows(path: str | os.PathLike[str], exact: bool = False) -> Iterator[_Row | 
                 if len(cells) != len(header):
                     yield Fault(reader.line_num, f"{len(cells)} columns where the header has {len(header)}")
                     continue
-                yield _row(reader.line_num, cells, named)
+                yield _row(reader.line_num, cells, named, form)
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is not text; a submission is a CSV file") from error
     except csv.Error as error:
@@ -330,11 +349,12 @@ def _rows(path: str | os.PathLike[str], exact: bool = False) -> Iterator[_Row | 
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
-def _row(line: int, cells: list[str], named: Mapping[str, int]) -> _Row | Fault:
+def _row(line: int, cells: list[str], named: Mapping[str, int], form: tuple[str, str]) -> _Row | Fault:
     shape = None
     if "Height" in named and "Width" in named:
         try:
             shape = (int(float(cells[named["Height"]])), int(float(cells[named["Width"]])))
         except ValueError:
             return Fault(line, "Height and Width are not whole numbers")
-    return _Row(line, cells[named["ImageId"]].strip(), cells[named["EncodedPixels"]].strip(), shape)
+    name, pixels = (cells[named[column]].strip() for column in form)
+    return _Row(line, name, pixels, shape, form == HEADER_ONE_ROW)

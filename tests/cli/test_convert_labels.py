@@ -78,3 +78,22 @@ def test_a_bad_argument_is_one_line_and_writes_nothing(bad, maskseg, coco, sourc
     assert {"no category": "--category", "no images": "--images", "no file": "none", "workers": "--workers"}[bad] in err
     assert len(err.splitlines()) == 1 or bad == "workers"
     assert not (tmp_path / "set").exists()
+
+
+def test_ultrasound_says_what_contradicts_and_what_is_left_out(maskseg, tmp_path):
+    folder = tmp_path / "train"
+    folder.mkdir()
+    frame = np.random.default_rng(0).integers(0, 255, (6, 8), np.uint8)
+    frame = cv2.resize(frame, (58, 42), interpolation=cv2.INTER_LINEAR)
+    for name, mask in (("1_1", 0), ("1_2", 255), ("1_3", None)):
+        cv2.imwrite(str(folder / f"{name}.tif"), frame)
+        if mask is not None:
+            cv2.imwrite(str(folder / f"{name}_mask.tif"), np.full_like(frame, mask))
+    status, out, err = maskseg("convert", "ultrasound", folder, "-o", tmp_path / "set")
+    assert status == 2
+    assert err.splitlines() == [
+        f"left out {folder / '1_3.tif'}: image left out: no 1_3_mask beside it; add it, all 0 if there is no nerve"
+    ]
+    assert "contradict each other: 1;" in out
+    assert "2 images with 1 nerves, from 2 mask files" in out
+    assert (tmp_path / "set" / "contradictions.csv").read_text().splitlines()[1] == "1_1,1_2,1.0000,0.0000"

@@ -100,7 +100,7 @@ def test_a_valid_file_has_no_fault(tmp_path, text):
         ("a,3 2 7 1", "a,", "line 3: image a: an empty row beside rows with nuclei"),
         ("a,3 2 7 1", "a,3,2", "line 3: 3 columns where the header has 2"),
         ("a,3 2 7 1", "b,", "line 4: image b: the same row as line 3"),
-        ("b,\n", "", "image b is missing: without nuclei it needs a row `b,`"),
+        ("b,\n", "", "image b is missing: without masks it needs a row `b,`"),
         (
             "ImageId",
             "image_id",
@@ -202,3 +202,48 @@ def test_a_mask_longer_than_csv_s_own_limit_is_read(tmp_path):
     write_submission(path, [("slide", CropMasks.from_labels(labels))])
     assert path.stat().st_size > 2 * 131_072
     assert (labels_of(read_submission(path, {"slide": shape})["slide"], shape) == labels).all()
+
+
+def test_one_row_an_image_holds_all_of_its_masks_by_columns_from_one(tmp_path):
+    labels = np.zeros((4, 5), int)
+    labels[1:3, 0:2] = 1
+    labels[3, 1] = 2  # touches the other in its column: one run
+    labels[0:2, 4] = 3
+    path = tmp_path / "s.csv"
+    images = [("10", CropMasks.from_labels(labels)), ("2", CropMasks.empty((4, 5)))]
+    write_submission(path, images, one_row=True)
+    assert path.read_bytes() == b"img,pixels\n10,2 2 6 3 17 2\n2,\n"
+    assert check_submission(path, {"10": (4, 5), "2": (4, 5)}) == []
+
+
+@given(label_images)
+def test_one_row_decoded_by_hand_is_the_mask(tmp_path_factory, labels):
+    path = tmp_path_factory.mktemp("rle") / "submission.csv"
+    write_submission(path, [("1", CropMasks.from_labels(labels))], one_row=True)
+    numbers = [int(text) for text in path.read_text().splitlines()[1].partition(",")[2].split()]
+    pixels = np.zeros(labels.size, bool)
+    for start, length in zip(numbers[::2], numbers[1::2], strict=True):
+        pixels[start - 1 : start - 1 + length] = True
+    decoded = pixels.reshape(labels.shape[::-1]).T
+    assert (decoded == (labels > 0)).all()
+    (back,) = read_encoded(path).values()
+    assert (back.masks(labels.shape).to_labels() > 0).tolist() == (labels > 0).tolist()
+
+
+@pytest.mark.parametrize(
+    ("rows", "fault"),
+    [
+        ("1,1 2\n1,5 2\n2,\n", "line 3: image 1: a second row, the first is line 2"),
+        ("1,\n1,5 2\n2,\n", "line 3: image 1: a second row, the first is line 2"),
+        ("1,x\n1,5 2\n2,\n", "line 3: image 1: a second row, the first is line 2"),
+        ("1,5 2 1 2\n2,\n", "line 2: image 1: runs are not sorted by their start"),
+        ("1,1 3 3 2\n2,\n", "line 2: image 1: runs of one mask overlap"),
+        ("1,20 2\n2,\n", "line 2: image 1: a run is out of range"),
+        ("1,\n", "image 2 is missing: without masks it needs a row `2,`"),
+        ("1,\n2,\n3,1 1\n", "line 4: image 3 is unknown"),
+    ],
+)
+def test_every_fault_of_one_row_an_image_is_named(tmp_path, rows, fault):
+    path = tmp_path / "s.csv"
+    path.write_text("img,pixels\n" + rows)
+    assert any(str(one).startswith(fault) for one in check_submission(path, {"1": (4, 5), "2": (4, 5)}))
