@@ -64,9 +64,10 @@ def predict(
     """
     import hashlib
 
+    from maskseg import tasks
     from maskseg.errors import InputError
     from maskseg.images import find_images
-    from maskseg.inference.batch import FORMATS, Tiles, predict_files
+    from maskseg.inference.batch import FORMATS, Tiles
     from maskseg.inference.predictor import Predictor
     from maskseg.models.zoo import find_model
 
@@ -86,7 +87,7 @@ def predict(
     with found.weights.open("rb") as file:
         # A training that went on under the same name is another model.
         weights = hashlib.file_digest(file, "sha256").hexdigest()
-    failed = predict_files(
+    failed = tasks.part(found.cfg, "predict")(
         predictor,
         files,
         out,

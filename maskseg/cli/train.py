@@ -90,7 +90,7 @@ def _train_folds(cfg: CfgNode, resume: bool) -> None:
     """Train on each fold in turn, in this process and those beside it."""
     from detectron2.utils import comm
 
-    from maskseg.evaluation import dsb
+    from maskseg import tasks
     from maskseg.training.folds import fold_configs, pooled_scores
 
     configs = fold_configs(cfg)
@@ -99,8 +99,9 @@ def _train_folds(cfg: CfgNode, resume: bool) -> None:
     if comm.is_main_process():
         scores = pooled_scores(configs, Path(cfg.OUTPUT_DIR))
         pooled = scores.pop("pooled")
-        typer.echo("\n".join(f"{name}: mean IoU (DSB score) {score:.4f}" for name, score in scores.items()))
-        typer.echo(f"all folds, each image by the training that did not see it\n{dsb.score_table(pooled)}")
+        evaluator = tasks.part(cfg, "evaluator")()
+        typer.echo("\n".join(f"{name}: {evaluator.title} {score:.4f}" for name, score in scores.items()))
+        typer.echo(f"all folds, each image by the training that did not see it\n{evaluator.table(pooled)}")
 
 
 def _train(cfg: CfgNode, resume: bool) -> None:
@@ -127,18 +128,18 @@ def _evaluate(cfg: CfgNode, model: str) -> None:
     """Score a model on each of DATASETS.TEST, under the config at hand."""
     import json
 
-    from maskseg.evaluation import dsb
+    from maskseg import tasks
     from maskseg.evaluation.evaluator import evaluate_records
     from maskseg.files import write_whole
     from maskseg.inference.predictor import Predictor
     from maskseg.models.zoo import find_model
-    from maskseg.training.trainer import load_records
 
     weights = find_model(model).weights
     predictor = Predictor.from_weights(cfg, weights)
     for name in cfg.DATASETS.TEST:
-        summary = evaluate_records(predictor, load_records((name,)))
-        typer.echo(f"{weights} on {name}\n{dsb.score_table(summary)}")
+        evaluator = tasks.part(cfg, "evaluator")()
+        summary = evaluate_records(predictor, tasks.part(cfg, "records")((name,)), evaluator=evaluator)
+        typer.echo(f"{weights} on {name}\n{evaluator.table(summary)}")
         path = Path(cfg.OUTPUT_DIR) / f"evaluation_{Path(name).name.replace(':', '_')}.json"
         with write_whole(path, "w", encoding="utf-8") as file:
             json.dump({"weights": weights.name, "dataset": name, **summary}, file, indent=1)

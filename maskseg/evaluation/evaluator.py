@@ -19,19 +19,62 @@ if TYPE_CHECKING:
     from maskseg.inference.predictor import Predictor
 
 
-class NucleusEvaluator(DatasetEvaluator):
-    """Scores of `maskseg.evaluation.dsb` for Detectron2's evaluation.
+class Evaluator(DatasetEvaluator):
+    """Scores of the images of a data set, for Detectron2's evaluation.
 
     Only the figures of each image are kept, and only they travel between processes. Each process may see any share of
-    the images; an image that several have seen, as padding samplers make them, counts once.
+    the images; an image that several have seen, as padding samplers make them, counts once. A task says how an image
+    is measured, how its figures are summed up, and prints them.
+
+    Attributes
+    ----------
+    score : str
+        Key of the summary's one figure that says how good a model is; the more the better.
+    title : str
+        What that figure is called.
     """
+
+    score: str
+    title: str
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
         """Forget all images."""
-        self._rows: dict[str, tuple[str, dict[str, Any]]] = {}
+        self._rows: dict[str, Any] = {}
+
+    def measure(self, record: Mapping[str, Any], predictor: Any, flip: bool | None = None) -> None:
+        """Predict an image and keep its figures in ``_rows``, by its file name."""
+        raise NotImplementedError
+
+    def summary(self) -> dict[str, Any]:
+        """Figures of the images that this process has seen."""
+        raise NotImplementedError
+
+    def table(self, summary: Mapping[str, Any]) -> str:
+        """A summary to read."""
+        raise NotImplementedError
+
+    def join(self, other: Evaluator) -> None:
+        """Take the figures of other images over."""
+        self._rows |= other._rows
+
+    def evaluate(self) -> dict[str, Any]:
+        """The summary of the images of all processes; {} in all but the first process.
+
+        Whatever the number of processes, the images are joined in the order of their files: the same sums.
+        """
+        for rows in comm.gather(self._rows):
+            self._rows |= rows
+        return self.summary() if comm.is_main_process() else {}
+
+
+class NucleusEvaluator(Evaluator):
+    """Scores of `maskseg.evaluation.dsb`."""
+
+    score = "dsb_score"
+    title = "mean IoU (DSB score)"
 
     def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Iterable[CropMasks]) -> None:
         """Score some images.
@@ -46,30 +89,34 @@ class NucleusEvaluator(DatasetEvaluator):
         for record, found in zip(inputs, outputs, strict=True):
             self.add(record, load_record(record)[1], found)
 
+    def measure(self, record: Mapping[str, Any], predictor: Predictor, flip: bool | None = None) -> None:
+        """Segment an image and score it."""
+        image, truth = load_record(record)
+        self.add(record, truth, predictor.segment(image, flip))
+
     def add(self, record: Mapping[str, Any], truth: NDArray[np.int32], found: CropMasks) -> None:
         """Score one image whose true nuclei, a label image (H, W), are at hand."""
         scores = dsb.image_scores(truth, found.to_labels())
         self._rows[record["file_name"]] = (record["modality"], scores)
-
-    def evaluate(self) -> dict[str, Any]:
-        """`maskseg.evaluation.dsb.summarise` of the images of all processes; {} in all but the first process.
-
-        Whatever the number of processes, the images are joined in the order of their files: the same sums.
-        """
-        for part in comm.gather(self._rows):
-            self._rows |= part
-        return self.summary() if comm.is_main_process() else {}
 
     def summary(self) -> dict[str, Any]:
         """`maskseg.evaluation.dsb.summarise` of the images that this process has seen."""
         ordered = [self._rows[name] for name in sorted(self._rows)]
         return dsb.summarise([scores for _, scores in ordered], [modality for modality, _ in ordered])
 
+    def table(self, summary: Mapping[str, Any]) -> str:
+        """`maskseg.evaluation.dsb.score_table`."""
+        return dsb.score_table(summary)
+
 
 def evaluate_records(
-    predictor: Predictor, records: list[dict[str, Any]], flip: bool | None = None, shared: bool = False
+    predictor: Predictor,
+    records: list[dict[str, Any]],
+    flip: bool | None = None,
+    shared: bool = False,
+    evaluator: Evaluator | None = None,
 ) -> dict[str, Any]:
-    """Segment every image of a data set and score it.
+    """Predict every image of a data set and score it.
 
     Parameters
     ----------
@@ -81,16 +128,17 @@ def evaluate_records(
     shared : bool
         Called in every process of a distributed training: each takes its share of the images. Otherwise this process
         takes all.
+    evaluator : Evaluator, optional
+        That of the task (`maskseg.tasks`); nuclei where not given.
 
     Returns
     -------
     dict
-        `maskseg.evaluation.dsb.summarise` of the set, with ``dsb_score`` and a row for each modality; {} in all
-        but the first process of a shared evaluation.
+        The evaluator's summary: for nuclei `maskseg.evaluation.dsb.summarise`, with ``dsb_score`` and a row for each
+        modality. {} in all but the first process of a shared evaluation.
     """
     mine = records[comm.get_rank() :: comm.get_world_size()] if shared else records
-    evaluator = NucleusEvaluator()
+    evaluator = evaluator or NucleusEvaluator()
     for record in tqdm(mine, desc="evaluate", unit="image", leave=False, disable=None):
-        image, truth = load_record(record)
-        evaluator.add(record, truth, predictor.segment(image, flip))
+        evaluator.measure(record, predictor, flip)
     return evaluator.evaluate() if shared else evaluator.summary()

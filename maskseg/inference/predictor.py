@@ -13,7 +13,7 @@ from detectron2.modeling import build_model
 from detectron2.structures import Instances
 from numpy.typing import NDArray
 
-from maskseg import intensity
+from maskseg import intensity, tasks
 from maskseg.errors import InputError
 from maskseg.inference import postprocess
 from maskseg.masks import CropMasks
@@ -63,7 +63,7 @@ class Predictor:
 
     @classmethod
     def from_weights(cls, cfg: CfgNode, weights: str | Path) -> Predictor:
-        """Build the network of a config and load its weights, all of them.
+        """Build the network of a config and load its weights, all of them; the predictor of the config's task.
 
         Raises
         ------
@@ -80,7 +80,8 @@ class Predictor:
             raise InputError(
                 f"{weights}: not the weights of this config ({' '.join(str(error).split())[:160]})"
             ) from error
-        return cls(cfg, model.eval())
+        kind = tasks.part(cfg, "predictor")
+        return (cls if issubclass(cls, kind) else kind)(cfg, model.eval())
 
     def detect(self, image: NDArray[np.uint8], magnify: float = 1.0) -> SoftMasks:
         """Run the network on one image as it is.

@@ -13,6 +13,8 @@ from detectron2.utils.events import JSONWriter, TensorboardXWriter
 from maskseg.files import write_whole
 
 METRICS = "metrics.json"
+# Those that are drawn, where they are written: the sum, and of Mask R-CNN's five the three that say most.
+_LOSSES = ("total_loss", "loss_rpn_cls", "loss_box_reg", "loss_mask")
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -48,10 +50,16 @@ def draw(folder: Path, rows: list[dict[str, Any]]) -> None:
     """``curves.png``: the losses in training and validation, the score, the learning rate."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 7), layout="constrained")
-    axes = figure.subplots(2, 3).ravel()
-    losses = ("total_loss", "loss_rpn_cls", "loss_box_reg", "loss_mask")
-    for axis, name in zip(axes, (*losses, "validation/dsb_score", "lr"), strict=True):
+    written = {key for row in rows for key in row}
+    losses = [name for name in _LOSSES if name in written]
+    scores = [key for key in sorted(written) if key.startswith("validation/") and "loss" not in key]
+    names = [*losses, *scores, "lr"]
+    lines = -(-len(names) // 3)
+    figure = Figure(figsize=(12, 3.5 * lines), layout="constrained")
+    axes = figure.subplots(lines, 3, squeeze=False).ravel()
+    for axis in axes[len(names) :]:
+        axis.remove()
+    for axis, name in zip(axes, names, strict=False):
         validation = name in losses
         for key, label in ((name, "training"), (f"validation/{name}", "validation"))[: 1 + validation]:
             points = [(row["iteration"] + 1, row[key]) for row in rows if key in row]

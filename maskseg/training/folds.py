@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maskseg.data.coco import dataset_dicts, load_coco, load_record
+from maskseg import tasks
+from maskseg.data.coco import load_coco
 from maskseg.data.split import SPLIT_FILE, read_split
 from maskseg.errors import InputError
-from maskseg.evaluation.evaluator import NucleusEvaluator
 from maskseg.files import write_whole
 from maskseg.inference.predictor import Predictor
 from maskseg.models.zoo import find_model
@@ -61,19 +61,17 @@ def pooled_scores(configs: list[CfgNode], out: Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``pooled``, and a ``dsb_score`` for each fold by its name.
+        ``pooled``, and a score for each fold by its name.
     """
-    pooled = NucleusEvaluator()
+    pooled = tasks.part(configs[0], "evaluator")()
     scores: dict[str, Any] = {}
     for cfg in configs:
         predictor = Predictor.from_weights(cfg, find_model(cfg.OUTPUT_DIR).weights)
-        alone = NucleusEvaluator()
-        for record in dataset_dicts(cfg.DATASETS.TRAIN[0].replace(":-", ":")):
-            image, truth = load_record(record)
-            found = predictor.segment(image)
-            alone.add(record, truth, found)
-            pooled.add(record, truth, found)
-        scores[Path(cfg.OUTPUT_DIR).name] = alone.summary()["dsb_score"]
+        alone = type(pooled)()
+        for record in tasks.part(cfg, "records")((cfg.DATASETS.TRAIN[0].replace(":-", ":"),)):
+            alone.measure(record, predictor)
+        pooled.join(alone)
+        scores[Path(cfg.OUTPUT_DIR).name] = alone.summary()[alone.score]
     scores["pooled"] = pooled.summary()
     with write_whole(out / "folds.json", "w", encoding="utf-8") as file:
         json.dump(scores, file, indent=1)

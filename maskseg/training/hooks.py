@@ -12,14 +12,13 @@ from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
+from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm import tqdm
 
-from maskseg.evaluation import dsb
+from maskseg import tasks
 from maskseg.evaluation.evaluator import evaluate_records
 from maskseg.files import write_whole
-from maskseg.inference.predictor import Predictor
 from maskseg.models.checkpoint import Checkpointer
-from maskseg.training.mapper import validation_sample
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +57,7 @@ class ProgressBar(HookBase):
 
 
 class Validation(HookBase):
-    """Loss and DSB score over the whole validation set, every TEST.EVAL_PERIOD iterations and at the end.
+    """Loss and score over the whole validation set, every TEST.EVAL_PERIOD iterations and at the end.
 
     The loss is taken without augmentation and with the same random proposals each time, so that its curve shows the
     weights and nothing else. The score is taken without the flipped view.
@@ -88,17 +87,19 @@ class Validation(HookBase):
         # In full precision also where training is not, as prediction is.
         losses = validation_losses(self.cfg, self.model, self.records) if comm.is_main_process() else {}
         self.model.eval()
+        evaluator = tasks.part(self.cfg, "evaluator")()
         try:
-            summary = evaluate_records(Predictor(self.cfg, self.model), self.records, flip=False, shared=True)
+            predictor = tasks.part(self.cfg, "predictor")(self.cfg, self.model)
+            summary = evaluate_records(predictor, self.records, flip=False, shared=True, evaluator=evaluator)
         finally:
             self.model.train()
         if comm.is_main_process():
             self.latest = summary
             figures = {f"validation/{key}": value for key, value in losses.items()}
-            figures["validation/dsb_score"] = summary["dsb_score"]
+            figures[f"validation/{evaluator.score}"] = summary[evaluator.score]
             self.trainer.storage.put_scalars(**figures, smoothing_hint=False)
             title = f"iteration {self.trainer.iter + 1}: validation loss {losses['total_loss']:.4f}"
-            tqdm.write(f"{title}\n{dsb.score_table(summary)}")
+            tqdm.write(f"{title}\n{evaluator.table(summary)}")
         comm.synchronize()
 
 
@@ -106,6 +107,11 @@ class Validation(HookBase):
 def validation_losses(cfg: CfgNode, model: torch.nn.Module, records: list[dict[str, Any]]) -> dict[str, float]:
     """Mean of each loss over all records, image by image, and their sum as ``total_loss``."""
     sums: dict[str, float] = {}
+    validation_sample = tasks.part(cfg, "validation_sample")
+    # One image says little of the means that a batch is normalised by, and must not change those that are kept.
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            module.eval()
     state = torch.random.get_rng_state()
     # The heads write accuracies to the storage while they compute losses; those of validation go nowhere.
     with EventStorage():
@@ -125,17 +131,18 @@ class KeepBest(HookBase):
     def __init__(self, checkpointer: Checkpointer, validation: Validation) -> None:
         self.checkpointer = checkpointer
         self.validation = validation
+        self.score = tasks.part(validation.cfg, "evaluator").score
         self.best = -1.0
 
     def after_step(self) -> None:
         """Keep the weights if they are the best so far."""
         summary = self.validation.latest
-        if summary is None or summary["dsb_score"] <= self.best:
+        if summary is None or summary[self.score] <= self.best:
             return
-        self.best = summary["dsb_score"]
+        self.best = summary[self.score]
         with write_whole(Path(self.checkpointer.save_dir) / "model_best.pth") as file:
             torch.save(
-                {"model": self.validation.model.state_dict(), "dsb_score": self.best, "iteration": self.trainer.iter},
+                {"model": self.validation.model.state_dict(), self.score: self.best, "iteration": self.trainer.iter},
                 file,
             )
 

@@ -19,13 +19,13 @@ from detectron2.solver.build import get_default_optimizer_params, maybe_add_grad
 from detectron2.utils import comm
 from torch.utils.data import DataLoader
 
+from maskseg import tasks
 from maskseg.data.coco import dataset_dicts
 from maskseg.errors import InputError
 from maskseg.models.checkpoint import Checkpointer
 from maskseg.training.curves import Log
 from maskseg.training.distributed import parallel
 from maskseg.training.hooks import KeepBest, ProgressBar, Validation
-from maskseg.training.mapper import Samples
 from maskseg.training.sampler import EpochSampler, modality_weights
 
 logger = logging.getLogger(__name__)
@@ -92,10 +92,11 @@ class Trainer(TrainerBase):
         self.cfg = cfg
         self.seed = max(cfg.SEED, 0)
         torch.manual_seed(self.seed)
+        load_records = tasks.part(cfg, "records")
         self.records = load_records(cfg.DATASETS.TRAIN)
         self.validation_records = load_records(cfg.DATASETS.TEST) if cfg.DATASETS.TEST else []
         self.sampler = EpochSampler(
-            modality_weights([record["modality"] for record in self.records], cfg.DATALOADER.MODALITY_BALANCE),
+            modality_weights([record.get("modality", "") for record in self.records], cfg.DATALOADER.MODALITY_BALANCE),
             self.seed,
             comm.get_rank(),
             comm.get_world_size(),
@@ -156,7 +157,7 @@ class Trainer(TrainerBase):
         self.sampler.start = start * cfg.SOLVER.IMS_PER_BATCH
         workers = cfg.DATALOADER.NUM_WORKERS
         loader = DataLoader(
-            Samples(cfg, self.records),
+            tasks.part(cfg, "samples")(cfg, self.records),
             batch_size=cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size(),
             sampler=self.sampler,
             num_workers=workers,
@@ -176,7 +177,7 @@ class Trainer(TrainerBase):
             # From a worker it comes with the worker's traceback; the last line is the message.
             raise InputError(str(error).strip().splitlines()[-1].rpartition("InputError: ")[2]) from None
         waited = time.perf_counter() - begin
-        # The heads draw proposals at random; from here on that too follows from seed and iteration.
+        # Proposals and dropout are drawn at random; from here on that too follows from seed and iteration.
         torch.manual_seed((self.seed << 32) + (self.iter << 8) + comm.get_rank())
         with torch.autocast(self.plain_model.device.type, dtype=torch.bfloat16, enabled=self.cfg.SOLVER.AMP.ENABLED):
             losses = self.model(batch)
