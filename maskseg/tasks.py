@@ -48,6 +48,14 @@ class Task:
 
 TASKS = {
     "GeneralizedRCNN": Task(),
+    "ProteinClassifier": Task(
+        records="maskseg.data.protein:protein_dicts",
+        samples="maskseg.training.protein:ProteinSamples",
+        validation_sample="maskseg.training.protein:validation_sample",
+        evaluator="maskseg.evaluation.multilabel:ProteinEvaluator",
+        predictor="maskseg.inference.protein:ProteinPredictor",
+        predict="maskseg.inference.protein:predict_proteins",
+    ),
 }
 
 

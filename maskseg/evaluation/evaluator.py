@@ -56,6 +56,9 @@ class Evaluator(DatasetEvaluator):
         """A summary to read."""
         raise NotImplementedError
 
+    def keep(self, model: Any, summary: Mapping[str, Any]) -> None:
+        """What a network in training takes over from a summary of its validation, such as thresholds."""
+
     def join(self, other: Evaluator) -> None:
         """Take the figures of other images over."""
         self._rows |= other._rows

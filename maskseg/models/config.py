@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _CHOICES = {
     "INPUT.FORMAT": ("RGB", "BGR"),
+    "MODEL.CLASS_LOSS": ("bce", "focal"),
     "POSTPROCESS.FRAGMENTS": ("drop", "keep_largest"),
     "SOLVER.OPTIMIZER": ("SGD", "Adam", "AdamW"),
     "SOLVER.LR_SCHEDULER_NAME": ("WarmupMultiStepLR", "WarmupCosineLR"),
@@ -34,6 +35,8 @@ def add_maskseg_config(cfg: CfgNode) -> None:
     cfg.INPUT.SHRINK = True
     # Stretch each image linearly so that its 0.5 and 99.5 percentiles become 0 and 255 (dark microscopes).
     cfg.INPUT.STRETCH = False
+    # Protein localisation: which of red, green, blue, yellow the network sees.
+    cfg.INPUT.CHANNELS = ["red", "green", "blue", "yellow"]
 
     # ---- augmentation of the training samples, all of it one affine warp ----
     cfg.INPUT.AUG = Node()
@@ -62,11 +65,17 @@ def add_maskseg_config(cfg: CfgNode) -> None:
     cfg.DATALOADER.MODALITY_BALANCE = 0.0
     # Decoded images are kept in a file for temporary files, shared by all workers, up to this many megabytes; 0 is off.
     cfg.DATALOADER.CACHE_MB = 1024
+    # Each epoch takes a random share of the images, uniform between these two; 1, 1 takes them all.
+    cfg.DATALOADER.EPOCH_SHARE = [1.0, 1.0]
     # SGD | Adam | AdamW.
     cfg.SOLVER.OPTIMIZER = "Adam"
     # Validation loss and score are computed over DATASETS.TEST every TEST.EVAL_PERIOD iterations.
 
     # ---- the network ----
+    # Loss of a classifier, bce (binary cross-entropy) or focal, and for bce the exponent of (images without a class) /
+    # (images with it), the weight of the images that have it; 0 is no weight.
+    cfg.MODEL.CLASS_LOSS = "bce"
+    cfg.MODEL.CLASS_BALANCE = 0.5
     # Levels that the FPN adds above its last one by pooling (Detectron2's own backbone adds one, to p5 only).
     cfg.MODEL.FPN.EXTRA_LEVELS = 1
 
@@ -148,7 +157,7 @@ def default_config(text: str = "", overrides: list[str] | None = None, source: s
     from detectron2.config import CfgNode as Node
     from detectron2.config import get_cfg
 
-    from maskseg.models import backbones, proposals, resnet_v2  # noqa: F401  registers what configs name
+    from maskseg.models import backbones, classifier, proposals, resnet_v2  # noqa: F401  registers what configs name
 
     cfg = get_cfg()
     add_maskseg_config(cfg)

@@ -25,10 +25,10 @@ class ImageCache:
     Parameters
     ----------
     records : sequence of dict
-        With ``height`` and ``width``.
+        With ``height`` and ``width``, and ``channels`` where they are not 3.
     budget : int
-        In bytes; an image takes 3 x H x W.
-    read : function (record) -> uint8 array (H, W, 3)
+        In bytes; an image takes H x W x C.
+    read : function (record) -> uint8 array (H, W, C)
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class ImageCache:
     ) -> None:
         self.records = records
         self.read = read
-        sizes = np.array([3 * record["height"] * record["width"] for record in records], np.int64)
+        sizes = np.array([np.prod(_shape(record)) for record in records], np.int64)
         # One byte an image at the beginning of the file says that it is there.
         ends = len(records) + np.cumsum(sizes)
         self.starts = ends - sizes
@@ -69,7 +69,7 @@ class ImageCache:
             self._map()
 
     def __getitem__(self, index: int) -> NDArray[np.uint8]:
-        """The image of a record, uint8 (H, W, 3), not to be written to.
+        """The image of a record, uint8 (H, W, C), not to be written to.
 
         Raises
         ------
@@ -79,7 +79,7 @@ class ImageCache:
         record = self.records[index]
         if self.map is None or not self.held[index]:
             return self.read(record)
-        shape = (record["height"], record["width"], 3)
+        shape = _shape(record)
         start = self.starts[index]
         if self.map[index]:
             return self.map[start : start + np.prod(shape)].reshape(shape)
@@ -100,3 +100,7 @@ class ImageCache:
             folder = tempfile.gettempdir()
             logger.warning("%s: no more images are kept there (%s); free space or set TMPDIR", folder, error.strerror)
             self.held[:] = False
+
+
+def _shape(record: Mapping[str, Any]) -> tuple[int, int, int]:
+    return record["height"], record["width"], record.get("channels", 3)

@@ -95,6 +95,7 @@ class Validation(HookBase):
             self.model.train()
         if comm.is_main_process():
             self.latest = summary
+            evaluator.keep(self.model, summary)
             figures = {f"validation/{key}": value for key, value in losses.items()}
             figures[f"validation/{evaluator.score}"] = summary[evaluator.score]
             self.trainer.storage.put_scalars(**figures, smoothing_hint=False)

@@ -19,7 +19,7 @@ def modality_weights(modalities: list[str], exponent: float) -> NDArray[np.float
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
-    """Endless (position, index) pairs; an epoch is N draws.
+    """Endless (position, index) pairs; an epoch is N draws, or a random share of them.
 
     With equal weights an epoch is a permutation. Otherwise image i comes floor(w_i) or ceil(w_i) times an epoch,
     w_i times in the mean: fewer repeats by chance than drawing with replacement.
@@ -31,30 +31,41 @@ class EpochSampler(Sampler[tuple[int, int]]):
     seed : int
     rank, world_size : int
         This process takes every world_size-th draw.
+    share : (float, float)
+        Each epoch is a share of the N draws, uniform between these two and one image at least.
     """
 
-    def __init__(self, weights: NDArray[np.float64], seed: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self,
+        weights: NDArray[np.float64],
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        share: tuple[float, float] = (1.0, 1.0),
+    ) -> None:
         self.weights = weights
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
+        self.share = share
         # Set before iterating: the number of draws, over all processes, that a resumed run has behind it.
         self.start = 0
 
     def epoch(self, number: int) -> NDArray[np.int64]:
-        """Indices of one epoch, int64 (N,)."""
+        """Indices of one epoch, int64 (N,) or fewer."""
         rng = np.random.default_rng((self.seed, number))
         order = rng.permutation(len(self.weights))
         # Systematic sampling: N equally spaced pointers over the shuffled weights.
         edges = np.cumsum(self.weights[order])
         pointers = (np.arange(len(order)) + rng.random()) * (edges[-1] / len(order))
         chosen = order[np.minimum(np.searchsorted(edges, pointers, side="right"), len(order) - 1)]
-        return rng.permutation(chosen)
+        return rng.permutation(chosen)[: max(1, round(rng.uniform(*self.share) * len(order)))]
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        number, size = -1, len(self.weights)
+        number, begin, indices = -1, 0, np.empty(0, np.int64)
         for position in itertools.count(self.start + self.rank, self.world_size):
-            if position // size != number:
-                number = position // size
+            # How long the epochs before are is known from the seed alone, also where a resumed run begins.
+            while position - begin >= len(indices):
+                begin, number = begin + len(indices), number + 1
                 indices = self.epoch(number)
-            yield position, int(indices[position % size])
+            yield position, int(indices[position - begin])

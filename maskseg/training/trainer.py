@@ -100,6 +100,7 @@ class Trainer(TrainerBase):
             self.seed,
             comm.get_rank(),
             comm.get_world_size(),
+            cfg.DATALOADER.EPOCH_SHARE,
         )
         if cfg.SOLVER.IMS_PER_BATCH % comm.get_world_size():
             raise InputError(

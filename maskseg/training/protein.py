@@ -1,0 +1,57 @@
+"""Training samples of protein localisation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from numpy.typing import NDArray
+
+from maskseg import intensity
+from maskseg.data.protein import class_table, read_channels, require_channels
+from maskseg.inference.protein import network_image
+from maskseg.models.scaling import channels_first
+from maskseg.training.augment import warp_image
+from maskseg.training.mapper import Samples
+
+
+class ProteinSamples(Samples):
+    """As `maskseg.training.mapper.Samples`, of records of `maskseg.data.protein.protein_dicts`.
+
+    Raises
+    ------
+    InputError
+        If an image lacks a channel of INPUT.CHANNELS.
+    """
+
+    def __init__(self, cfg: CfgNode, records: list[dict[str, Any]]) -> None:
+        self.channels = cfg.INPUT.CHANNELS
+        for record in records:
+            require_channels(record["image_id"], record["files"], self.channels)
+        super().__init__(cfg, [{**record, "channels": len(self.channels)} for record in records])
+
+    def _read(self, record: Mapping[str, Any]) -> NDArray[np.uint8]:
+        return read_channels(record["image_id"], record["files"], self.channels)
+
+    def __getitem__(self, item: tuple[int, int]) -> dict[str, Any]:
+        position, index = item
+        rng = np.random.default_rng((self.seed, position))
+        image, side = self.images[index], self.aug.WINDOW
+        image = warp_image(image, self.warp.draw(image.shape[:2], rng), side)  # type: ignore[arg-type]
+        image = intensity.jitter(image, rng, self.aug.CONTRAST, self.aug.BRIGHTNESS, self.aug.GAMMA)
+        image = torch.from_numpy(channels_first(image.reshape(side, side, -1), "RGB"))
+        return as_sample(image, self.records[index])
+
+
+def validation_sample(cfg: CfgNode, record: dict[str, Any]) -> dict[str, Any]:
+    """A record as prediction sees it, with its target."""
+    return as_sample(network_image(cfg, record["image_id"], record["files"]), record)
+
+
+def as_sample(image: torch.Tensor, record: Mapping[str, Any]) -> dict[str, Any]:
+    """What the classifier takes."""
+    labels = torch.from_numpy(class_table([record["labels"]])[0]).float()
+    return {"image": image, "labels": labels, "odds": torch.from_numpy(record["odds"]), "image_id": record["image_id"]}
