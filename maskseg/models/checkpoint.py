@@ -13,6 +13,7 @@ from typing import IO, Any
 import numpy as np
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
+from numpy.typing import NDArray
 
 from maskseg.errors import InputError
 from maskseg.files import write_whole
@@ -89,8 +90,8 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Any]:
             return {"model": model, "__author__": "Caffe2", "matching_heuristics": True}
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as arrays:
-                model = {name: arrays[name].astype(np.float32) for name in arrays.files}
-            # A stored backbone need not know where in the network it stands: matched by the ends of the names.
+                # A stored backbone need not know where in the network it stands: matched by the ends of the names.
+                model = {name.removeprefix("backbone.bottom_up."): arrays[name].astype(np.float32) for name in arrays}
             return {"model": model, "matching_heuristics": True}
         if path.suffix == ".safetensors":
             return {"model": _read_safetensors(path)}
@@ -172,6 +173,8 @@ class Checkpointer(DetectionCheckpointer):
         return {**read_weights(filename), "file": filename}
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
+        if checkpoint.get("matching_heuristics"):
+            self._fit_stem(checkpoint["model"])
         incompatible = super()._load_model(checkpoint)
         # A part may be wanted (an ImageNet start), nothing at all never.
         if self.model.state_dict().keys() <= set(incompatible.missing_keys):
@@ -180,3 +183,20 @@ class Checkpointer(DetectionCheckpointer):
                 "such as backbone.bottom_up.res2.0.conv1.weight"
             )
         return incompatible
+
+    def _fit_stem(self, weights: dict[str, Any]) -> None:
+        """Fit the first convolution of a stored backbone to the channels that the network sees."""
+        for own, value in self.model.state_dict().items():
+            if own.endswith("stem.conv1.weight"):
+                for name in weights.keys() & {"stem.conv1.weight", "conv1_w"}:  # the latter in Detectron2's zoo
+                    weights[name] = spread_channels(np.asarray(weights[name]), value.shape[1])
+
+
+def spread_channels(weights: NDArray[np.floating], channels: int) -> NDArray[np.floating]:
+    """Filters (N, 3, h, w) for RGB images as filters (N, C, h, w) for images of C channels.
+
+    One channel gets the sum of the three, which is the answer to a grey image. More get the three in turn, times 3 / C.
+    """
+    if channels == 1:
+        return weights.sum(axis=1, keepdims=True)
+    return weights[:, np.arange(channels) % 3] * np.float32(3 / channels)
