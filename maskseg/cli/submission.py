@@ -28,17 +28,23 @@ def check(
 
     Faults are a wrong header, runs that are malformed, out of range, unsorted or overlapping, rows of an
     image that overlap, a row twice, an empty row beside others, and unknown or missing images. The exit
-    status is 2 if there are any.
+    status is 2 if there are any. Of protein classes (Id,Predicted) the first fault is named.
 
     \b
     Examples:
       maskseg submission check out/submission.csv --images stage1_test/
       maskseg submission check out/submission.csv --images stage1_test.zip
     """
+    from maskseg.data.protein import check_predicted, group_channels, is_predicted
     from maskseg.images import find_images
     from maskseg.output.submission import check_submission, read_encoded
 
-    sizes = {image.id: image.size() for image in find_images(images)}
+    found = find_images(images)
+    if is_predicted(file):
+        check_predicted(file, group_channels(found))
+        typer.echo(f"{file}: OK, classes of {len(group_channels(found))} images")
+        return
+    sizes = {image.id: image.size() for image in found}
     faults = check_submission(file, sizes)
     for fault in faults[:_SHOWN]:
         typer.echo(f"{file}: {fault}", err=True)

@@ -33,10 +33,8 @@ CLASSES = (
     "Mitotic spindle", "Microtubule organizing center", "Centrosome", "Lipid droplets", "Plasma membrane",
     "Cell junctions", "Mitochondria", "Aggresome", "Cytosol", "Cytoplasmic bodies", "Rods & rings",
 )  # fmt: skip
-TABLE = "train.csv"
-HEADER = ("Id", "Predicted")
-# Of the images, for the part dev where there is no split table.
-DEV_SHARE = 0.2
+# Columns of the table of the training images, and of a submission.
+TARGETS, HEADER = ("Id", "Target"), ("Id", "Predicted")
 
 
 def group_channels(files: Iterable[ImageFile]) -> dict[str, dict[str, ImageFile]]:
@@ -50,24 +48,8 @@ def group_channels(files: Iterable[ImageFile]) -> dict[str, dict[str, ImageFile]
     return images
 
 
-def read_channels(image_id: str, files: Mapping[str, ImageFile], channels: Sequence[str]) -> NDArray[np.uint8]:
-    """Some channels of an image, uint8 (H, W, C).
-
-    Raises
-    ------
-    InputError
-        If one is missing, cannot be read or is of another size.
-    """
-    require_channels(image_id, files, channels)
-    planes = [files[channel].read()[:, :, 0] for channel in channels]
-    for channel, plane in zip(channels, planes, strict=True):
-        if plane.shape != planes[0].shape:
-            raise InputError(f"{files[channel].name}: {plane.shape} pixels, not {planes[0].shape}; get it again")
-    return np.stack(planes, axis=2)
-
-
-def require_channels(image_id: str, files: Mapping[str, ImageFile], channels: Sequence[str]) -> None:
-    """Raise InputError if one of the channels is missing."""
+def require_channels(image_id: str, files: Mapping[str, ImageFile], channels: Iterable[str]) -> None:
+    """Raise InputError if an image lacks one of the channels."""
     for channel in channels:
         if channel not in files:
             raise InputError(
@@ -76,8 +58,17 @@ def require_channels(image_id: str, files: Mapping[str, ImageFile], channels: Se
             )
 
 
-def read_targets(path: Path) -> dict[str, tuple[int, ...]]:
-    """Class numbers of each image of a table ``Id,Target``.
+def read_channels(image_id: str, files: Mapping[str, ImageFile], channels: Sequence[str]) -> NDArray[np.uint8]:
+    """Some channels of an image, uint8 (H, W, C); InputError if one is missing, damaged or of another size."""
+    require_channels(image_id, files, channels)
+    planes = [files[channel].read()[:, :, 0] for channel in channels]
+    if len(sizes := {plane.shape for plane in planes}) > 1:
+        raise InputError(f"{files[channels[0]].name}: its channels are of different sizes, {sizes}; get them again")
+    return np.stack(planes, axis=2)
+
+
+def read_targets(path: Path, columns: tuple[str, str] = TARGETS) -> dict[str, tuple[int, ...]]:
+    """Class numbers of each image, from a table with these columns.
 
     Raises
     ------
@@ -85,19 +76,19 @@ def read_targets(path: Path) -> dict[str, tuple[int, ...]]:
         Names the line at fault: an unknown class, an image without a class or in two rows.
     """
     targets: dict[str, tuple[int, ...]] = {}
+    numbers = {str(number): number for number in range(len(CLASSES))}
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             for row in (reader := csv.DictReader(file)):
-                where, text = f"{path}: line {reader.line_num}", row.get("Target") or ""
-                known = [number for number in text.split() if number.isdecimal() and int(number) < len(CLASSES)]
-                if not known or known != text.split() or not row.get("Id") or row["Id"] in targets:
+                image_id, text = (row.get(column) or "" for column in columns)
+                if not image_id or image_id in targets or not text.split() or set(text.split()) - numbers.keys():
                     raise InputError(
-                        f"{where}: Id {row.get('Id')}, Target {text!r}: each image needs one row with an Id and class "
-                        f"numbers from 0 to {len(CLASSES) - 1}; mend it"
+                        f"{path}: line {reader.line_num}: {image_id},{text}: each image needs one row, "
+                        f"{','.join(columns)}, with class numbers from 0 to {len(CLASSES) - 1}"
                     )
-                targets[row["Id"]] = tuple(sorted({int(number) for number in known}))
+                targets[image_id] = tuple(sorted({numbers[number] for number in text.split()}))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read ({error}); a data set has its table beside its images") from error
+        raise InputError(f"{path}: cannot be read ({error}); it is a CSV table, {','.join(columns)}") from error
     return targets
 
 
@@ -109,35 +100,25 @@ def class_table(targets: Collection[Sequence[int]]) -> NDArray[np.bool_]:
     return table
 
 
-def in_dev(labels: NDArray[np.bool_], share: float = DEV_SHARE, seed: int = 1) -> NDArray[np.bool_]:
-    """Which images a part gets that has its share of every class, and one at least of each that two images have.
+def in_dev(labels: NDArray[np.bool_], share: float = 0.2, seed: int = 1) -> NDArray[np.bool_]:
+    """Which of N images with K classes make a part with its share of every class: bool (N,), from bool (N, K).
 
-    The iterative stratification of Sechidis, Tsoumakas and Vlahavas (ECML PKDD 2011): the images of the rarest class
-    are given out first, each to the part that lacks most of it.
-
-    Parameters
-    ----------
-    labels : bool array (N, K)
-    share : float
-        Of the part, in (0, 1); rare classes may make it somewhat larger.
-    seed : int
-
-    Returns
-    -------
-    bool array (N,)
+    A class of two images or more is in the part and outside it, for which rare classes may make it somewhat larger.
+    Iterative stratification (Sechidis, Tsoumakas and Vlahavas, ECML PKDD 2011): the images of the rarest class are
+    given out first, each to the side that lacks most of it.
     """
     rng = np.random.default_rng(seed)
     counts = labels.sum(axis=0)
     dev = np.where(counts > 1, np.maximum(share * counts, 1), 0)
     wanted, room = np.stack([counts - dev, dev]), len(labels) * np.array([1 - share, share])
-    part = np.full(len(labels), -1)
-    while (left := labels & (part < 0)[:, None]).any():
+    side = np.full(len(labels), -1)
+    while (left := labels & (side < 0)[:, None]).any():
         rarest = np.where(left.any(axis=0), left.sum(axis=0), len(labels) + 1).argmin()
         for image in rng.permutation(np.flatnonzero(left[:, rarest])):
-            part[image] = max((0, 1), key=lambda side: (wanted[side, rarest], room[side]))
-            wanted[part[image]] -= labels[image]
-            room[part[image]] -= 1
-    return part == 1
+            side[image] = max((0, 1), key=lambda one: (wanted[one, rarest], room[one]))
+            wanted[side[image]] -= labels[image]
+            room[side[image]] -= 1
+    return side == 1
 
 
 def protein_dicts(names: Iterable[str]) -> list[dict[str, Any]]:
@@ -152,24 +133,20 @@ def protein_dicts(names: Iterable[str]) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        By image id: ``image_id``, ``file_name``, ``files`` (channel to ImageFile), ``height`` and ``width`` (of the
-        first image), ``labels`` (class numbers), ``modality`` (name of the rarest of them) and ``odds``, float32 (28,):
-        images of the table without a class for each that has it.
+        ``image_id``, ``file_name``, ``files`` (channel to ImageFile), ``height`` and ``width`` (of the first image),
+        ``labels`` (class numbers), ``modality`` (name of the rarest of them), ``dataset`` (number) and ``odds``,
+        float32 (28,): images of the table without a class for each that has it.
 
     Raises
     ------
     InputError
         If a table, all of its images or the part are missing.
     """
-    return [
-        {**record, "dataset": number}
-        for number, name in enumerate(names)
-        for record in _records(*name.partition(":")[::2])
-    ]
+    return [record for number, name in enumerate(names) for record in _records(number, *name.partition(":")[::2])]
 
 
-def _records(folder: str, part: str) -> list[dict[str, Any]]:
-    table, split_file = Path(folder) / TABLE, Path(folder) / SPLIT_FILE
+def _records(number: int, folder: str, part: str) -> list[dict[str, Any]]:
+    table, split_file = Path(folder) / "train.csv", Path(folder) / SPLIT_FILE
     targets = read_targets(table)
     files = group_channels(find_images([table.parent / "train"]))
     images = sorted(files.keys() & targets.keys())
@@ -177,10 +154,10 @@ def _records(folder: str, part: str) -> list[dict[str, Any]]:
         raise InputError(f"{table.parent / 'train'}: no image that {table} names; unpack the images there")
     if len(images) < len(targets):
         logger.warning("%s: %d of its %d images are there, and used", table, len(images), len(targets))
-    labels = class_table(list(targets.values()))
+    labels = class_table(targets.values())
     odds = (len(labels) / np.maximum(labels.sum(axis=0), 1) - 1).astype(np.float32)
     first = {name: next(iter(files[name].values())) for name in images}
-    height, width = first[images[0]].size()
+    size = dict(zip(("height", "width"), first[images[0]].size(), strict=True))
     if part:
         if split_file.is_file():
             split = read_split(split_file)
@@ -193,10 +170,10 @@ def _records(folder: str, part: str) -> list[dict[str, Any]]:
             "image_id": name,
             "file_name": first[name].name,
             "files": files[name],
-            "height": height,
-            "width": width,
+            **size,
             "labels": targets[name],
             "modality": CLASSES[max(targets[name], key=odds.__getitem__)],
+            "dataset": number,
             "odds": odds,
         }
         for name in images
@@ -204,8 +181,23 @@ def _records(folder: str, part: str) -> list[dict[str, Any]]:
 
 
 def write_predicted(path: str | os.PathLike[str], predicted: Iterable[tuple[str, Iterable[int]]]) -> None:
-    """Write a submission ``Id,Predicted``, one row an image, class numbers with spaces between them."""
+    """Write a submission, one row an image: its id and class numbers with spaces between them."""
     with write_whole(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(HEADER)
         writer.writerows((name, " ".join(map(str, numbers))) for name, numbers in predicted)
+
+
+def is_predicted(path: Path) -> bool:
+    """Whether a file is a submission of `write_predicted`, by its header."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.readline().strip() == ",".join(HEADER).encode()
+
+
+def check_predicted(path: Path, images: Collection[str]) -> None:
+    """Raise InputError, with the first fault, for a submission that does not have one sound row for each image."""
+    predicted = read_targets(path, HEADER)
+    for name in sorted(predicted.keys() ^ set(images)):
+        raise InputError(f"{path}: image {name} is {'unknown' if name in predicted else 'missing'}")

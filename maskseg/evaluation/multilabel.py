@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score, precision_recall_curve
+from tabulate import tabulate
 
 from maskseg.data.protein import CLASSES, class_table
 from maskseg.evaluation.evaluator import Evaluator
@@ -19,7 +20,7 @@ def decide(probabilities: NDArray[np.floating], thresholds: NDArray[np.floating]
     Every image of the competition has a class, so an empty answer would always be wrong.
     """
     nearness = probabilities / np.maximum(thresholds, 1e-12)
-    return (probabilities >= thresholds) | (nearness == nearness.max(axis=1, keepdims=True))
+    return (nearness >= 1) | (nearness == nearness.max(axis=1, keepdims=True))
 
 
 def tune_thresholds(probabilities: NDArray[np.floating], labels: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -30,25 +31,21 @@ def tune_thresholds(probabilities: NDArray[np.floating], labels: NDArray[np.bool
     thresholds = np.full(labels.shape[1], 0.5, np.float32)
     for number in np.flatnonzero(labels.any(axis=0)):
         precision, recall, values = precision_recall_curve(labels[:, number], probabilities[:, number])
-        f1 = (2 * precision * recall / np.maximum(precision + recall, 1e-12))[:-1]
-        thresholds[number] = np.append(0, values)[f1.argmax() : f1.argmax() + 2].mean()
+        f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+        best = f1[:-1].argmax()
+        thresholds[number] = np.append(0, values)[best : best + 2].mean()
     return thresholds
 
 
-def class_f1(labels: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """F1 of each class, float64 (K,): 0 for a class without a positive, as on Kaggle."""
-    return f1_score(labels, predicted, average=None, zero_division=0)
-
-
 class ProteinEvaluator(Evaluator):
-    """Macro F1 over all 28 classes, with the thresholds of the model and with those that are best for these images.
+    """Macro F1 over all 28 classes, by the thresholds of the model and by those that are best for these images.
 
-    As in the competition, a class without a positive image counts as 0, also where nobody predicts it: on a few images
-    1 cannot be reached. The mean over the classes that have a positive stands beside it.
+    A class without a positive image counts as 0, as scikit-learn and the competition count it: on a few images 1 cannot
+    be reached. The table has the mean over the other classes too.
     """
 
     score = "macro_f1_tuned"
-    title = "macro F1, thresholds tuned on the same images"
+    title = "macro F1, thresholds tuned on these images"
 
     def measure(self, record: Mapping[str, Any], predictor: Any, flip: bool | None = None) -> None:
         """Keep the probabilities of the classes of an image."""
@@ -56,23 +53,21 @@ class ProteinEvaluator(Evaluator):
         self._rows[record["file_name"]] = (predictor.predict(record["image_id"], record["files"]), record["labels"])
 
     def summary(self) -> dict[str, Any]:
-        """``macro_f1`` (the model's thresholds), ``macro_f1_tuned``, and a row for each class under ``classes``."""
+        """``macro_f1`` and ``macro_f1_tuned``, the tuned ``thresholds``, and each class under ``classes``."""
         probabilities, targets = zip(*(self._rows[name] for name in sorted(self._rows)), strict=True)
         probabilities, labels = np.stack(probabilities), class_table(targets)
         tuned = tune_thresholds(probabilities, labels)
-        own, best = (class_f1(labels, decide(probabilities, thresholds)) for thresholds in (self._thresholds, tuned))
-        there = labels.any(axis=0)
+        own, best = (
+            f1_score(labels, decide(probabilities, thresholds), average=None, zero_division=0)
+            for thresholds in (self._thresholds, tuned)
+        )
+        columns = zip(CLASSES, labels.sum(axis=0).tolist(), own.tolist(), best.tolist(), strict=True)
         return {
             "images": len(labels),
             "macro_f1": float(own.mean()),
             "macro_f1_tuned": float(best.mean()),
-            "macro_f1_of_present": float(own[there].mean()),
-            "macro_f1_tuned_of_present": float(best[there].mean()),
             "thresholds": tuned.tolist(),
-            "classes": [
-                {"name": name, "images": int(images), "f1": float(f1), "f1_tuned": float(f1_tuned)}
-                for name, images, f1, f1_tuned in zip(CLASSES, labels.sum(axis=0), own, best, strict=True)
-            ],
+            "classes": [dict(zip(("name", "images", "f1", "f1_tuned"), row, strict=True)) for row in columns],
         }
 
     def keep(self, model: Any, summary: Mapping[str, Any]) -> None:
@@ -80,13 +75,14 @@ class ProteinEvaluator(Evaluator):
         model.thresholds.copy_(model.thresholds.new_tensor(summary["thresholds"]))
 
     def table(self, summary: Mapping[str, Any]) -> str:
-        """Figures of the classes that have an image, and their means."""
-        present = [row for row in summary["classes"] if row["images"]]
+        """Figures of the classes that have an image, and the means."""
+        there = [row for row in summary["classes"] if row["images"]]
+        means = {key: float(np.mean([row[key] for row in there])) for key in ("f1", "f1_tuned")}
         rows = [
-            *((row["name"], row["images"], row["f1"], row["f1_tuned"]) for row in present),
-            (f"{len(present)} classes with an image", "", summary["macro_f1_of_present"],
-             summary["macro_f1_tuned_of_present"]),
-            (f"macro F1, all {len(CLASSES)}", summary["images"], summary["macro_f1"], summary["macro_f1_tuned"]),
+            {"name": "class", "images": "images", "f1": "F1", "f1_tuned": "F1, thresholds tuned on these"},
+            *there,
+            {"name": f"{len(there)} classes with an image", "images": "", **means},
+            {"name": f"macro F1, all {len(CLASSES)}", "images": summary["images"],
+             "f1": summary["macro_f1"], "f1_tuned": summary["macro_f1_tuned"]},
         ]  # fmt: skip
-        head = f"{'class':32s} {'images':>6s} {'F1':>8s} {'F1, thresholds tuned on these':>30s}"
-        return "\n".join([head, *(f"{name:32s} {n!s:>6s} {f1:8.4f} {tuned:30.4f}" for name, n, f1, tuned in rows)])
+        return tabulate([list(row.values()) for row in rows], headers="firstrow", floatfmt=".4f")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from tqdm import tqdm
 from maskseg.data.protein import CLASSES, group_channels, read_channels, write_predicted
 from maskseg.errors import InputError
 from maskseg.evaluation.multilabel import decide
-from maskseg.files import write_whole
 from maskseg.images import ImageFile
 from maskseg.inference.predictor import Predictor
 from maskseg.models.scaling import channels_first, input_scale, resize_image
@@ -25,9 +23,9 @@ from maskseg.models.scaling import channels_first, input_scale, resize_image
 def network_image(cfg: CfgNode, image_id: str, files: Mapping[str, ImageFile]) -> torch.Tensor:
     """Channels of an image as the network sees them, uint8 (C, h, w), without augmentation."""
     image = read_channels(image_id, files, cfg.INPUT.CHANNELS)
-    scaled = resize_image(image, input_scale(image.shape[:2], cfg.INPUT.LONG_SIDE, cfg.INPUT.SHRINK))  # type: ignore[arg-type]
-    # OpenCV forgets the third axis where it has one channel.
-    return torch.from_numpy(channels_first(scaled.reshape(*scaled.shape[:2], -1), "RGB"))
+    image = resize_image(image, input_scale(image.shape[:2], cfg.INPUT.LONG_SIDE, cfg.INPUT.SHRINK))  # type: ignore[arg-type]
+    # OpenCV drops the third axis where there is one channel.
+    return torch.from_numpy(channels_first(np.atleast_3d(image), "RGB"))
 
 
 class ProteinPredictor(Predictor):
@@ -45,9 +43,9 @@ class ProteinPredictor(Predictor):
 
 
 def predict_proteins(
-    predictor: ProteinPredictor, files: Sequence[ImageFile], out: Path, *args: Any
+    predictor: ProteinPredictor, files: Sequence[ImageFile], out: Path, *_: Any
 ) -> list[tuple[str, str]]:
-    """Write ``submission.csv`` and ``probabilities.csv`` of images; the files of one image are its channels.
+    """Write ``submission.csv`` for images whose channels are the files; the formats of masks are not for them.
 
     Returns
     -------
@@ -61,11 +59,6 @@ def predict_proteins(
             found[image_id] = predictor.predict(image_id, channels)
         except InputError as error:
             failed.append((image_id, str(error)))
-    probabilities = np.array([*found.values()], np.float32).reshape(-1, len(CLASSES))
-    chosen = decide(probabilities, predictor.thresholds)
+    chosen = decide(np.array([*found.values()], np.float32).reshape(-1, len(CLASSES)), predictor.thresholds)
     write_predicted(out / "submission.csv", zip(found, map(np.flatnonzero, chosen), strict=True))
-    with write_whole(out / "probabilities.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["Id", *CLASSES])
-        writer.writerows([name, *(f"{value:.4f}" for value in values)] for name, values in found.items())
     return failed

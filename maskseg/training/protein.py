@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,16 +34,19 @@ class ProteinSamples(Samples):
             require_channels(record["image_id"], record["files"], self.channels)
         super().__init__(cfg, [{**record, "channels": len(self.channels)} for record in records])
 
+    def _files(self, record: Mapping[str, Any]) -> list[Path]:
+        return [file.path for file in record["files"].values()]
+
     def _read(self, record: Mapping[str, Any]) -> NDArray[np.uint8]:
         return read_channels(record["image_id"], record["files"], self.channels)
 
     def __getitem__(self, item: tuple[int, int]) -> dict[str, Any]:
         position, index = item
         rng = np.random.default_rng((self.seed, position))
-        image, side = self.images[index], self.aug.WINDOW
-        image = warp_image(image, self.warp.draw(image.shape[:2], rng), side)  # type: ignore[arg-type]
+        image = self.images[index]
+        image = warp_image(image, self.warp.draw(image.shape[:2], rng), self.aug.WINDOW)  # type: ignore[arg-type]
         image = intensity.jitter(image, rng, self.aug.CONTRAST, self.aug.BRIGHTNESS, self.aug.GAMMA)
-        image = torch.from_numpy(channels_first(image.reshape(side, side, -1), "RGB"))
+        image = torch.from_numpy(channels_first(np.atleast_3d(image), "RGB"))
         return as_sample(image, self.records[index])
 
 
