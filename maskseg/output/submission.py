@@ -88,6 +88,11 @@ def write_submission(
             writer.writerows((image_id, text) for text in texts or [""])
 
 
+def write_one_row(path: str | os.PathLike[str], images: Iterable[tuple[str, CropMasks]]) -> None:
+    """As `write_submission`, in the form `img,pixels`: all masks of an image together in one row."""
+    write_submission(path, images, one_row=True)
+
+
 @dataclass
 class EncodedImage:
     """The rows of one image in a run-length file, not yet decoded.
