@@ -208,8 +208,8 @@ def main() -> None:
                 reference = reference or found
                 row = [
                     (images, predictor.detect),
-                    (small, lambda image: predictor.segment(image, flip=False)),
-                    (small, lambda image: predictor.segment(image, flip=True)),
+                    (small, lambda image: predictor.segment(image, tta="none")),
+                    (small, lambda image: predictor.segment(image, tta="flip")),
                 ]
                 cells = []
                 for chosen, step in row:

@@ -12,6 +12,7 @@ import argparse
 import time
 import tracemalloc
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,9 @@ import torch
 from detectron2.layers.mask_ops import paste_masks_in_image
 from numpy.typing import NDArray
 
-from maskseg.inference.postprocess import clean, unite_views
-from maskseg.masks import CropMasks
+from maskseg.inference.postprocess import clean
+from maskseg.inference.views import VIEWS, merge
+from maskseg.masks import CropMasks, SoftCrops
 
 THRESHOLD = 0.5
 
@@ -47,9 +49,10 @@ def crop_local(soft: Any, boxes: Any, scores: Any, side: int) -> NDArray[np.int3
 def crop_local_flip(soft: Any, boxes: Any, scores: Any, side: int) -> NDArray[np.int32]:
     """The same with the masks of a second view, a pixel off, united first."""
     shape = (side, side)
-    masks = CropMasks.from_soft(soft, boxes, THRESHOLD, shape, scores)
-    other = CropMasks.from_soft(soft, boxes + 1, THRESHOLD, shape, scores)
-    return clean(unite_views(masks, other, 0.1)).to_labels()
+    first = SoftCrops.paste(soft, boxes, shape, scores)
+    rules = SimpleNamespace(MASK_THRESHOLD=THRESHOLD, TTA_MERGE="union", TTA_MIN_IOU=0.1)
+    _, masks = merge(first, VIEWS["flip"][1:], lambda view: SoftCrops.paste(soft, boxes + 1, shape, scores), rules)
+    return clean(masks).to_labels()
 
 
 def paste(soft: Any, boxes: Any, scores: Any, side: int) -> NDArray[np.int32]:

@@ -127,9 +127,9 @@ def compare(model: str, path: Path, folder: Path, side: int) -> None:
     """The first pixels of the mosaic as a whole and in small tiles."""
     predictor, _ = loaded(model)
     image = open_source(ImageFile("mosaic", path))[0].read((0, 0, side, side))
-    for flip in (False, True):
-        whole = predictor.segment(image, flip)
-        tiles = TiledImage(predictor, ArraySource(image), folder / f"parts_{flip}", flip, side=512)
+    for tta in ("none", "flip"):
+        whole = predictor.segment(image, tta)
+        tiles = TiledImage(predictor, ArraySource(image), folder / f"parts_{tta}", tta, side=512)
         tiles.predict()
         pieces = [masks for masks, _ in tiles.settled()]
         tiled = CropMasks(
@@ -143,8 +143,8 @@ def compare(model: str, path: Path, folder: Path, side: int) -> None:
         near = int((pairs.iou > 0.9).sum())
         pixels = float(((whole.to_labels() > 0) == (tiled.to_labels() > 0)).mean())
         print(
-            f"{side} x {side}, {'two views' if flip else 'one view'}: {len(whole)} nuclei as a whole, {len(tiled)} in "
-            f"{len(tiles.tiling)} tiles; {same} the same to the pixel, {near} with IoU over 0.9; "
+            f"{side} x {side}, {'two views' if tta == 'flip' else 'one view'}: {len(whole)} nuclei as a whole, "
+            f"{len(tiled)} in {len(tiles.tiling)} tiles; {same} the same to the pixel, {near} with IoU over 0.9; "
             f"{100 * pixels:.3f} % of the pixels agree",
             flush=True,
         )

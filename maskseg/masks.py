@@ -152,28 +152,7 @@ class CropMasks:
         ----------
         .. [1] detectron2/layers/mask_ops.py, ``_do_paste_mask``.
         """
-        count, side = len(soft_masks), soft_masks.shape[-1] if soft_masks.ndim == 3 else 0
-        if count == 0:
-            return cls.empty(shape)
-        soft_masks = np.ascontiguousarray(soft_masks, np.float32)
-        float_boxes = np.asarray(float_boxes, np.float32)
-        height, width = shape
-        # One pixel around the box as Detectron2 has it: the interpolation still reaches half a mask cell outside.
-        x0 = np.clip(np.floor(float_boxes[:, 0]) - 1, 0, width).astype(np.int64)
-        y0 = np.clip(np.floor(float_boxes[:, 1]) - 1, 0, height).astype(np.int64)
-        x1 = np.clip(np.ceil(float_boxes[:, 2]) + 1, x0, width).astype(np.int64)
-        y1 = np.clip(np.ceil(float_boxes[:, 3]) + 1, y0, height).astype(np.int64)
-        # Separable: mask = rows @ soft @ columns.T. The weights of all masks are made at once; one by one their
-        # making would cost more than the products.
-        across, across_at = _interpolation(x0, x1, float_boxes[:, 0], float_boxes[:, 2], side)
-        down, down_at = _interpolation(y0, y1, float_boxes[:, 1], float_boxes[:, 3], side)
-        boxes, bitmaps = np.zeros((count, 4), np.int32), []
-        for i in range(count):
-            values = down[down_at[i] : down_at[i + 1]] @ soft_masks[i] @ across[across_at[i] : across_at[i + 1]].T
-            box, bitmap = trim(values >= threshold, int(x0[i]), int(y0[i]))
-            boxes[i] = box
-            bitmaps.append(bitmap)
-        return cls(shape, boxes, bitmaps, scores)  # type: ignore[arg-type]
+        return SoftCrops.paste(soft_masks, float_boxes, shape, scores).masks(threshold)
 
     # ---- reading ----
 
@@ -217,12 +196,72 @@ class CropMasks:
         """Column-major runs of each mask (see `maskseg.rle`)."""
         return [rle.crop_to_runs(bitmap, box, self.shape) for bitmap, box in zip(self.bitmaps, self.boxes, strict=True)]
 
-    def flipped(self) -> CropMasks:
-        """The masks mirrored left to right."""
-        boxes = self.boxes.copy()
-        boxes[:, 0] = self.shape[1] - self.boxes[:, 2]
-        boxes[:, 2] = self.shape[1] - self.boxes[:, 0]
-        return CropMasks(self.shape, boxes, [bitmap[:, ::-1] for bitmap in self.bitmaps], self.scores)
+
+@dataclass
+class SoftCrops:
+    """Mask probabilities of N instances of one image, each on the pixels of its own box.
+
+    Attributes
+    ----------
+    shape : (int, int)
+        Height and width of the image in pixels.
+    boxes : int32 array (N, 4)
+        x0, y0, x1, y1 in pixels, end exclusive, inside the image.
+    crops : list of N float32 arrays (h_i, w_i)
+        Probability of each pixel of the box; zero outside it.
+    scores : float32 array (N,)
+    """
+
+    shape: tuple[int, int]
+    boxes: NDArray[np.int32]
+    crops: list[NDArray[np.float32]]
+    scores: NDArray[np.float32]
+
+    @classmethod
+    def paste(
+        cls,
+        soft_masks: NDArray[np.floating[Any]],
+        float_boxes: NDArray[np.floating[Any]],
+        shape: tuple[int, int],
+        scores: ArrayLike | None = None,
+    ) -> SoftCrops:
+        """Mask R-CNN's soft masks, each resampled to the pixels of its box; see `CropMasks.from_soft`."""
+        count, side = len(soft_masks), soft_masks.shape[-1]
+        soft_masks = np.ascontiguousarray(soft_masks, np.float32)
+        float_boxes = np.asarray(float_boxes, np.float32).reshape(-1, 4)
+        height, width = shape
+        # One pixel around the box as Detectron2 has it: the interpolation still reaches half a mask cell outside.
+        x0 = np.clip(np.floor(float_boxes[:, 0]) - 1, 0, width).astype(np.int64)
+        y0 = np.clip(np.floor(float_boxes[:, 1]) - 1, 0, height).astype(np.int64)
+        x1 = np.clip(np.ceil(float_boxes[:, 2]) + 1, x0, width).astype(np.int64)
+        y1 = np.clip(np.ceil(float_boxes[:, 3]) + 1, y0, height).astype(np.int64)
+        # Separable: mask = rows @ soft @ columns.T. The weights of all masks are made at once; one by one their
+        # making would cost more than the products.
+        across, across_at = _interpolation(x0, x1, float_boxes[:, 0], float_boxes[:, 2], side)
+        down, down_at = _interpolation(y0, y1, float_boxes[:, 1], float_boxes[:, 3], side)
+        crops = [
+            down[down_at[i] : down_at[i + 1]] @ soft_masks[i] @ across[across_at[i] : across_at[i + 1]].T
+            for i in range(count)
+        ]
+        boxes = np.stack([x0, y0, x1, y1], axis=1).astype(np.int32)
+        scores = np.ones(count, np.float32) if scores is None else np.asarray(scores, np.float32)
+        return cls(shape, boxes, crops, scores)
+
+    def __len__(self) -> int:
+        return len(self.crops)
+
+    def __getitem__(self, index: NDArray[Any]) -> SoftCrops:
+        """Some of the instances: by bool array (N,) or by whole-number array."""
+        chosen = np.arange(len(self))[index]
+        return SoftCrops(self.shape, self.boxes[chosen], [self.crops[i] for i in chosen], self.scores[chosen])
+
+    def masks(self, threshold: float) -> CropMasks:
+        """The pixels of at least that probability, each mask in the smallest box around them."""
+        boxes, bitmaps = np.zeros((len(self), 4), np.int32), []
+        for i, (crop, (x0, y0, _, _)) in enumerate(zip(self.crops, self.boxes.tolist(), strict=True)):
+            boxes[i], bitmap = trim(crop >= threshold, x0, y0)
+            bitmaps.append(bitmap)
+        return CropMasks(self.shape, boxes, bitmaps, self.scores)
 
 
 def trim(bitmap: NDArray[np.bool_], x0: int = 0, y0: int = 0) -> tuple[tuple[int, int, int, int], NDArray[np.bool_]]:

@@ -48,7 +48,7 @@ def test_the_reference_has_the_numbers_of_the_method(reference):
     assert (reference.INPUT.STRETCH, aug.CONTRAST, aug.BRIGHTNESS, aug.GAMMA) == (False, 0, 0, 0)
     assert reference.DATALOADER.MODALITY_BALANCE == 0
     assert rules.MASK_THRESHOLD == 0.35
-    assert rules.FLIP and rules.FLIP_MIN_IOU == 0.1
+    assert rules.TTA == "flip" and rules.TTA_MERGE == "auto" and rules.TTA_MIN_IOU == 0.1
     assert rules.RETRY_CANVAS == 4
     assert rules.FILL_HOLES and rules.CLOSE
     assert rules.FRAGMENTS == "drop"

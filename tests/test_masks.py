@@ -71,13 +71,6 @@ def test_large_and_distant_labels_cost_nothing_and_keep_their_order(labels, rand
     assert (CropMasks.from_labels(names[labels]).to_labels() == renumbered(labels)).all()
 
 
-@given(label_images)
-def test_flipping_is_the_flip_of_the_image_and_its_own_inverse(labels):
-    masks = CropMasks.from_labels(labels)
-    assert (masks.flipped().to_labels() == masks.to_labels()[:, ::-1]).all()
-    assert (masks.flipped().flipped().to_labels() == masks.to_labels()).all()
-
-
 @given(label_images, st.data())
 def test_choosing_by_mask_by_index_and_by_slice(labels, data):
     count = len(CropMasks.from_labels(labels))

@@ -83,13 +83,13 @@ def shortened(cfg: CfgNode, iterations: int) -> None:
     cfg.SOLVER.MAX_ITER = iterations
 
 
-def speed(predictor: Predictor, records: list[dict[str, Any]], flip: bool) -> float:
+def speed(predictor: Predictor, records: list[dict[str, Any]], tta: str) -> float:
     """Images a second of prediction, files already read."""
     images = [load_record(record)[0] for record in records]
-    predictor.segment(images[0], flip)
+    predictor.segment(images[0], tta)
     begin = time.monotonic()
     for image in images:
-        predictor.segment(image, flip)
+        predictor.segment(image, tta)
     return len(images) / (time.monotonic() - begin)
 
 
@@ -149,13 +149,13 @@ def main() -> None:
     }
     for part in arguments.score.split(","):
         records = dataset_dicts(f"{arguments.data}:{part}")
-        for flip in (False, True):
-            summary = evaluate_records(predictor, records, flip)
-            results["scores"][f"{part}, {'flip' if flip else 'one view'}"] = summary
-            print(f"{part:16s} {'flip' if flip else 'one view':8s} {summary['dsb_score']:.4f}")
+        for tta in ("none", "flip"):
+            summary = evaluate_records(predictor, records, tta)
+            results["scores"][f"{part}, {'flip' if tta == 'flip' else 'one view'}"] = summary
+            print(f"{part:16s} {'flip' if tta == 'flip' else 'one view':8s} {summary['dsb_score']:.4f}")
     sample = dataset_dicts(f"{arguments.data}:dev")[:20]
-    for flip in (False, True):
-        results[f"prediction_images_per_s_{'flip' if flip else 'one_view'}"] = speed(predictor, sample, flip)
+    for tta in ("none", "flip"):
+        results[f"prediction_images_per_s_{'flip' if tta == 'flip' else 'one_view'}"] = speed(predictor, sample, tta)
     with write_whole(out / "results.json", "w", encoding="utf-8") as file:
         json.dump(results, file, indent=1)
     export(out, out / "model.safetensors")

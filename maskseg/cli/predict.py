@@ -15,6 +15,7 @@ class Views(StrEnum):
 
     none = "none"
     flip = "flip"
+    d4 = "d4"
 
 
 def predict(
@@ -92,7 +93,7 @@ def predict(
         files,
         out,
         chosen,
-        None if tta is None else tta is Views.flip,
+        None if tta is None else tta.value,
         {"weights": weights, "config": found.cfg.dump()},
         microns_per_pixel,
         tiles,

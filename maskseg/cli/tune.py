@@ -29,7 +29,7 @@ def tune(
     folds: Annotated[int, typer.Option(min=2, help="Folds that measure the gain on images not chosen on.")] = 5,
     seed: Annotated[int, typer.Option(help="Of the folds and of Optuna.")] = 1,
 ) -> None:
-    """Choose score and mask thresholds, suppression, flip and clean-up rules by search.
+    """Choose score and mask thresholds, suppression, views and clean-up rules by search.
 
     The network runs once over the images (its detections are kept in OUT/detections and used again); a trial then
     takes a second or so. The gain is cross-validated: measured on images that the choice did not see. If there is

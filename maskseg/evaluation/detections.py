@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from maskseg.errors import InputError
 from maskseg.files import write_whole
 from maskseg.inference.predictor import Predictor, SoftMasks
+from maskseg.inference.views import View
 from maskseg.models.zoo import Model
 
 
@@ -84,8 +85,8 @@ class DetectionCache:
         key.update(f"{cfg.MODEL.dump()}{cfg.INPUT.dump()}{self.suppressions}".encode())
         self.folder = folder / key.hexdigest()[:16]
 
-    def get(self, name: str, image: NDArray[np.uint8], mirrored: bool, magnify: float) -> Detections:
-        """Detections of an image, or its mirror image, at a magnification.
+    def get(self, name: str, image: NDArray[np.uint8], view: View, magnify: float) -> Detections:
+        """Detections of a view of an image at a magnification.
 
         Parameters
         ----------
@@ -93,13 +94,12 @@ class DetectionCache:
             Image id.
         image : uint8 array (H, W, 3)
             RGB, stretched if the config says so.
-        mirrored : bool
+        view : View
         magnify : float
             See `Predictor.detect`.
         """
-        view = f"{'mirrored' if mirrored else 'plain'}-{magnify:g}"
         content = hashlib.sha256(image.tobytes()).hexdigest()[:12]
-        path = self.folder / f"{name}-{content}-{view}.npz"
+        path = self.folder / f"{name}-{content}-{view.name}-{magnify:g}.npz"
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 return Detections(**{field.name: arrays[field.name] for field in fields(Detections)})
@@ -107,7 +107,7 @@ class DetectionCache:
             pass
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise InputError(f"{path}: not a readable cache file ({error}); delete it") from error
-        found = self._detect(np.ascontiguousarray(image[:, ::-1]) if mirrored else image, magnify)
+        found = self._detect(np.ascontiguousarray(view.apply(image)), magnify)
         with write_whole(path, sync=False) as file:
             np.savez_compressed(file, **{field.name: getattr(found, field.name) for field in fields(found)})
         return found

@@ -44,7 +44,7 @@ class Evaluator(DatasetEvaluator):
         """Forget all images."""
         self._rows: dict[str, Any] = {}
 
-    def measure(self, record: Mapping[str, Any], predictor: Any, flip: bool | None = None) -> None:
+    def measure(self, record: Mapping[str, Any], predictor: Any, tta: str | None = None) -> None:
         """Predict an image and keep its figures in ``_rows``, by its file name."""
         raise NotImplementedError
 
@@ -92,10 +92,10 @@ class NucleusEvaluator(Evaluator):
         for record, found in zip(inputs, outputs, strict=True):
             self.add(record, load_record(record)[1], found)
 
-    def measure(self, record: Mapping[str, Any], predictor: Predictor, flip: bool | None = None) -> None:
+    def measure(self, record: Mapping[str, Any], predictor: Predictor, tta: str | None = None) -> None:
         """Segment an image and score it."""
         image, truth = load_record(record)
-        self.add(record, truth, predictor.segment(image, flip))
+        self.add(record, truth, predictor.segment(image, tta))
 
     def add(self, record: Mapping[str, Any], truth: NDArray[np.int32], found: CropMasks) -> None:
         """Score one image whose true nuclei, a label image (H, W), are at hand."""
@@ -115,7 +115,7 @@ class NucleusEvaluator(Evaluator):
 def evaluate_records(
     predictor: Predictor,
     records: list[dict[str, Any]],
-    flip: bool | None = None,
+    tta: str | None = None,
     shared: bool = False,
     evaluator: Evaluator | None = None,
 ) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def evaluate_records(
     predictor : Predictor
     records : list of dict
         From `maskseg.data.coco.dataset_dicts`.
-    flip : bool, optional
+    tta : str, optional
         See `Predictor.segment`.
     shared : bool
         Called in every process of a distributed training: each takes its share of the images. Otherwise this process
@@ -143,5 +143,5 @@ def evaluate_records(
     mine = records[comm.get_rank() :: comm.get_world_size()] if shared else records
     evaluator = evaluator or NucleusEvaluator()
     for record in tqdm(mine, desc="evaluate", unit="image", leave=False, disable=None):
-        evaluator.measure(record, predictor, flip)
+        evaluator.measure(record, predictor, tta)
     return evaluator.evaluate() if shared else evaluator.summary()

@@ -20,8 +20,8 @@ from maskseg.evaluation.bootstrap import mean_interval
 from maskseg.evaluation.detections import DetectionCache, Detections
 from maskseg.evaluation.dsb import THRESHOLDS, at_thresholds
 from maskseg.evaluation.matching import matches, overlaps
-from maskseg.inference.postprocess import assemble
-from maskseg.masks import CropMasks
+from maskseg.inference.views import VIEWS, View, assemble, views_of
+from maskseg.masks import CropMasks, SoftCrops
 from maskseg.models.zoo import Model
 
 SCORE, SUPPRESSION = "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "MODEL.ROI_HEADS.NMS_THRESH_TEST"
@@ -30,8 +30,8 @@ SPACE: dict[str, tuple[Any, ...]] = {
     SCORE: (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95),
     SUPPRESSION: (0.2, 0.3, 0.4, 0.5, 0.6, 0.7),
     "POSTPROCESS.MASK_THRESHOLD": (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7),
-    "POSTPROCESS.FLIP": (False, True),
-    "POSTPROCESS.FLIP_MIN_IOU": (0.1, 0.3, 0.5, 0.7),
+    "POSTPROCESS.TTA": ("none", "flip"),
+    "POSTPROCESS.TTA_MIN_IOU": (0.1, 0.3, 0.5, 0.7),
     "POSTPROCESS.FRAGMENTS": ("drop", "keep_largest"),
     "POSTPROCESS.CLOSE": (False, True),
     "POSTPROCESS.MIN_AREA": (4, 10, 16, 24, 32, 48),
@@ -72,14 +72,14 @@ class Trials:
         self._cache = DetectionCache(model, cache, self.space[SCORE][0], self.space[SUPPRESSION])
         self._records = list(records)
         self._truth: list[NDArray[np.int32]] = []
-        self._found: dict[tuple[int, bool, float], Detections] = {}
+        self._found: dict[tuple[int, View, float], Detections] = {}
         self.done: dict[Settings, NDArray[np.float64]] = {}
         # The two views that most settings need; further ones are made when settings ask for them.
         for number, record in enumerate(tqdm(self._records, desc="detect", unit="image", disable=None)):
             image, truth = load_record(dict(record))
             self._truth.append(truth)
-            for mirrored in (False, True):
-                self._detections(number, mirrored, 1.0, image)
+            for view in VIEWS["flip"]:
+                self._detections(number, view, 1.0, image)
 
     def scores(self, settings: Settings) -> NDArray[np.float64]:
         """DSB score of each image."""
@@ -96,26 +96,25 @@ class Trials:
         shape, heads, rules = self._truth[number].shape, cfg.MODEL.ROI_HEADS, cfg.POSTPROCESS
         suppression = self.space[SUPPRESSION].index(heads.NMS_THRESH_TEST)
 
-        def view(mirrored: bool, magnify: float) -> CropMasks:
-            found = self._detections(number, mirrored, magnify)
+        def look(view: View, magnify: float) -> SoftCrops:
+            found = self._detections(number, view, magnify)
             soft = found.select(heads.SCORE_THRESH_TEST, suppression, cfg.TEST.DETECTIONS_PER_IMAGE)
-            masks = CropMasks.from_soft(soft.masks, soft.boxes, rules.MASK_THRESHOLD, shape, soft.scores)
-            return masks.flipped() if mirrored else masks
+            return view.undo_crops(SoftCrops.paste(soft.masks, soft.boxes, view.shape(shape), soft.scores))
 
-        return assemble(view, rules, rules.FLIP)
+        return assemble(look, rules, views_of(rules.TTA))
 
     def _detections(
-        self, number: int, mirrored: bool, magnify: float, image: NDArray[np.uint8] | None = None
+        self, number: int, view: View, magnify: float, image: NDArray[np.uint8] | None = None
     ) -> Detections:
-        view = number, mirrored, magnify
-        if view not in self._found:
+        key = number, view, magnify
+        if key not in self._found:
             record = self._records[number]
             if image is None:
                 image, _ = load_record(dict(record))
             if self._cfg.INPUT.STRETCH:
                 image = intensity.stretch(image)
-            self._found[view] = self._cache.get(record["image_id"], image, mirrored, magnify)
-        return self._found[view]
+            self._found[key] = self._cache.get(record["image_id"], image, view, magnify)
+        return self._found[key]
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ def predict_files(
     files: Sequence[ImageFile],
     out: Path,
     formats: Sequence[str] = DEFAULT_FORMATS,
-    flip: bool | None = None,
+    tta: str | None = None,
     settings: dict[str, Any] | None = None,
     microns_per_pixel: float | None = None,
     tiles: Tiles | None = None,
@@ -112,7 +112,7 @@ def predict_files(
     out : Path
     formats : sequence of str
         Some of `FORMATS`.
-    flip : bool, optional
+    tta : str, optional
         See `Predictor.segment`.
     settings : dict, optional
         What the results depend on (model, config); parts written under other settings are not used.
@@ -136,7 +136,7 @@ def predict_files(
     if "parquet" in formats:
         need_pyarrow()
     submission = tasks.part(predictor.cfg, "submission")
-    run = Run(out, files, formats, flip, microns_per_pixel, tiles or Tiles(), submission)
+    run = Run(out, files, formats, tta, microns_per_pixel, tiles or Tiles(), submission)
     run.prepare(settings or {})
     todo = [file for file in files if not run.is_done(file)]
     failed: dict[str, str] = {}
@@ -191,7 +191,7 @@ class Run:
     out: Path
     files: Sequence[ImageFile]
     formats: Sequence[str]
-    flip: bool | None
+    tta: str | None
     microns_per_pixel: float | None
     tiles: Tiles
     write_submission: Callable[[Path, Iterable[tuple[str, CropMasks]]], None]
@@ -214,7 +214,7 @@ class Run:
         """Remove parts that were made under other settings, and what a run that was killed was just writing."""
         known = {
             "formats": sorted(self.formats),
-            "flip": self.flip,
+            "tta": self.tta,
             "microns_per_pixel": self.microns_per_pixel,
             "tiles": asdict(self.tiles),
             **settings,
@@ -255,7 +255,7 @@ class Run:
                 try:
                     image, values, seconds = reading.result()
                     begin = time.perf_counter()
-                    masks = predictor.segment(image, self.flip)
+                    masks = predictor.segment(image, self.tta)
                     seconds += time.perf_counter() - begin
                 except InputError as error:
                     reason = str(error)
@@ -311,7 +311,7 @@ class Run:
             self.out,
             parts,
             self.formats,
-            self.flip,
+            self.tta,
             scale,
             self.microns_per_pixel,
             tiles.side,

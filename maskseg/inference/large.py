@@ -33,7 +33,7 @@ def predict_large(
     out: Path,
     parts: Path,
     formats: Sequence[str],
-    flip: bool | None = None,
+    tta: str | None = None,
     scale: float = 1.0,
     microns_per_pixel: float | None = None,
     side: int = SIDE,
@@ -54,7 +54,7 @@ def predict_large(
     formats : sequence of str
         ``labels``, ``geojson`` and ``overlay`` are written; ``table`` and ``parquet`` need the rows of nuclei; all
         others need run lengths.
-    flip : bool, optional
+    tta : str, optional
         See `Predictor.segment`.
     scale : float
         Pixels of the full size of a slide in one of the source: what GeoJSON counts in.
@@ -69,7 +69,7 @@ def predict_large(
         ``row`` (see `image_row`), ``nuclei``, ``shape``, ``scores`` and ``rle``, as the part file of an image has them.
     """
     begin = time.perf_counter()
-    image = TiledImage(predictor, source, parts, flip, side, context)
+    image = TiledImage(predictor, source, parts, tta, side, context)
     at_most = image.predict()
     areas, scores, runs, nuclei = [np.zeros(0, np.int64)], [np.zeros(0, np.float32)], [], []
     keep_runs = bool(set(formats) - {"labels", "geojson", "overlay", "table", "parquet"})

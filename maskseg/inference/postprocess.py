@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import cv2
@@ -65,21 +64,6 @@ def _part(masks: CropMasks, index: int, x0: int, y0: int, x1: int, y1: int) -> N
     return masks.bitmaps[index][y0 - top : y1 - top, x0 - left : x1 - left]
 
 
-def unite_views(masks: CropMasks, other: CropMasks, min_iou: float) -> CropMasks:
-    """Each mask united with its best partner in another view of the same image.
-
-    Masks whose best mask IoU is `min_iou` or less are dropped; masks only in `other` are not added. Scores are
-    those of `masks`.
-
-    Parameters
-    ----------
-    masks, other : CropMasks
-        Both in the coordinates of the image.
-    min_iou : float
-    """
-    return united(masks, other, *partners(masks, other, min_iou))
-
-
 def partners(masks: CropMasks, other: CropMasks, min_iou: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The masks that have a partner in `other` of more mask IoU than `min_iou`, and the best partner of each."""
     pairs = overlaps(masks, other)
@@ -89,27 +73,6 @@ def partners(masks: CropMasks, other: CropMasks, min_iou: float) -> tuple[NDArra
     best = order[at]
     good = pairs.iou[best] > min_iou
     return kept[good], pairs.second[best[good]]
-
-
-def united(
-    masks: CropMasks, other: CropMasks, kept: NDArray[np.int64], partner: NDArray[np.int64]
-) -> CropMasks:
-    """The masks `kept` of `masks`, each united with its `partner` in `other`."""
-    boxes = np.concatenate(
-        [
-            np.minimum(masks.boxes[kept, :2], other.boxes[partner, :2]),
-            np.maximum(masks.boxes[kept, 2:], other.boxes[partner, 2:]),
-        ],
-        axis=1,
-    )
-    bitmaps = []
-    for i, j, (x0, y0, x1, y1) in zip(kept, partner, boxes, strict=True):
-        both = np.zeros((y1 - y0, x1 - x0), bool)
-        for source, k in ((masks, i), (other, j)):
-            left, top, right, bottom = source.boxes[k]
-            both[top - y0 : bottom - y0, left - x0 : right - x0] |= source.bitmaps[k]
-        bitmaps.append(both)
-    return CropMasks(masks.shape, boxes, bitmaps, masks.scores[kept])
 
 
 def without_fragments(bitmap: NDArray[np.bool_], rule: str) -> NDArray[np.bool_]:
@@ -169,27 +132,3 @@ def clean(
         bitmaps.append(bitmap)
         kept.append(i)
     return CropMasks(masks.shape, np.array(boxes, np.int32), bitmaps, masks.scores[np.array(kept, np.int64)])
-
-
-def assemble(view: Callable[[bool, float], CropMasks], rules: Any, flip: bool) -> CropMasks:
-    """The final masks of an image from its views, by the POSTPROCESS keys of a config.
-
-    Parameters
-    ----------
-    view : function (mirrored, magnify) -> CropMasks
-        Masks found in the image (mirrored or not, at that magnification), in the image's coordinates. Called only
-        for the views that are needed.
-    rules : CfgNode
-        The POSTPROCESS section.
-    flip : bool
-        Unite with the mirrored view.
-    """
-
-    def found(magnify: float) -> CropMasks:
-        masks = view(False, magnify)
-        return unite_views(masks, view(True, magnify), rules.FLIP_MIN_IOU) if flip and len(masks) else masks
-
-    masks = found(1.0)
-    if len(masks) == 0 and rules.RETRY_CANVAS > 1:
-        masks = found(1 / rules.RETRY_CANVAS)
-    return clean(masks, fill=rules.FILL_HOLES, closing=rules.CLOSE, fragments=rules.FRAGMENTS, min_area=rules.MIN_AREA)

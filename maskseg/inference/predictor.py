@@ -1,4 +1,4 @@
-"""One image in, its nuclei out: the network, its flipped view, the retry, the post-processing."""
+"""One image in, its nuclei out: the network, the views, the retry, the post-processing."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from maskseg import intensity, tasks
 from maskseg.errors import InputError
-from maskseg.inference import postprocess
-from maskseg.masks import CropMasks
+from maskseg.inference.views import View, assemble, views_of
+from maskseg.masks import CropMasks, SoftCrops
 from maskseg.models.checkpoint import model_weights
 from maskseg.models.config import to_device
 from maskseg.models.scaling import channels_first, input_scale, resize_image
@@ -133,22 +133,21 @@ class Predictor:
             logger.warning("an image holds %d nuclei or more: set TEST.DETECTIONS_PER_IMAGE to -1 for all", limit)
         return found
 
-    def view(self, image: NDArray[np.uint8], mirrored: bool, magnify: float = 1.0) -> CropMasks:
-        """Masks that the network finds in the image, or in its mirror image; in the image's own coordinates."""
-        soft = self.detect(np.ascontiguousarray(image[:, ::-1]) if mirrored else image, magnify)
-        shape, threshold = image.shape[:2], self.cfg.POSTPROCESS.MASK_THRESHOLD
-        masks = CropMasks.from_soft(soft.masks, soft.boxes, threshold, shape, soft.scores)  # type: ignore[arg-type]
-        return masks.flipped() if mirrored else masks
+    def look(self, image: NDArray[np.uint8], view: View, magnify: float = 1.0) -> SoftCrops:
+        """Mask probabilities that the network finds in a view of the image; in the image's own coordinates."""
+        soft = self.detect(np.ascontiguousarray(view.apply(image)), magnify)
+        return view.undo_crops(SoftCrops.paste(soft.masks, soft.boxes, view.shape(image.shape[:2]), soft.scores))
 
-    def segment(self, image: NDArray[np.uint8], flip: bool | None = None) -> CropMasks:
+    def segment(self, image: NDArray[np.uint8], tta: str | None = None) -> CropMasks:
         """The nuclei of one image.
 
         Parameters
         ----------
         image : uint8 array (H, W, 3)
             RGB, as `maskseg.images.read_image` gives it.
-        flip : bool, optional
-            Unite with the flipped view; the config's ``POSTPROCESS.FLIP`` where not given.
+        tta : {"none", "flip", "d4"}, optional
+            Views whose masks are merged: the image alone, its mirror image too, or all eight symmetries of the square;
+            the config's ``POSTPROCESS.TTA`` where not given.
 
         Returns
         -------
@@ -156,10 +155,10 @@ class Predictor:
             By falling score, without overlap.
         """
         rules = self.cfg.POSTPROCESS
-        flip = rules.FLIP if flip is None else flip
+        views = views_of(rules.TTA if tta is None else tta)
         if self.cfg.INPUT.STRETCH:
             image = intensity.stretch(image)
-        return postprocess.assemble(lambda mirrored, magnify: self.view(image, mirrored, magnify), rules, flip)
+        return assemble(lambda view, magnify: self.look(image, view, magnify), rules, views)
 
 
 def load_model(name: str | Path = "nuclei", overrides: list[str] | None = None) -> Predictor:

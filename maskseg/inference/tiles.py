@@ -3,14 +3,14 @@
 How tiled comes to equal whole
 ------------------------------
 - One scale and one intensity stretch for all tiles, from the whole image. What the network sees lies on one grid, the
-  *canvas*: network pixels, counted from the top left of the image (for the mirrored view of the mirrored image).
+  *canvas*: network pixels, counted from the top left of the image (in another view, of that view of the image).
 - The cores of the tiles cut the canvas in pieces that do not overlap. The network sees the *window* of a tile: its
   core and at least `Tiling.context` pixels around it, from a multiple of the network's stride to another, so that each
   feature lies where it would in the whole image.
 - A nucleus belongs to the tile that has the centre of its box in its core: StarDist's responsibility of a block [1]_,
   which takes a corner of the box. As a trained network moves a box by parts of a pixel from one window to another, a
   tile also claims what lies `MARGIN` pixels outside; of two claims to one nucleus `Seams` drops one.
-- The mirrored view is made window by window as well, and a nucleus is united with its partner before anything else.
+- Other views are made window by window as well, and a nucleus is merged with its partners before anything else.
 - Overlaps are settled in the order of scores across all seams (`maskseg.inference.seams`).
 
 It holds for nuclei up to two thirds of the context, for a network that sees no further than the context. A nucleus that
@@ -35,11 +35,11 @@ from tqdm import tqdm
 
 from maskseg.errors import InputError
 from maskseg.inference.canvas import Box, Glass, Resized, Source, Stretched, grey_counts
-from maskseg.inference.postprocess import partners, united
 from maskseg.inference.predictor import STRIDE, Predictor
 from maskseg.inference.seams import Seams, Settled, TilePart
+from maskseg.inference.views import PLAIN, View, merge, views_of
 from maskseg.intensity import stretch_table
-from maskseg.masks import CropMasks
+from maskseg.masks import CropMasks, SoftCrops
 from maskseg.models.scaling import input_scale, scaled_shape
 
 logger = logging.getLogger(__name__)
@@ -92,12 +92,11 @@ class Tiling:
         (down, across), (height, width) = self.steps, self.shape
         return column * across, row * down, min((column + 1) * across, width), min((row + 1) * down, height)
 
-    def window(self, tile: int, mirrored: bool = False) -> Box:
-        """x0, y0, x1, y1 of what the network sees, in the canvas of the image or of its mirror image."""
-        x0, y0, x1, y1 = self.core(tile)
-        if mirrored:
-            x0, x1 = self.shape[1] - x1, self.shape[1] - x0
-        (left, right), (top, bottom) = self._around(x0, x1, self.canvas[1]), self._around(y0, y1, self.canvas[0])
+    def window(self, tile: int, view: View = PLAIN) -> Box:
+        """x0, y0, x1, y1 of what the network sees, in the canvas of the view."""
+        x0, y0, x1, y1 = view.box(self.core(tile), self.shape)
+        height, width = view.shape(self.canvas)
+        (left, right), (top, bottom) = self._around(x0, x1, width), self._around(y0, y1, height)
         return left, top, right, bottom
 
     def _around(self, begin: int, end: int, size: int) -> tuple[int, int]:
@@ -134,7 +133,7 @@ class TiledImage:
         Read window by window.
     parts : Path
         Folder for one file a tile; tiles that have one are not predicted again.
-    flip : bool, optional
+    tta : str, optional
         See `Predictor.segment`.
     side, context : int
         See `Tiling`.
@@ -152,7 +151,7 @@ class TiledImage:
         predictor: Predictor,
         source: Source,
         parts: Path,
-        flip: bool | None = None,
+        tta: str | None = None,
         side: int = SIDE,
         context: int = CONTEXT,
     ) -> None:
@@ -162,7 +161,7 @@ class TiledImage:
                 f"{STRIDE} and {2 * MARGIN}"
             )
         self.predictor, self.source, self.parts = predictor, source, Path(parts)
-        self.flip = predictor.cfg.POSTPROCESS.FLIP if flip is None else flip
+        self.views = views_of(predictor.cfg.POSTPROCESS.TTA if tta is None else tta)
         self.side, self.context = side, context
         self._magnify = 1.0
         self._glass = Glass(source.preview, source.shape)
@@ -202,7 +201,7 @@ class TiledImage:
         """The final nuclei, as soon as they are settled, after `predict`; each once, without overlap."""
         cfg, tiling = self.predictor.cfg, self.tiling
         seams = Seams(self.source.shape, cfg.POSTPROCESS, cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST)
-        across, down = self._ratio
+        across, down = self._ratio()
         for tile in range(len(tiling)):
             part = TilePart.read(self._path(tile))
             # A pixel on either side: image pixels are not canvas pixels.
@@ -224,10 +223,9 @@ class TiledImage:
         shape = scaled_shape(self.source.shape, scale)
         return Tiling(shape, self.predictor.canvas_shape(shape, self._magnify), self.side, self.context)
 
-    @property
-    def _ratio(self) -> tuple[float, float]:
-        """Image pixels in a network pixel, across and down."""
-        (height, width), (tall, wide) = self.source.shape, self.tiling.shape
+    def _ratio(self, view: View = PLAIN) -> tuple[float, float]:
+        """Image pixels in a network pixel, across and down in a view."""
+        (height, width), (tall, wide) = view.shape(self.source.shape), view.shape(self.tiling.shape)
         return width / wide, height / tall
 
     def _canvas(self) -> Source:
@@ -244,37 +242,31 @@ class TiledImage:
         rules, tiling = self.predictor.cfg.POSTPROCESS, self.tiling
         if self._glass.covers(self._in_image(tiling.window(tile))):
             return TilePart(np.zeros((0, 4)), CropMasks.empty(self.source.shape))
-        boxes, masks = self._view(canvas, tile, False)
+        boxes, first = self._look(canvas, tile, PLAIN)
         claimed = tiling.claims(tile, boxes)
-        boxes, masks = boxes[claimed], masks[claimed]
-        if self.flip and len(masks):
-            _, other = self._view(canvas, tile, True)
-            kept, partner = partners(masks, other, rules.FLIP_MIN_IOU)
-            boxes, masks = boxes[kept], united(masks, other, kept, partner)
+        kept, masks = merge(first[claimed], self.views[1:], lambda view: self._look(canvas, tile, view)[1], rules)
+        boxes = boxes[claimed][kept]
         return TilePart(boxes, masks, self._cut(tile, boxes))
 
-    def _view(self, canvas: Source, tile: int, mirrored: bool) -> tuple[NDArray[np.float64], CropMasks]:
-        """Boxes in canvas pixels, and masks, of what the network finds in the window of a tile."""
-        tiling, (across, down) = self.tiling, self._ratio
-        x0, y0, x1, y1 = tiling.window(tile, mirrored)
-        soft = self.predictor.on_canvas(_window(canvas, (x0, y0, x1, y1), mirrored))
-        boxes = soft.boxes.astype(np.float64) + np.array([x0, y0, x0, y0])
+    def _look(self, canvas: Source, tile: int, view: View) -> tuple[NDArray[np.float64], SoftCrops]:
+        """What is found in the window of a tile: boxes in the canvas of the view, probabilities in the image."""
+        window = self.tiling.window(tile, view)
+        soft = self.predictor.on_canvas(_window(canvas, window, view))
+        boxes = soft.boxes.astype(np.float64) + np.array([*window[:2], *window[:2]])
         # Pasted in coordinates of the window: those of a slide leave few digits for parts of a pixel.
-        left, top, right, bottom = self._in_image((x0, y0, x1, y1))
-        masks = CropMasks.from_soft(
+        (across, down), (left, top, right, bottom) = self._ratio(view), self._in_image(window, view)
+        found = SoftCrops.paste(
             soft.masks,
             boxes * [across, down, across, down] - [left, top, left, top],
-            self.predictor.cfg.POSTPROCESS.MASK_THRESHOLD,
             (bottom - top, right - left),
             soft.scores,
         )
-        shape, moved = self.source.shape, masks.boxes + np.int32([left, top, left, top])
-        masks = CropMasks(shape, moved, masks.bitmaps, masks.scores)
-        return boxes, masks.flipped() if mirrored else masks
+        shape, moved = view.shape(self.source.shape), found.boxes + np.int32([left, top, left, top])
+        return boxes, view.undo_crops(SoftCrops(shape, moved, found.crops, found.scores))
 
-    def _in_image(self, window: Box) -> Box:
-        """A window in image pixels."""
-        (across, down), (height, width) = self._ratio, self.source.shape
+    def _in_image(self, window: Box, view: View = PLAIN) -> Box:
+        """A window of the view in pixels of that view of the image."""
+        (across, down), (height, width) = self._ratio(view), view.shape(self.source.shape)
         x0, y0, x1, y1 = window
         return (
             int(x0 * across),
@@ -297,17 +289,14 @@ class TiledImage:
         )
 
 
-def _window(canvas: Source, window: Box, mirrored: bool) -> NDArray[np.uint8]:
-    """Pixels of a window of the canvas or of its mirror image, uint8 (h, w, 3); zero outside the image."""
+def _window(canvas: Source, window: Box, view: View) -> NDArray[np.uint8]:
+    """Pixels of a window of a view of the canvas, uint8 (h, w, 3); zero outside the image."""
     x0, y0, x1, y1 = window
-    height, width = canvas.shape
+    height, width = view.shape(canvas.shape)
     pixels = np.zeros((y1 - y0, x1 - x0, 3), np.uint8)
     right, bottom = min(x1, width), min(y1, height)
-    if mirrored:
-        read = canvas.read((width - right, y0, width - x0, bottom))[:, ::-1]
-    else:
-        read = canvas.read((x0, y0, right, bottom))
-    pixels[: bottom - y0, : right - x0] = read
+    read = canvas.read(view.undo_box((x0, y0, right, bottom), canvas.shape))
+    pixels[: bottom - y0, : right - x0] = view.apply(read)
     return pixels
 
 

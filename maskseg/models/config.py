@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from yaml import YAMLError, safe_load
 
@@ -16,6 +16,8 @@ _CHOICES = {
     "INPUT.FORMAT": ("RGB", "BGR"),
     "MODEL.CLASS_LOSS": ("bce", "focal"),
     "POSTPROCESS.FRAGMENTS": ("drop", "keep_largest"),
+    "POSTPROCESS.TTA": ("none", "flip", "d4"),
+    "POSTPROCESS.TTA_MERGE": ("auto", "union", "average"),
     "SOLVER.OPTIMIZER": ("SGD", "Adam", "AdamW"),
     "SOLVER.LR_SCHEDULER_NAME": ("WarmupMultiStepLR", "WarmupCosineLR"),
 }
@@ -87,10 +89,13 @@ def add_maskseg_config(cfg: CfgNode) -> None:
     cfg.POSTPROCESS = Node()
     # A pixel belongs to a nucleus if its mask probability reaches this.
     cfg.POSTPROCESS.MASK_THRESHOLD = 0.35
-    # Also predict the image flipped left to right and unite each mask with its best partner there.
-    cfg.POSTPROCESS.FLIP = True
-    # A mask whose best partner in the flipped view has this mask IoU or less is dropped.
-    cfg.POSTPROCESS.FLIP_MIN_IOU = 0.1
+    # Views of an image whose masks are merged: none, flip (left to right), d4 (all eight symmetries of the square).
+    cfg.POSTPROCESS.TTA = "flip"
+    # Union of each mask and its best partners, average of their probabilities, or auto: union of two views, average of
+    # more.
+    cfg.POSTPROCESS.TTA_MERGE = "auto"
+    # A partner in another view has more mask IoU than this; a mask without partners in half of them is dropped.
+    cfg.POSTPROCESS.TTA_MIN_IOU = 0.1
     # If nothing is found, try once more on a canvas this many times as wide and high; 1 is off.
     cfg.POSTPROCESS.RETRY_CANVAS = 4
     # Fill holes; close (dilate, erode) with a 3x3 cross.
@@ -138,7 +143,7 @@ def load_config(config_file: str | Path, overrides: list[str] | None = None, set
     cfg = default_config()
     for path in (config_path(config_file), *([settings] if settings else [])):
         try:
-            cfg.merge_from_other_cfg(Node(Node.load_yaml_with_base(str(path))))
+            cfg.merge_from_other_cfg(Node(_upgraded(Node.load_yaml_with_base(str(path)))))
         except _MISFITS as error:
             raise InputError(f"{path}: {_one_line(error)}; compare with configs/Base-nuclei.yaml") from error
     return _with_overrides(cfg, overrides)
@@ -163,10 +168,21 @@ def default_config(text: str = "", overrides: list[str] | None = None, source: s
     add_maskseg_config(cfg)
     if text:
         try:
-            cfg.merge_from_other_cfg(Node(safe_load(text)))
+            cfg.merge_from_other_cfg(Node(_upgraded(safe_load(text))))
         except _MISFITS as error:
             raise InputError(f"{source}: the config in it does not fit: {_one_line(error)}; upgrade maskseg") from error
     return _with_overrides(cfg, overrides)
+
+
+def _upgraded(keys: Any) -> Any:
+    """The content of a config file with keys of earlier versions under their present names."""
+    rules = keys.get("POSTPROCESS") if isinstance(keys, dict) else None
+    if isinstance(rules, dict):
+        if "FLIP" in rules:
+            rules["TTA"] = "flip" if rules.pop("FLIP") else "none"
+        if "FLIP_MIN_IOU" in rules:
+            rules["TTA_MIN_IOU"] = rules.pop("FLIP_MIN_IOU")
+    return keys
 
 
 def _with_overrides(cfg: CfgNode, overrides: list[str] | None) -> CfgNode:

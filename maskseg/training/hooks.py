@@ -60,7 +60,7 @@ class Validation(HookBase):
     """Loss and score over the whole validation set, every TEST.EVAL_PERIOD iterations and at the end.
 
     The loss is taken without augmentation and with the same random proposals each time, so that its curve shows the
-    weights and nothing else. The score is taken without the flipped view.
+    weights and nothing else. The score is taken of one view.
 
     Attributes
     ----------
@@ -90,7 +90,7 @@ class Validation(HookBase):
         evaluator = tasks.part(self.cfg, "evaluator")()
         try:
             predictor = tasks.part(self.cfg, "predictor")(self.cfg, self.model)
-            summary = evaluate_records(predictor, self.records, flip=False, shared=True, evaluator=evaluator)
+            summary = evaluate_records(predictor, self.records, tta="none", shared=True, evaluator=evaluator)
         finally:
             self.model.train()
         if comm.is_main_process():

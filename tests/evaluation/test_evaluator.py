@@ -23,7 +23,7 @@ class EverySecond:
             image, labels = load_record(record)
             self.truth[image.tobytes()] = CropMasks.from_labels(labels)[::2]
 
-    def segment(self, image, flip=None):
+    def segment(self, image, tta=None):
         return self.truth[image.tobytes()]
 
 

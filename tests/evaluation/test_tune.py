@@ -38,8 +38,8 @@ def trials(records, tmp_path_factory):
     [
         {},
         {"POSTPROCESS.MASK_THRESHOLD": 0.35, "POSTPROCESS.FRAGMENTS": "keep_largest", "POSTPROCESS.MIN_AREA": 4},
-        {module.SCORE: 0.3, module.SUPPRESSION: 0.7, "POSTPROCESS.FLIP": False, "POSTPROCESS.CLOSE": False},
-        {module.SCORE: 0.95, "POSTPROCESS.FLIP_MIN_IOU": 0.7, "POSTPROCESS.RETRY_CANVAS": 2},
+        {module.SCORE: 0.3, module.SUPPRESSION: 0.7, "POSTPROCESS.TTA": "none", "POSTPROCESS.CLOSE": False},
+        {module.SCORE: 0.95, "POSTPROCESS.TTA_MIN_IOU": 0.7, "POSTPROCESS.RETRY_CANVAS": 2},
     ],
 )
 def test_a_trial_has_the_score_of_an_ordinary_prediction_under_its_settings(trials, records, changes):

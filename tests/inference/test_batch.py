@@ -39,7 +39,7 @@ class Squares(Stub):
         self.calls = 0
         self.stop_after = stop_after
 
-    def segment(self, image, flip):
+    def segment(self, image, tta):
         if self.calls == self.stop_after:
             raise KeyboardInterrupt
         self.calls += 1
@@ -150,9 +150,9 @@ def test_images_are_read_ahead_but_not_all_of_them(images, tmp_path, monkeypatch
     monkeypatch.setattr(batch, "_read", lambda file, real=batch._read: read.append(file.id) or real(file))
 
     class Watching(Squares):
-        def segment(self, image, flip):
+        def segment(self, image, tta):
             ahead.append(len(read) - self.calls)
-            return super().segment(image, flip)
+            return super().segment(image, tta)
 
     for number in range(20):
         cv2.imwrite(str(images / f"more_{number:02}.png"), np.full((20, 30, 3), 1, np.uint8))
@@ -166,7 +166,7 @@ def test_a_failed_write_is_one_line_and_what_is_done_stays_done(images, tmp_path
     cv2.imwrite(str(images / "image_3.png"), np.zeros((200, 300, 3), np.uint8))
 
     class Sizes(Squares):
-        def segment(self, image, flip):
+        def segment(self, image, tta):
             self.calls += 1
             return CropMasks.from_labels(np.arange(1, image[..., 0].size // 6 + 1).repeat(6).reshape(image.shape[:2]))
 
@@ -198,7 +198,7 @@ from tests.inference.test_batch import Stub
 images, out, log, formats = sys.argv[1], Path(sys.argv[2]), sys.argv[3], sys.argv[4].split(",")
 
 class Logged(Stub):
-    def segment(self, image, flip):
+    def segment(self, image, tta):
         with open(log, "a") as file:
             file.write(f"{image[0, 0, 0]}\\n")
         return CropMasks.from_labels((image[..., 0] // 7 + 1).astype(int))
@@ -239,7 +239,7 @@ def test_runs_killed_at_any_moment_end_as_one_that_was_not(repository, tmp_path)
     assert kills >= 5
 
     class Plain(Stub):
-        def segment(self, image, flip):
+        def segment(self, image, tta):
             return CropMasks.from_labels((image[..., 0] // 7 + 1).astype(int))
 
     predict_files(Plain(), find_images([tmp_path / "images"]), tmp_path / "whole", QUICK)

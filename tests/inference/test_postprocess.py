@@ -36,54 +36,6 @@ def picture(mask: np.ndarray) -> list[str]:
     return ["".join("#" if value else "." for value in row) for row in mask]
 
 
-def test_union_with_the_best_partner_of_the_flipped_view():
-    masks = drawn(
-        """##....
-           ##....
-           ......""",
-        """....##
-           ....##
-           ......""",
-        """......
-           ......
-           ..##..""",
-        scores=[0.9, 0.8, 0.7],
-    )
-    mirrored = drawn(
-        """.##...
-           .##...
-           ......""",  # IoU 2/6 with the first
-        """###...
-           ......
-           ......""",  # IoU 2/5 with the first: its best
-        """......
-           .....#
-           .....#""",  # IoU 1/5 with the second
-        """......
-           ......
-           #.....""",  # seen in the flipped view only
-    )
-    united = postprocess.unite_views(masks, mirrored, 0.1)
-    assert [picture(mask) for mask in to_dense(united)] == [
-        ["###...", "##....", "......"],
-        ["....##", "....##", ".....#"],
-    ]
-    assert united.scores.tolist() == pytest.approx([0.9, 0.8])
-
-
-def test_a_best_iou_of_exactly_the_limit_is_dropped():
-    masks = drawn("##########")
-    mirrored = drawn("#.........")
-    assert len(postprocess.unite_views(masks, mirrored, 0.1)) == 0
-    assert len(postprocess.unite_views(masks, mirrored, 0.0999)) == 1
-
-
-def test_nothing_in_one_view_leaves_nothing():
-    masks = drawn("##########")
-    assert len(postprocess.unite_views(masks, CropMasks.empty(masks.shape), 0.1)) == 0
-    assert len(postprocess.unite_views(CropMasks.empty(masks.shape), masks, 0.1)) == 0
-
-
 def test_a_pixel_goes_to_the_highest_score():
     masks = drawn("####..", "..####", scores=[0.8, 0.9])
     cleaned = postprocess.clean(masks, fill=False, closing=False, min_area=1)

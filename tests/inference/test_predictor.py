@@ -10,7 +10,10 @@ from detectron2.structures import Boxes, Instances
 from scipy import ndimage
 from torch.nn.functional import adaptive_avg_pool2d
 
+from maskseg.errors import InputError
 from maskseg.inference.predictor import Predictor
+from maskseg.inference.views import VIEWS
+from maskseg.masks import CropMasks
 from maskseg.models.config import load_config
 
 
@@ -71,17 +74,19 @@ def pixel_sets(masks) -> set[tuple]:
     return {(*box.tolist(), bitmap.tobytes()) for box, bitmap in zip(masks.boxes, masks.bitmaps, strict=True)}
 
 
-@pytest.mark.parametrize("config", ["nuclei_R_101_FPN", "nuclei_R_18_FPN"])
-@pytest.mark.parametrize("flip", [False, True])
-def test_a_flipped_image_gives_the_flipped_nuclei(config, flip):
+@pytest.mark.parametrize(
+    ("config", "tta"), [("nuclei_R_101_FPN", "none"), ("nuclei_R_101_FPN", "flip"), ("nuclei_R_18_FPN", "d4")]
+)
+def test_a_view_of_an_image_gives_that_view_of_its_nuclei(config, tta):
     # 256 wide: enlarged by a whole factor, so that resampling is the same from either side.
     image = picture(1, (180, 256))
     # A threshold that no soft mask of this drawing meets but for rounding, which differs between the directions.
     model = predictor(BrightSpots(), "POSTPROCESS.MASK_THRESHOLD", "0.35177", config=config)
-    straight = model.segment(image, flip)
-    mirrored = model.segment(np.ascontiguousarray(image[:, ::-1]), flip)
-    assert len(straight) > 10
-    assert pixel_sets(mirrored.flipped()) == pixel_sets(straight)
+    straight = model.segment(image, tta).to_labels()
+    assert straight.max() > 10
+    for view in VIEWS["d4"][1::2]:
+        seen = model.segment(np.ascontiguousarray(view.apply(image)), tta).to_labels()
+        assert pixel_sets(CropMasks.from_labels(view.undo(seen))) == pixel_sets(CropMasks.from_labels(straight))
 
 
 def test_masks_come_out_where_the_spots_are():
@@ -96,10 +101,17 @@ def test_masks_come_out_where_the_spots_are():
         assert ((guess == likely) & true).sum() / ((guess == likely) | true).sum() > 0.8
 
 
-def test_the_flipped_view_of_an_equivariant_network_changes_nothing():
+@pytest.mark.parametrize("tta", ["flip", "d4"])
+def test_the_views_of_an_equivariant_network_change_nothing(tta):
     image = picture(3, (256, 256))
-    model = predictor(BrightSpots())
-    assert pixel_sets(model.segment(image, flip=True)) == pixel_sets(model.segment(image, flip=False))
+    # Of equal probabilities the average is the same up to rounding.
+    model = predictor(BrightSpots(), "POSTPROCESS.MASK_THRESHOLD", "0.35177")
+    assert pixel_sets(model.segment(image, tta)) == pixel_sets(model.segment(image, tta="none"))
+
+
+def test_an_unknown_set_of_views_is_named():
+    with pytest.raises(InputError, match="'turns'; choose one of none, flip, d4"):
+        predictor(BrightSpots()).segment(picture(3), tta="turns")
 
 
 def test_a_limit_that_is_hit_is_not_silent(caplog):
@@ -109,9 +121,9 @@ def test_a_limit_that_is_hit_is_not_silent(caplog):
             image[4 + shift :: 12, 4 + other :: 12] = 255
     expected = ndimage.label(image[..., 0])[1]
     assert expected > 1600
-    assert len(predictor(BrightSpots()).segment(image, flip=False)) == expected
+    assert len(predictor(BrightSpots()).segment(image, tta="none")) == expected
     assert not caplog.records
-    assert len(predictor(BrightSpots(limit=400)).segment(image, flip=False)) == 400
+    assert len(predictor(BrightSpots(limit=400)).segment(image, tta="none")) == 400
     assert "400 nuclei or more: set TEST.DETECTIONS_PER_IMAGE to -1" in caplog.text
 
 

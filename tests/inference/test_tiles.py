@@ -11,6 +11,7 @@ from scipy import ndimage
 from maskseg.inference.canvas import ArraySource
 from maskseg.inference.seams import TilePart
 from maskseg.inference.tiles import MARGIN, TiledImage, Tiling
+from maskseg.inference.views import PLAIN, VIEWS
 from maskseg.masks import CropMasks
 from tests.inference.test_predictor import BrightSpots, picture, pixel_sets, predictor
 
@@ -70,9 +71,9 @@ def marks(rng, shape, count, largest=40):
     return image
 
 
-def tiled(model, image, folder, flip=None, **kwargs):
+def tiled(model, image, folder, tta=None, **kwargs):
     """All final nuclei of an image, and how many waited at a time."""
-    whole = TiledImage(model, ArraySource(image), folder, flip, **kwargs)
+    whole = TiledImage(model, ArraySource(image), folder, tta, **kwargs)
     at_most = whole.predict()
     pieces = []
     lowest = 0
@@ -110,11 +111,11 @@ def test_tiled_equals_whole(seed, tmp_path):
     fragments = ["drop", "keep_largest"][seed % 2]
     network = Marked()
     model = predictor(network, *UNSCALED, "POSTPROCESS.FRAGMENTS", fragments, "POSTPROCESS.MIN_AREA", "24")
-    flip = seed % 3 > 0
-    whole = model.segment(image, flip)
+    tta = ["none", "flip", "d4"][seed % 3]
+    whole = model.segment(image, tta)
     network.largest_input = 0
     side = int(rng.integers(64, 200))
-    result = tiled(model, image, tmp_path, flip, side=side, context=68)
+    result = tiled(model, image, tmp_path, tta, side=side, context=68)
     assert len(result) == len(whole) > 100
     assert scored(result) == scored(whole)
     assert network.largest_input <= (side + 2 * (68 + 32)) ** 2, "what the network sees is bounded by the tile"
@@ -128,8 +129,8 @@ def test_masks_overlap_in_this_test_so_that_order_matters():
     """The set above would prove nothing if neighbours left each other alone."""
     image = marks(np.random.default_rng(0), (400, 400), 500)
     model = predictor(Marked(), *UNSCALED)
-    raw = model.view(image, False)
-    assert raw.areas.sum() > 1.1 * model.segment(image, False).areas.sum()
+    raw = model.look(image, PLAIN).masks(model.cfg.POSTPROCESS.MASK_THRESHOLD)
+    assert raw.areas.sum() > 1.1 * model.segment(image, "none").areas.sum()
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -144,15 +145,15 @@ def test_a_network_that_is_not_quite_equivariant_loses_and_doubles_nothing(seed,
     np.testing.assert_array_equal(centres, np.arange(400))
 
 
-@pytest.mark.parametrize("flip", [False, True])
-def test_stretch_and_scale_are_those_of_the_whole_image(flip, tmp_path):
+@pytest.mark.parametrize("tta", ["none", "flip", "d4"])
+def test_stretch_and_scale_are_those_of_the_whole_image(tta, tmp_path):
     """The left half is dark: stretched by itself it would look like the right one."""
     image = picture(4, (300, 512), 80)
     image[:, :256] //= 4
     model = predictor(BrightSpots(), config="nuclei_R_18_FPN")
-    whole = model.segment(image, flip)
+    whole = model.segment(image, tta)
     assert 5 < len(whole) < ndimage.label(image[..., 0])[1] - 5
-    assert pixel_sets(tiled(model, image, tmp_path, flip, side=96, context=64)) == pixel_sets(whole)
+    assert pixel_sets(tiled(model, image, tmp_path, tta, side=96, context=64)) == pixel_sets(whole)
 
 
 def test_an_enlarged_image_is_cut_on_the_grid_of_the_network(tmp_path):
@@ -207,10 +208,10 @@ def test_an_interrupted_image_goes_on_where_it_was(tmp_path):
 
     model = predictor(Stops(), *UNSCALED)
     with pytest.raises(KeyboardInterrupt):
-        tiled(model, image, tmp_path, False, side=64, context=32)
-    first = tiled(model, image, tmp_path, False, side=64, context=32)
+        tiled(model, image, tmp_path, "none", side=64, context=32)
+    first = tiled(model, image, tmp_path, "none", side=64, context=32)
     assert Stops.calls == 25 + 1
-    assert scored(first) == scored(predictor(Marked(), *UNSCALED).segment(image, False))
+    assert scored(first) == scored(predictor(Marked(), *UNSCALED).segment(image, "none"))
 
 
 def test_cores_cover_the_image_once_and_windows_lie_on_the_grid():
@@ -224,12 +225,12 @@ def test_cores_cover_the_image_once_and_windows_lie_on_the_grid():
             x0, y0, x1, y1 = tiling.core(tile)
             assert x1 - x0 <= tiling.side and y1 - y0 <= tiling.side
             covered[y0:y1, x0:x1] += 1
-            for mirrored in (False, True):
-                window = np.array(tiling.window(tile, mirrored))
+            for view in VIEWS["d4"]:
+                window = np.array(tiling.window(tile, view))
                 assert not (window % 32).any()
-                begin, end = (shape[1] - x1, shape[1] - x0) if mirrored else (x0, x1)
-                assert window[0] <= max(0, begin - tiling.context)
-                assert window[2] >= min(shape[1], end + tiling.context)
+                core, (height, width) = np.array(view.box((x0, y0, x1, y1), shape)), view.shape(shape)
+                assert (window[:2] <= (core[:2] - tiling.context).clip(0)).all()
+                assert (window[2:] >= np.minimum(core[2:] + tiling.context, [width, height])).all()
         assert (covered == 1).all()
 
 

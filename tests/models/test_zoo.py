@@ -3,12 +3,14 @@
 import json
 import pickle
 import re
+import shutil
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+import yaml
 from detectron2.modeling import build_model
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -284,3 +286,25 @@ def test_the_list_shows_size_parameters_licence_and_scores():
     assert "licence Apache-2.0" in second
     for part, score in zoo.card()["nuclei"]["dsb_score"].items():
         assert f"{part} {score:.3f}" in second
+
+
+def test_a_model_of_the_time_of_the_flip_key_keeps_its_views(run, tmp_path):
+    """Checkpoints and exported models that know POSTPROCESS.FLIP are read as they were meant."""
+    tree = yaml.safe_load((run / "config.yaml").read_text())
+    for key in ("TTA", "TTA_MERGE", "TTA_MIN_IOU"):
+        del tree["POSTPROCESS"][key]
+    for flip, views in ((True, "flip"), (False, "none")):
+        tree["POSTPROCESS"] |= {"FLIP": flip, "FLIP_MIN_IOU": 0.3}
+        folder = tmp_path / views
+        folder.mkdir()
+        (folder / "config.yaml").write_text(yaml.safe_dump(tree))
+        shutil.copy(run / "model_final.pth", folder)
+        one_file = tmp_path / f"{views}.safetensors"
+        weights = {name: torch.zeros(1) for name in ("a", "b")}
+        save_file(weights, one_file, {"format": zoo.FORMAT, "config": yaml.safe_dump(tree)})
+        for model in (folder, one_file):
+            rules = find_model(model).cfg.POSTPROCESS
+            assert rules.TTA == views and rules.TTA_MIN_IOU == 0.3
+            assert "FLIP" not in rules
+    (tmp_path / "flip" / zoo.SETTINGS_FILE).write_text("POSTPROCESS:\n  FLIP: false\n")
+    assert find_model(tmp_path / "flip").cfg.POSTPROCESS.TTA == "none"

@@ -55,7 +55,7 @@ def test_every_image_of_a_fold_is_scored_once_by_the_training_that_did_not_see_i
     scored = []
 
     class Perfect(Predictor):
-        def segment(self, image, flip=None):
+        def segment(self, image, tta=None):
             scored.append(Path(self.cfg.OUTPUT_DIR).name)
             masks = CropMasks.from_labels(np.where(image[..., 0] > 0, (image[..., 0].astype(int) - 60) // 5, 0))
             return masks[1:] if scored[-1] == "fold2" else masks

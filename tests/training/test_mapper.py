@@ -186,7 +186,7 @@ def test_validation_and_prediction_hand_the_network_the_same_picture(write_datas
             found.scores, found.pred_masks = torch.zeros(0), torch.zeros(0, 1, 28, 28)
             return [found]
 
-    Predictor(cfg, Network()).segment(load_record(record)[0], flip=False)
+    Predictor(cfg, Network()).segment(load_record(record)[0], tta="none")
     image = validation_sample(cfg, record)["image"]
     height, width = image.shape[1:]
     # Prediction pads with zeros, as the network itself does in training.
