@@ -10,6 +10,12 @@ from typing import Annotated
 import typer
 
 
+class Cluster(StrEnum):
+    """What shares the work among processes and machines."""
+
+    ray = "ray"
+
+
 class Views(StrEnum):
     """Test-time augmentation."""
 
@@ -45,6 +51,10 @@ def predict(
     mpp: Annotated[
         float | None, typer.Option(help="Micrometres per pixel in which slides are read, in place of a level.")
     ] = None,
+    cluster: Annotated[
+        Cluster | None,
+        typer.Option(help="Share the images among the processes of a Ray cluster: RAY_ADDRESS, or this machine."),
+    ] = None,
 ) -> None:
     """Find and outline every nucleus.
 
@@ -62,6 +72,7 @@ def predict(
       maskseg predict stage1_test.zip -o out/ --model runs/nuclei_R_18_FPN --formats rle
       maskseg predict slides/*.tif -o out/ --formats geojson,table --microns-per-pixel 0.25
       maskseg predict slide.svs -o out/ --formats geojson,labels --mpp 0.5
+      RAY_ADDRESS=head:6379 maskseg predict /shared/images -o /shared/out --cluster ray
     """
     import hashlib
 
@@ -97,6 +108,7 @@ def predict(
         {"weights": weights, "config": found.cfg.dump()},
         microns_per_pixel,
         tiles,
+        cluster is not None,
     )
     typer.echo(f"{len(files) - len(failed)} of {len(files)} images done: {out}")
     for image_id, reason in failed:
