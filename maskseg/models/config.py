@@ -199,6 +199,9 @@ def _with_overrides(cfg: CfgNode, overrides: list[str] | None) -> CfgNode:
             raise InputError(f"{key} is {cfg[section][name]!r}; choose one of {', '.join(choices)}")
     if not 0 < cfg.MODEL.RPN.SURE <= 1:
         raise InputError(f"MODEL.RPN.SURE is {cfg.MODEL.RPN.SURE}; give an objectness over 0, at most 1")
+    share = cfg.DATALOADER.EPOCH_SHARE
+    if len(share) != 2 or not 0 < share[0] <= share[1] <= 1:
+        raise InputError(f"DATALOADER.EPOCH_SHARE is {share}; give the least and the greatest, such as [0.5, 1.0]")
     scale = cfg.INPUT.AUG.SCALE
     if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
         raise InputError(f"INPUT.AUG.SCALE is {scale}; give the least and the greatest magnification, such as [0.5, 2]")

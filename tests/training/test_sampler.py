@@ -71,3 +71,17 @@ def test_a_modality_weighs_by_its_number_of_images():
     assert half[16] / half[0] == pytest.approx(2)
     full = modality_weights(modalities, 1.0)
     assert full[:16].sum() == pytest.approx(full[16:].sum())
+
+
+@pytest.mark.parametrize(("share", "least", "most"), [((0.5, 1.0), 20, 40), ((0.2, 0.2), 8, 8), ((0.001, 0.002), 1, 1)])
+def test_an_epoch_may_be_a_random_share(share, least, most):
+    sampler = EpochSampler(np.ones(40), 3, share=share)
+    epochs = [sampler.epoch(number).tolist() for number in range(200)]
+    assert all(len(set(epoch)) == len(epoch) for epoch in epochs)
+    assert (min(map(len, epochs)), max(map(len, epochs))) == (least, most)
+    assert set().union(*epochs) == set(range(40))
+    two = [*epochs[0], *epochs[1]]
+    assert draws(np.ones(40), len(two), seed=3, share=share) == list(enumerate(two))
+    everything = draws(np.ones(40), 120, share=share)
+    for start in (1, 39, 95):
+        assert draws(np.ones(40), 120 - start, start=start, share=share) == everything[start:]
