@@ -48,6 +48,11 @@ class Task:
 
 TASKS = {
     "GeneralizedRCNN": Task(),
+    "UNet": Task(
+        samples="maskseg.training.pixels:PixelSamples",
+        validation_sample="maskseg.training.pixels:validation_sample",
+        predictor="maskseg.inference.pixels:PixelPredictor",
+    ),
     "ProteinClassifier": Task(
         records="maskseg.data.protein:protein_dicts",
         samples="maskseg.training.protein:ProteinSamples",

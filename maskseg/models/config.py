@@ -16,6 +16,7 @@ _CHOICES = {
     "INPUT.FORMAT": ("RGB", "BGR"),
     "MODEL.CLASS_LOSS": ("bce", "focal"),
     "POSTPROCESS.FRAGMENTS": ("drop", "keep_largest"),
+    "POSTPROCESS.INSTANCES": ("components", "watershed"),
     "POSTPROCESS.TTA": ("none", "flip", "d4"),
     "POSTPROCESS.TTA_MERGE": ("auto", "union", "average"),
     "SOLVER.OPTIMIZER": ("SGD", "Adam", "AdamW"),
@@ -35,6 +36,8 @@ def add_maskseg_config(cfg: CfgNode) -> None:
     # False: images that are larger already keep their size (small nuclei stay visible); they are padded to the
     # network's stride instead of to the square.
     cfg.INPUT.SHRINK = True
+    # Median diameter in network pixels of the nuclei trained on, the median over the images; 0: not known.
+    cfg.INPUT.NUCLEUS_DIAMETER = 0.0
     # Stretch each image linearly so that its 0.5 and 99.5 percentiles become 0 and 255 (dark microscopes).
     cfg.INPUT.STRETCH = False
     # Protein localisation: which of red, green, blue, yellow the network sees.
@@ -63,10 +66,15 @@ def add_maskseg_config(cfg: CfgNode) -> None:
     cfg.INPUT.AUG.MIN_PIXELS = 16
 
     # ---- training ----
+    # Share of the draws that each data set of DATASETS.TRAIN gets, in any unit, (3, 1) for instance, by which mosaics and
+    # images from elsewhere are mixed in; without any, every image counts alike.
+    cfg.DATASETS.TRAIN_SHARES = ()
     # Images are drawn with a weight of (images of the same modality) ** -MODALITY_BALANCE; 0 draws each once an epoch.
     cfg.DATALOADER.MODALITY_BALANCE = 0.0
     # Decoded images are kept in a file for temporary files, shared by all workers, up to this many megabytes; 0 is off.
     cfg.DATALOADER.CACHE_MB = 1024
+    # A folder in which that file stays, so that a later training on the same images has them at once; "" is nowhere.
+    cfg.DATALOADER.CACHE_DIR = ""
     # Each epoch takes a random share of the images, uniform between these two; 1, 1 takes them all.
     cfg.DATALOADER.EPOCH_SHARE = [1.0, 1.0]
     # SGD | Adam | AdamW.
@@ -80,12 +88,22 @@ def add_maskseg_config(cfg: CfgNode) -> None:
     cfg.MODEL.CLASS_BALANCE = 0.5
     # Levels that the FPN adds above its last one by pooling (Detectron2's own backbone adds one, to p5 only).
     cfg.MODEL.FPN.EXTRA_LEVELS = 1
+    # Prediction on a CPU that has instructions for it: backbone and mask head in bfloat16, in two thirds of the time.
+    cfg.MODEL.BFLOAT16 = True
+    # U-Net: channels of its levels, the finest first, times the rate; Detectron2's name of the normalisation; loss.
+    cfg.MODEL.UNET = Node()
+    cfg.MODEL.UNET.CHANNELS = [32, 64, 128, 256, 512]
+    cfg.MODEL.UNET.CHANNEL_RATE = 1.0
+    cfg.MODEL.UNET.NORM = "BN"
+    cfg.MODEL.UNET.LOSS = "bce"
 
     # At prediction every proposal of this objectness or more is kept; RPN.PRE_NMS_TOPK_TEST and POST_NMS_TOPK_TEST are
     # the least that an image gets, not a limit. TEST.DETECTIONS_PER_IMAGE -1 is no limit either.
     cfg.MODEL.RPN.SURE = 0.2
 
     # ---- prediction ----
+    # Images of equal size that go through the network at once; 0: eight on a GPU and one on a CPU, which gains nothing.
+    cfg.TEST.IMS_PER_BATCH = 0
     cfg.POSTPROCESS = Node()
     # A pixel belongs to a nucleus if its mask probability reaches this.
     cfg.POSTPROCESS.MASK_THRESHOLD = 0.35
@@ -96,6 +114,11 @@ def add_maskseg_config(cfg: CfgNode) -> None:
     cfg.POSTPROCESS.TTA_MERGE = "auto"
     # A partner in another view has more mask IoU than this; a mask without partners in half of them is dropped.
     cfg.POSTPROCESS.TTA_MIN_IOU = 0.1
+    # Median diameter of the nuclei in image pixels, where it is known; 0: estimated from what is found at first.
+    cfg.POSTPROCESS.DIAMETER = 0.0
+    # Where the median nucleus found is this much smaller or larger than INPUT.NUCLEUS_DIAMETER, the image is magnified or
+    # shrunk so that it has that diameter, and predicted again.
+    cfg.POSTPROCESS.RESCALE = [0.6, 4.0]
     # If nothing is found, try once more on a canvas this many times as wide and high; 1 is off.
     cfg.POSTPROCESS.RETRY_CANVAS = 4
     # Fill holes; close (dilate, erode) with a 3x3 cross.
@@ -105,6 +128,9 @@ def add_maskseg_config(cfg: CfgNode) -> None:
     cfg.POSTPROCESS.FRAGMENTS = "drop"
     # Masks of fewer pixels are dropped at the end.
     cfg.POSTPROCESS.MIN_AREA = 10
+    # U-Net: instances are connected components, or (watershed) are parted at necks narrower than NECK times the nucleus.
+    cfg.POSTPROCESS.INSTANCES = "watershed"
+    cfg.POSTPROCESS.NECK = 0.8
 
 
 def config_path(name: str | Path) -> Path:
@@ -162,7 +188,7 @@ def default_config(text: str = "", overrides: list[str] | None = None, source: s
     from detectron2.config import CfgNode as Node
     from detectron2.config import get_cfg
 
-    from maskseg.models import backbones, classifier, proposals, resnet_v2  # noqa: F401  registers what configs name
+    from maskseg.models import backbones, classifier, proposals, resnet_v2, unet  # noqa: F401  registers what configs name
 
     cfg = get_cfg()
     add_maskseg_config(cfg)
@@ -205,6 +231,11 @@ def _with_overrides(cfg: CfgNode, overrides: list[str] | None) -> CfgNode:
     scale = cfg.INPUT.AUG.SCALE
     if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
         raise InputError(f"INPUT.AUG.SCALE is {scale}; give the least and the greatest magnification, such as [0.5, 2]")
+    limits = cfg.POSTPROCESS.RESCALE
+    if len(limits) != 2 or not 0 <= limits[0] <= 1 <= limits[1]:
+        raise InputError(f"POSTPROCESS.RESCALE is {limits}; give the limits of what is left as it is, such as [0.6, 4]")
+    if not cfg.POSTPROCESS.DIAMETER >= 0:
+        raise InputError(f"POSTPROCESS.DIAMETER is {cfg.POSTPROCESS.DIAMETER}; give pixels, or 0 for an estimate")
     return cfg
 
 

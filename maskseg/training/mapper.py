@@ -20,7 +20,7 @@ from maskseg.data.coco import load_layers, record_layers
 from maskseg.images import read_image
 from maskseg.models.scaling import channels_first, input_scale, resize_image
 from maskseg.training.augment import RandomWarp, warp_image, warp_labels
-from maskseg.training.cache import ImageCache
+from maskseg.training.cache import ImageCache, kept_file
 from maskseg.training.label_masks import LabelMasks
 
 
@@ -44,7 +44,20 @@ class Samples(Dataset):
         self.stretch = cfg.INPUT.STRETCH
         self.order = cfg.INPUT.FORMAT
         self.seed = max(cfg.SEED, 0)
-        self.images = ImageCache(records, cfg.DATALOADER.CACHE_MB << 20, self._read)
+        kept = [self._kept(record) for record in records]
+        seen = cfg.INPUT.clone()
+        seen.pop("AUG")
+        files = [file for record in records for file in self._files(record)]
+        path = kept_file(cfg.DATALOADER.CACHE_DIR, kept, files, f"{type(self).__name__} {seen.dump()}")
+        self.images = ImageCache(kept, cfg.DATALOADER.CACHE_MB << 20, self._read, path)
+
+    def _files(self, record: Mapping[str, Any]) -> list[Path]:
+        """What `_read` reads."""
+        return [Path(record["file_name"])]
+
+    def _kept(self, record: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The record with ``height`` and ``width`` of what `_read` gives."""
+        return record
 
     def _read(self, record: Mapping[str, Any]) -> NDArray[np.uint8]:
         image = read_image(Path(record["file_name"]))
@@ -59,12 +72,18 @@ class Samples(Dataset):
         rng = np.random.default_rng((self.seed, position))
         image = self.images[index]
         # Read from the run lengths each time: that takes less than keeping label images would save.
-        layers = record_layers(record, image.shape[:2])  # type: ignore[arg-type]
+        layers = self._layers(record, image.shape[:2])  # type: ignore[arg-type]
         matrix = self.warp.draw(image.shape[:2], rng)  # type: ignore[arg-type]
         image = warp_image(image, matrix, self.aug.WINDOW)
         layers = warp_labels(layers, matrix, self.aug.WINDOW)
         image = intensity.jitter(image, rng, self.aug.CONTRAST, self.aug.BRIGHTNESS, self.aug.GAMMA)
-        return as_sample(channels_first(image, self.order), layers, record, self.aug.MIN_PIXELS)
+        return self._sample(channels_first(image, self.order), layers, record)
+
+    def _layers(self, record: Mapping[str, Any], shape: tuple[int, int]) -> NDArray[np.integer[Any]]:
+        return record_layers(record, shape)
+
+    def _sample(self, image: NDArray[np.uint8], layers: NDArray[np.int32], record: dict[str, Any]) -> dict[str, Any]:
+        return as_sample(image, layers, record, self.aug.MIN_PIXELS)
 
 
 def validation_sample(cfg: CfgNode, record: dict[str, Any]) -> dict[str, Any]:
