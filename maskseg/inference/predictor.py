@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from maskseg.inference.views import View, assemble, views_of
 from maskseg.masks import CropMasks, SoftCrops
 from maskseg.models.checkpoint import model_weights
 from maskseg.models.config import to_device
+from maskseg.models.precision import in_bfloat16, mixed_inference
 from maskseg.models.scaling import channels_first, input_scale, resize_image
 from maskseg.models.zoo import find_model
 
@@ -116,20 +118,30 @@ class Predictor:
 
         The boxes are in pixels of the canvas.
         """
-        found = self._run(torch.from_numpy(channels_first(canvas, self.cfg.INPUT.FORMAT)))
-        return SoftMasks(
-            found.pred_boxes.tensor.float().cpu().numpy(),
-            found.scores.float().cpu().numpy(),
-            found.pred_masks[:, 0].float().cpu().numpy(),
-        )
+        return self.on_canvases([canvas])[0]
+
+    def on_canvases(self, canvases: Sequence[NDArray[np.uint8]]) -> list[SoftMasks]:
+        """`on_canvas` for several of the same size, which go through the network as one batch."""
+        found = self._run([torch.from_numpy(channels_first(canvas, self.cfg.INPUT.FORMAT)) for canvas in canvases])
+        return [
+            SoftMasks(
+                one.pred_boxes.tensor.float().cpu().numpy(),
+                one.scores.float().cpu().numpy(),
+                one.pred_masks[:, 0].float().cpu().numpy(),
+            )
+            for one in found
+        ]
 
     @torch.inference_mode()
-    def _run(self, canvas: torch.Tensor) -> Instances:
-        """What the network finds in a canvas, uint8 tensor (3, H, W), with soft masks that are not pasted."""
-        height, width = canvas.shape[1:]
-        found = self.model.inference([{"image": canvas, "height": height, "width": width}], do_postprocess=False)[0]
+    def _run(self, canvases: list[torch.Tensor]) -> list[Instances]:
+        """What the network finds in canvases, uint8 tensors (3, H, W), with soft masks that are not pasted."""
+        samples = [{"image": canvas} for canvas in canvases]
+        if in_bfloat16(self.cfg, self.model):
+            found = mixed_inference(self.model, samples)
+        else:
+            found = self.model.inference(samples, do_postprocess=False)
         limit = self.model.roi_heads.box_predictor.test_topk_per_image
-        if 0 <= limit <= len(found):
+        if 0 <= limit <= max(map(len, found)):
             logger.warning("an image holds %d nuclei or more: set TEST.DETECTIONS_PER_IMAGE to -1 for all", limit)
         return found
 

@@ -90,6 +90,8 @@ def add_maskseg_config(cfg: CfgNode) -> None:
     cfg.MODEL.FPN.EXTRA_LEVELS = 1
     # Prediction on a CPU that has instructions for it: backbone and mask head in bfloat16, in two thirds of the time.
     cfg.MODEL.BFLOAT16 = True
+    # Prediction on a CPU that has instructions for it: backbone and mask head in bfloat16, in two thirds of the time.
+    cfg.MODEL.BFLOAT16 = True
     # U-Net: channels of its levels, the finest first, times the rate; Detectron2's name of the normalisation; loss.
     cfg.MODEL.UNET = Node()
     cfg.MODEL.UNET.CHANNELS = [32, 64, 128, 256, 512]
@@ -102,6 +104,8 @@ def add_maskseg_config(cfg: CfgNode) -> None:
     cfg.MODEL.RPN.SURE = 0.2
 
     # ---- prediction ----
+    # Images of equal size that go through the network at once; 0: eight on a GPU and one on a CPU, which gains nothing.
+    cfg.TEST.IMS_PER_BATCH = 0
     # Images of equal size that go through the network at once; 0: eight on a GPU and one on a CPU, which gains nothing.
     cfg.TEST.IMS_PER_BATCH = 0
     cfg.POSTPROCESS = Node()

@@ -29,7 +29,9 @@ QUICK = [name for name in FORMATS if name != "overlay"]
 class Stub:
     """Stands for a predictor of nuclei."""
 
-    cfg = SimpleNamespace(MODEL=SimpleNamespace(META_ARCHITECTURE="GeneralizedRCNN"))
+    cfg = SimpleNamespace(
+        MODEL=SimpleNamespace(META_ARCHITECTURE="GeneralizedRCNN"), TEST=SimpleNamespace(IMS_PER_BATCH=1)
+    )
 
 
 class Squares(Stub):
