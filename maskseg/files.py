@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,23 @@ from pathlib import Path
 from typing import IO, Any
 
 from maskseg.errors import InputError
+
+
+@contextmanager
+def named_if_full(path: Path) -> Iterator[None]:
+    """What the system says while `path` is written, in one line with its name.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be written or the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror or error}); free space or choose another folder"
+        ) from error
 
 
 @contextmanager
@@ -44,30 +62,27 @@ def write_whole(
     path = Path(path)
     temporary: str | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, mode, **kwargs) as file:
-            yield file
-            file.flush()
-            if sync:  # without it a power cut can leave the new name with the data still missing
-                os.fsync(file.fileno())
-        # mkstemp makes private files; results are for everybody the umask allows.
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
-        Path(temporary).replace(path)
-        temporary = None
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror or error}); free space or choose another folder"
-        ) from error
+        with named_if_full(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+            with os.fdopen(handle, mode, **kwargs) as file:
+                yield file
+                file.flush()
+                if sync:  # without it a power cut can leave the new name with the data still missing
+                    os.fsync(file.fileno())
+            # mkstemp makes private files; results are for everybody the umask allows.
+            umask = os.umask(0)
+            os.umask(umask)
+            Path(temporary).chmod(0o666 & ~umask)
+            Path(temporary).replace(path)
+            temporary = None
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
 
 
 def remove_leftovers(folder: Path, names: Container[str]) -> None:
-    """Remove the temporary files that `write_whole` left in a folder when its process was killed.
+    """Remove the temporary files and folders that were being written whole in a folder when their process was killed.
 
     Parameters
     ----------
@@ -80,4 +95,4 @@ def remove_leftovers(folder: Path, names: Container[str]) -> None:
         for path in folder.glob(".*"):
             # A dot, the name, a dot and what mkstemp adds.
             if path.name[1:].rpartition(".")[0] in names:
-                path.unlink(missing_ok=True)
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

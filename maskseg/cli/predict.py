@@ -34,7 +34,7 @@ def predict(
         str,
         typer.Option(
             help="What to write, comma separated: rle, labels, coco, table, overlay; geojson (QuPath), "
-            "imagej (ROI zip), svg, parquet."
+            "imagej (ROI zip), svg, parquet, zarr (labels)."
         ),
     ] = "rle,labels,coco,table,overlay",
     tta: Annotated[Views | None, typer.Option(help="Views to unite; the model's own choice where not given.")] = None,
@@ -60,8 +60,8 @@ def predict(
 
     Writes submission.csv (rle: Kaggle's run lengths), labels/STEM.tif, predictions.json (coco, with scores),
     images.csv and nuclei.csv (table: one row an image, and one a nucleus with place, size, shape and intensity),
-    overlays/STEM.png, geojson/STEM.geojson, imagej/STEM.zip, svg/STEM.svg and nuclei.parquet. An interrupted run
-    goes on where it was when the same command is given again; unreadable images are named at the end.
+    overlays/STEM.png, geojson/STEM.geojson, imagej/STEM.zip, svg/STEM.svg, zarr/STEM.zarr and nuclei.parquet. An
+    interrupted run goes on where it was when the same command is given again; unreadable images are named at the end.
 
     Images larger than 4 megapixels are predicted in tiles, with the result of the whole image and in memory that
     follows the tile: tiled TIFF and BigTIFF, OME-TIFF, OME-Zarr and slides (svs, ndpi, mrxs ...) are read in parts.

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,6 @@ from maskseg.inference.large import predict_large
 from maskseg.inference.predictor import Predictor
 from maskseg.inference.sources import is_large, open_source
 from maskseg.inference.tiles import CONTEXT, LARGE, SIDE
-from maskseg.inference.together import together
 from maskseg.masks import CropMasks
 from maskseg.output.coco import write_predictions
 from maskseg.output.geojson import write_geojson
@@ -42,12 +40,14 @@ from maskseg.output.objects import Row, need_pyarrow, nucleus_rows, write_nuclei
 from maskseg.output.outlines_svg import write_svg
 from maskseg.output.overlay import overlay, write_picture
 from maskseg.output.table import failed_row, image_row, write_table
+from maskseg.output.zarr_labels import need_zarr, write_zarr_labels
 
 Write = Callable[[Path, CropMasks, NDArray[np.uint8]], None]
 
 # Formats of one file an image: its folder, its ending and its writer.
 _OF_AN_IMAGE: dict[str, tuple[str, str, Write]] = {
     "labels": ("labels", ".tif", lambda path, masks, image: write_labels(path, masks.to_labels())),
+    "zarr": ("zarr", ".zarr", lambda path, masks, image: write_zarr_labels(path, masks.to_labels())),
     "geojson": ("geojson", ".geojson", lambda path, masks, image: write_geojson(path, masks)),
     "imagej": ("imagej", ".zip", lambda path, masks, image: write_imagej(path, masks)),
     "svg": ("svg", ".svg", lambda path, masks, image: write_svg(path, masks)),
@@ -103,9 +103,9 @@ def predict_files(
     """Segment images and write the results to a folder.
 
     Writes ``submission.csv`` (rle), ``predictions.json`` (coco), ``images.csv`` and ``nuclei.csv`` (table),
-    ``nuclei.parquet`` (parquet), and for each image ``labels/ID.tif``, ``geojson/ID.geojson``, ``imagej/ID.zip``,
-    ``svg/ID.svg`` and ``overlays/ID.png`` (overlay). An image that cannot be read is left out and reported; the same
-    call again does only what is still to do.
+    ``nuclei.parquet`` (parquet), and for each image ``labels/ID.tif``, ``zarr/ID.zarr``, ``geojson/ID.geojson``,
+    ``imagej/ID.zip``, ``svg/ID.svg`` and ``overlays/ID.png`` (overlay). An image that cannot be read is left out and
+    reported; the same call again does only what is still to do.
 
     Parameters
     ----------
@@ -137,6 +137,8 @@ def predict_files(
     """
     if "parquet" in formats:
         need_pyarrow()
+    if "zarr" in formats:
+        need_zarr()
     submission = tasks.part(predictor.cfg, "submission")
     run = Run(out, files, formats, tta, microns_per_pixel, tiles or Tiles(), submission)
     run.prepare(settings or {})
@@ -181,32 +183,6 @@ def _ahead(read: Callable[[ImageFile], Any], files: Sequence[ImageFile]) -> Iter
             yield waiting.popleft()
     finally:
         reader.shutdown(cancel_futures=True)
-
-
-def _groups(
-    images: Iterable[tuple[ImageFile, Future[Any]]], size: int
-) -> Iterator[list[tuple[ImageFile, Future[Any]]]]:
-    """Images of one size each, up to `size` of them; as many again may wait for others of their size."""
-    waiting: dict[tuple[int, ...], list[tuple[ImageFile, Future[Any]]]] = {}
-    for file, reading in images:
-        # What cannot be read is a group of its own.
-        shape = () if reading.exception() else reading.result()[0].shape
-        waiting.setdefault(shape, []).append((file, reading))
-        if not shape or len(waiting[shape]) == size:
-            yield waiting.pop(shape)
-        elif sum(map(len, waiting.values())) >= 2 * size:
-            yield waiting.pop(next(iter(waiting)))
-    yield from waiting.values()
-
-
-def _segment(
-    reading: Future[Any], tta: str | None, size: int, predictor: Predictor
-) -> tuple[NDArray[np.uint8], NDArray[Any], CropMasks, float]:
-    """The image, its values, its nuclei and its share of the seconds that its group of `size` images took."""
-    image, values, seconds = reading.result()
-    begin = time.perf_counter()
-    masks = predictor.segment(image, tta)
-    return image, values, masks, seconds + (time.perf_counter() - begin) / size
 
 
 @dataclass(frozen=True)
@@ -272,29 +248,28 @@ class Run:
 
     def outcomes(self, predictor: Predictor, files: Sequence[ImageFile]) -> Iterator[tuple[ImageFile, str | None]]:
         """Each file, those in tiles last, and why it is left out if it is; close it where the loop may end early."""
-        cfg = predictor.cfg
-        batch_size = cfg.TEST.IMS_PER_BATCH or (8 if cfg.MODEL.DEVICE.startswith("cuda") else 1)
         large, small = [], []
         for file in files:
             (large if is_large(file, self.tiles.large) else small).append(file)
         written: deque[Future[None]] = deque()
         # What was segmented is written, also where the loop is interrupted: the end of `writing` waits for it.
         with ThreadPoolExecutor(1) as writing, closing(_ahead(_read, small)) as images:
-            for group in _groups(images, batch_size):
-                steps = [partial(_segment, reading, self.tta, len(group)) for _, reading in group]
-                for (file, _), segmented in zip(group, together(predictor, steps), strict=True):
-                    reason = None
-                    try:
-                        image, values, masks, seconds = segmented()
-                    except InputError as error:
-                        reason = str(error)
-                    except (MemoryError, torch.OutOfMemoryError):
-                        reason = f"{file.name}: too large for the memory there is; cut it into pieces"
-                    else:
-                        written.append(writing.submit(self.write, file, image, values, masks, seconds))
-                        if len(written) > _AHEAD:
-                            written.popleft().result()
-                    yield file, reason
+            for file, reading in images:
+                reason = None
+                try:
+                    image, values, seconds = reading.result()
+                    begin = time.perf_counter()
+                    masks = predictor.segment(image, self.tta)
+                    seconds += time.perf_counter() - begin
+                except InputError as error:
+                    reason = str(error)
+                except (MemoryError, torch.OutOfMemoryError):
+                    reason = f"{file.name}: too large for the memory there is; cut it into pieces"
+                else:
+                    written.append(writing.submit(self.write, file, image, values, masks, seconds))
+                    if len(written) > _AHEAD:
+                        written.popleft().result()
+                yield file, reason
             for one in written:
                 one.result()
             for file in large:

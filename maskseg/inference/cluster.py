@@ -75,7 +75,8 @@ def outcomes_on_ray(
         context.enable_progress_bars = context.print_on_execution_start = False
         resources = ray.cluster_resources()
         gpus = int(resources.get("GPU", 0))
-        actors = gpus or max(1, int(min(resources["CPU"], resources["memory"] // _MEMORY)))
+        memory = int(min(_MEMORY, resources["memory"]))
+        actors = gpus or int(max(1, min(resources.get("CPU", 1), resources["memory"] // memory)))
         portions = _portions(files, actors)
         sent = copy.copy(predictor)
         sent.model = copy.deepcopy(predictor.model).to("cpu")
@@ -87,7 +88,7 @@ def outcomes_on_ray(
             compute=ray.data.ActorPoolStrategy(size=min(actors, len(portions))),
             num_cpus=1,
             num_gpus=1 if gpus else 0,
-            memory=None if gpus else _MEMORY,
+            memory=None if gpus else memory,
         )
         try:
             for outcome in outcomes.iter_rows():
@@ -117,7 +118,8 @@ class _Actor:
             self.problem = f"the machine {machine} does not see {run.out} in {folder}; share the folders with it"
             return
         self.predictor = ray.get(predictor)
-        self.predictor.model.to("cuda" if torch.cuda.is_available() else "cpu")
+        device = self.predictor.cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+        self.predictor.model.to(device)
 
     def __call__(self, portion: dict[str, Any]) -> list[dict[str, Any]]:
         if self.problem:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,10 @@ from maskseg.output.geojson import GeoJsonWriter
 from maskseg.output.objects import nucleus_rows
 from maskseg.output.overlay import overlay, write_picture
 from maskseg.output.table import summary_row
-from maskseg.output.tiled_labels import write_tiled_labels
+from maskseg.output.tiled_labels import label_rows, write_tiled_labels
+from maskseg.output.zarr_labels import zarr_labels
+
+T = TypeVar("T")
 
 # The overlay of an image with a longer side than this is made on a smaller copy.
 _OVERLAY = 4096
@@ -41,8 +44,9 @@ def predict_large(
 ) -> dict[str, Any]:
     """Segment an image tile by tile and write what belongs to it alone.
 
-    Writes ``labels/ID.tif`` (a tiled BigTIFF), ``geojson/ID.geojson`` and ``overlays/ID.png``, each nucleus as soon as
-    it is settled. Nothing is kept of a nucleus but its area and score, and its run lengths where they are asked for.
+    Writes ``labels/ID.tif`` (a tiled BigTIFF), ``zarr/ID.zarr``, ``geojson/ID.geojson`` and ``overlays/ID.png``, each
+    nucleus as soon as it is settled. Nothing is kept of a nucleus but its area and score, and its run lengths where
+    they are asked for.
 
     Parameters
     ----------
@@ -52,14 +56,14 @@ def predict_large(
     out, parts : Path
         Folder of the results, and of the tiles that are done.
     formats : sequence of str
-        ``labels``, ``geojson`` and ``overlay`` are written; ``table`` and ``parquet`` need the rows of nuclei; all
-        others need run lengths.
+        ``labels``, ``zarr``, ``geojson`` and ``overlay`` are written; ``table`` and ``parquet`` need the rows of
+        nuclei; all others need run lengths.
     tta : str, optional
         See `Predictor.segment`.
     scale : float
         Pixels of the full size of a slide in one of the source: what GeoJSON counts in.
     microns_per_pixel : float, optional
-        Of the source; for the rows of nuclei.
+        Of the source; for the rows of nuclei and the size of a pixel in Zarr.
     side, context : int
         See `Tiling`.
 
@@ -72,7 +76,7 @@ def predict_large(
     image = TiledImage(predictor, source, parts, tta, side, context)
     at_most = image.predict()
     areas, scores, runs, nuclei = [np.zeros(0, np.int64)], [np.zeros(0, np.float32)], [], []
-    keep_runs = bool(set(formats) - {"labels", "geojson", "overlay", "table", "parquet"})
+    keep_runs = bool(set(formats) - {"labels", "zarr", "geojson", "overlay", "table", "parquet"})
     step = -(-max(source.shape) // _OVERLAY)
     small = np.zeros([-(-length // step) for length in source.shape] if "overlay" in formats else (0, 0), np.int32)
 
@@ -96,10 +100,14 @@ def predict_large(
         writer = None
         if "geojson" in formats:
             writer = stack.enter_context(GeoJsonWriter(out / "geojson" / f"{image_id}.geojson", scale))
+        dtype, rows = label_rows(source.shape, through(writer), at_most)
+        if "zarr" in formats:
+            path = out / "zarr" / f"{image_id}.zarr"
+            rows = _passed(rows, stack.enter_context(zarr_labels(path, source.shape, dtype, microns_per_pixel)))
         if "labels" in formats:
-            write_tiled_labels(out / "labels" / f"{image_id}.tif", source.shape, through(writer), at_most)
+            write_tiled_labels(out / "labels" / f"{image_id}.tif", source.shape, dtype, rows)
         else:
-            for _ in through(writer):
+            for _ in rows if "zarr" in formats else through(writer):
                 pass
     if "overlay" in formats:
         height, width = small.shape
@@ -110,6 +118,13 @@ def predict_large(
     )
     kept = np.concatenate(scores).tolist() if runs else []
     return {"row": row, "nuclei": nuclei, "shape": source.shape, "scores": kept, "rle": runs}
+
+
+def _passed(items: Iterable[T], to: Callable[[T], None]) -> Iterator[T]:
+    """The items, each given to a function too."""
+    for item in items:
+        to(item)
+        yield item
 
 
 class _Pixels:

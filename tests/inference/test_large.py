@@ -5,6 +5,7 @@ import csv
 import numpy as np
 import pytest
 import tifffile
+import zarr
 
 from maskseg.data.coco import load_coco
 from maskseg.images import find_images
@@ -13,7 +14,7 @@ from maskseg.masks import CropMasks
 from maskseg.output.geojson import read_geojson
 from maskseg.output.labels import read_labels
 from maskseg.output.submission import read_submission
-from maskseg.output.tiled_labels import write_tiled_labels
+from maskseg.output.tiled_labels import label_rows, write_tiled_labels
 from tests.inference.test_predictor import predictor
 from tests.inference.test_tiles import UNSCALED, Marked, marks, scored
 
@@ -41,6 +42,9 @@ def test_label_images_hold_the_same_nuclei(runs):
         assert file.is_bigtiff
         assert file.pages.first.is_tiled
         assert file.pages.first.dtype == np.uint16
+    for run in runs:
+        group = zarr.open_group(run / "zarr/a.zarr", mode="r")
+        np.testing.assert_array_equal(group["0"][:], read_labels(run / "labels/a.tif"))
 
 
 def test_every_other_format_holds_the_same_nuclei(runs):
@@ -73,7 +77,8 @@ def test_nothing_but_the_results_is_left(runs):
 def test_labels_above_16_bits_are_stored(tmp_path):
     masks = CropMasks((600, 300), [[10, 250, 30, 270], [280, 590, 300, 600]], [np.ones((20, 20)), np.ones((10, 20))])
     masks.bitmaps = [bitmap.astype(bool) for bitmap in masks.bitmaps]
-    write_tiled_labels(tmp_path / "a.tif", (600, 300), [(masks[:1], 100), (masks[1:], 600)], at_most=70000)
+    dtype, rows = label_rows((600, 300), [(masks[:1], 100), (masks[1:], 600)], at_most=70000)
+    write_tiled_labels(tmp_path / "a.tif", (600, 300), dtype, rows)
     labels = read_labels(tmp_path / "a.tif")
     assert labels.dtype == np.int32
     np.testing.assert_array_equal(labels, masks.to_labels())
