@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from maskseg.inference.large import predict_large
 from maskseg.inference.predictor import Predictor
 from maskseg.inference.sources import is_large, open_source
 from maskseg.inference.tiles import CONTEXT, LARGE, SIDE
+from maskseg.inference.together import together
 from maskseg.masks import CropMasks
 from maskseg.output.coco import write_predictions
 from maskseg.output.geojson import write_geojson
@@ -185,6 +187,32 @@ def _ahead(read: Callable[[ImageFile], Any], files: Sequence[ImageFile]) -> Iter
         reader.shutdown(cancel_futures=True)
 
 
+def _groups(
+    images: Iterable[tuple[ImageFile, Future[Any]]], size: int
+) -> Iterator[list[tuple[ImageFile, Future[Any]]]]:
+    """Images of one size each, up to `size` of them; as many again may wait for others of their size."""
+    waiting: dict[tuple[int, ...], list[tuple[ImageFile, Future[Any]]]] = {}
+    for file, reading in images:
+        # What cannot be read is a group of its own.
+        shape = () if reading.exception() else reading.result()[0].shape
+        waiting.setdefault(shape, []).append((file, reading))
+        if not shape or len(waiting[shape]) == size:
+            yield waiting.pop(shape)
+        elif sum(map(len, waiting.values())) >= 2 * size:
+            yield waiting.pop(next(iter(waiting)))
+    yield from waiting.values()
+
+
+def _segment(
+    reading: Future[Any], tta: str | None, size: int, predictor: Predictor
+) -> tuple[NDArray[np.uint8], NDArray[Any], CropMasks, float]:
+    """The image, its values, its nuclei and its share of the seconds that its group of `size` images took."""
+    image, values, seconds = reading.result()
+    begin = time.perf_counter()
+    masks = predictor.segment(image, tta)
+    return image, values, masks, seconds + (time.perf_counter() - begin) / size
+
+
 @dataclass(frozen=True)
 class Run:
     """What is done with images, and the files of a run: written, found again and assembled.
@@ -248,28 +276,29 @@ class Run:
 
     def outcomes(self, predictor: Predictor, files: Sequence[ImageFile]) -> Iterator[tuple[ImageFile, str | None]]:
         """Each file, those in tiles last, and why it is left out if it is; close it where the loop may end early."""
+        cfg = predictor.cfg
+        batch_size = cfg.TEST.IMS_PER_BATCH or (8 if cfg.MODEL.DEVICE.startswith("cuda") else 1)
         large, small = [], []
         for file in files:
-            (large if is_large(file, self.tiles.large) else small).append(file)
+            (large if predictor.tiled and is_large(file, self.tiles.large) else small).append(file)
         written: deque[Future[None]] = deque()
         # What was segmented is written, also where the loop is interrupted: the end of `writing` waits for it.
         with ThreadPoolExecutor(1) as writing, closing(_ahead(_read, small)) as images:
-            for file, reading in images:
-                reason = None
-                try:
-                    image, values, seconds = reading.result()
-                    begin = time.perf_counter()
-                    masks = predictor.segment(image, self.tta)
-                    seconds += time.perf_counter() - begin
-                except InputError as error:
-                    reason = str(error)
-                except (MemoryError, torch.OutOfMemoryError):
-                    reason = f"{file.name}: too large for the memory there is; cut it into pieces"
-                else:
-                    written.append(writing.submit(self.write, file, image, values, masks, seconds))
-                    if len(written) > _AHEAD:
-                        written.popleft().result()
-                yield file, reason
+            for group in _groups(images, batch_size):
+                steps = [partial(_segment, reading, self.tta, len(group)) for _, reading in group]
+                for (file, _), segmented in zip(group, together(predictor, steps), strict=True):
+                    reason = None
+                    try:
+                        image, values, masks, seconds = segmented()
+                    except InputError as error:
+                        reason = str(error)
+                    except (MemoryError, torch.OutOfMemoryError):
+                        reason = f"{file.name}: too large for the memory there is; cut it into pieces"
+                    else:
+                        written.append(writing.submit(self.write, file, image, values, masks, seconds))
+                        if len(written) > _AHEAD:
+                            written.popleft().result()
+                    yield file, reason
             for one in written:
                 one.result()
             for file in large:
