@@ -90,8 +90,6 @@ def add_maskseg_config(cfg: CfgNode) -> None:
     cfg.MODEL.FPN.EXTRA_LEVELS = 1
     # Prediction on a CPU that has instructions for it: backbone and mask head in bfloat16, in two thirds of the time.
     cfg.MODEL.BFLOAT16 = True
-    # Prediction on a CPU that has instructions for it: backbone and mask head in bfloat16, in two thirds of the time.
-    cfg.MODEL.BFLOAT16 = True
     # U-Net: channels of its levels, the finest first, times the rate; Detectron2's name of the normalisation; loss.
     cfg.MODEL.UNET = Node()
     cfg.MODEL.UNET.CHANNELS = [32, 64, 128, 256, 512]
@@ -104,8 +102,6 @@ def add_maskseg_config(cfg: CfgNode) -> None:
     cfg.MODEL.RPN.SURE = 0.2
 
     # ---- prediction ----
-    # Images of equal size that go through the network at once; 0: eight on a GPU and one on a CPU, which gains nothing.
-    cfg.TEST.IMS_PER_BATCH = 0
     # Images of equal size that go through the network at once; 0: eight on a GPU and one on a CPU, which gains nothing.
     cfg.TEST.IMS_PER_BATCH = 0
     cfg.POSTPROCESS = Node()
@@ -132,7 +128,7 @@ def add_maskseg_config(cfg: CfgNode) -> None:
     cfg.POSTPROCESS.FRAGMENTS = "drop"
     # Masks of fewer pixels are dropped at the end.
     cfg.POSTPROCESS.MIN_AREA = 10
-    # U-Net: instances are connected components, or (watershed) are parted at necks narrower than NECK times the nucleus.
+    # U-Net: instances are connected components or, by watershed, parted at necks narrower than NECK times the nucleus.
     cfg.POSTPROCESS.INSTANCES = "watershed"
     cfg.POSTPROCESS.NECK = 0.8
 
