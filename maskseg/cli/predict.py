@@ -38,6 +38,10 @@ def predict(
         ),
     ] = "rle,labels,coco,table,overlay",
     tta: Annotated[Views | None, typer.Option(help="Views to unite; the model's own choice where not given.")] = None,
+    diameter: Annotated[
+        float | None,
+        typer.Option(help="Median diameter of the nuclei in pixels, if known: images are magnified to fit the model."),
+    ] = None,
     microns_per_pixel: Annotated[
         float | None, typer.Option(help="Side of a pixel in micrometres: the table of nuclei has them too.")
     ] = None,
@@ -70,6 +74,7 @@ def predict(
     Examples:
       maskseg predict images/ -o out/
       maskseg predict stage1_test.zip -o out/ --model runs/nuclei_R_18_FPN --formats rle
+      maskseg predict images/ -o out/ --tta d4 --diameter 12
       maskseg predict slides/*.tif -o out/ --formats geojson,table --microns-per-pixel 0.25
       maskseg predict slide.svs -o out/ --formats geojson,labels --mpp 0.5
       RAY_ADDRESS=head:6379 maskseg predict /shared/images -o /shared/out --cluster ray
@@ -94,7 +99,10 @@ def predict(
     given = {"side": tile, "overlap": tile_overlap}
     tiles = Tiles(level=level, mpp=mpp, **{name: value for name, value in given.items() if value is not None})
     files = find_images(inputs)
-    found = find_model(model)
+    # Beyond these it is a mistake, such as a size in micrometres.
+    if diameter is not None and not 1 <= diameter <= 10_000:
+        raise InputError(f"--diameter {diameter}: give the diameter of a nucleus in pixels of the image, such as 25")
+    found = find_model(model, [] if diameter is None else ["POSTPROCESS.DIAMETER", str(float(diameter))])
     predictor = Predictor.from_weights(found.cfg, found.weights)
     with found.weights.open("rb") as file:
         # A training that went on under the same name is another model.

@@ -22,6 +22,7 @@ from maskseg.evaluation.dsb import THRESHOLDS, at_thresholds
 from maskseg.evaluation.matching import matches, overlaps
 from maskseg.inference.views import VIEWS, View, assemble, views_of
 from maskseg.masks import CropMasks, SoftCrops
+from maskseg.models.scaling import input_scale
 from maskseg.models.zoo import Model
 
 SCORE, SUPPRESSION = "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "MODEL.ROI_HEADS.NMS_THRESH_TEST"
@@ -101,7 +102,8 @@ class Trials:
             soft = found.select(heads.SCORE_THRESH_TEST, suppression, cfg.TEST.DETECTIONS_PER_IMAGE)
             return view.undo_crops(SoftCrops.paste(soft.masks, soft.boxes, view.shape(shape), soft.scores))
 
-        return assemble(look, rules, views_of(rules.TTA))
+        expected = cfg.INPUT.NUCLEUS_DIAMETER / input_scale(shape, cfg.INPUT.LONG_SIDE, cfg.INPUT.SHRINK)
+        return assemble(look, rules, views_of(rules.TTA), expected)
 
     def _detections(
         self, number: int, view: View, magnify: float, image: NDArray[np.uint8] | None = None

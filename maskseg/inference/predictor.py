@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 # Network pixels between two cells of the coarsest level: shifts by multiples of it shift all features alike.
 STRIDE = 32
+# Images of more pixels are predicted in tiles.
+LARGE = 2048 * 2048
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,13 @@ class SoftMasks:
     boxes: NDArray[np.float32]
     scores: NDArray[np.float32]
     masks: NDArray[np.float32]
+
+
+class _TooLarge(Exception):
+    """An image would have more than `LARGE` network pixels."""
+
+    def __init__(self, magnify: float) -> None:
+        self.magnify = magnify
 
 
 class Predictor:
@@ -168,9 +177,22 @@ class Predictor:
         """
         rules = self.cfg.POSTPROCESS
         views = views_of(rules.TTA if tta is None else tta)
-        if self.cfg.INPUT.STRETCH:
-            image = intensity.stretch(image)
-        return assemble(lambda view, magnify: self.look(image, view, magnify), rules, views)
+        stretched = intensity.stretch(image) if self.cfg.INPUT.STRETCH else image
+        shape, cfg = image.shape[:2], self.cfg.INPUT
+        scale = input_scale(shape, cfg.LONG_SIDE, cfg.SHRINK)
+
+        def look(view: View, magnify: float) -> SoftCrops:
+            if magnify > 1 and shape[0] * shape[1] * (scale * magnify) ** 2 > LARGE:
+                # Tiles are never shrunk by the scale of the config.
+                raise _TooLarge(magnify * min(scale, 1.0))
+            return self.look(stretched, view, magnify)
+
+        try:
+            return assemble(look, rules, views, cfg.NUCLEUS_DIAMETER / scale)
+        except _TooLarge as error:
+            from maskseg.inference.tiles import segment_in_tiles
+
+            return segment_in_tiles(self, image, tta, error.magnify)
 
 
 def load_model(name: str | Path = "nuclei", overrides: list[str] | None = None) -> Predictor:

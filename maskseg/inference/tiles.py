@@ -24,6 +24,7 @@ References
 from __future__ import annotations
 
 import logging
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,7 +35,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from maskseg.errors import InputError
-from maskseg.inference.canvas import Box, Glass, Resized, Source, Stretched, grey_counts
+from maskseg.inference.canvas import ArraySource, Box, Glass, Resized, Source, Stretched, grey_counts
+from maskseg.inference.magnification import magnification
 from maskseg.inference.predictor import STRIDE, Predictor
 from maskseg.inference.seams import Seams, Settled, TilePart
 from maskseg.inference.views import PLAIN, View, merge, views_of
@@ -44,12 +46,12 @@ from maskseg.models.scaling import input_scale, scaled_shape
 
 logger = logging.getLogger(__name__)
 
-# Images of more pixels are predicted in tiles.
-LARGE = 2048 * 2048
 # Network pixels: side of a tile's core, and what the network sees around it.
 SIDE, CONTEXT = 896, 128
 # Network pixels outside its core in which a tile still claims nuclei.
 MARGIN = 8
+# Tiles by whose nuclei the magnification of all is chosen.
+_SAMPLE = 9
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,8 @@ class TiledImage:
         See `Predictor.segment`.
     side, context : int
         See `Tiling`.
+    magnify : float, optional
+        Times the scale of the config; found by `magnification` where not given.
 
     Examples
     --------
@@ -154,6 +158,7 @@ class TiledImage:
         tta: str | None = None,
         side: int = SIDE,
         context: int = CONTEXT,
+        magnify: float | None = None,
     ) -> None:
         if side < STRIDE or context < 2 * MARGIN:
             raise InputError(
@@ -163,7 +168,7 @@ class TiledImage:
         self.predictor, self.source, self.parts = predictor, source, Path(parts)
         self.views = views_of(predictor.cfg.POSTPROCESS.TTA if tta is None else tta)
         self.side, self.context = side, context
-        self._magnify = 1.0
+        self._magnify, self._given = 1.0, magnify
         self._glass = Glass(source.preview, source.shape)
 
     def predict(self) -> int:
@@ -171,21 +176,28 @@ class TiledImage:
 
         If there is none at all, once more as `POSTPROCESS.RETRY_CANVAS` says.
         """
-        count = self._predict(1.0)
+        count = self._predict(self._magnification() if self._given is None else self._given)
         retry = self.predictor.cfg.POSTPROCESS.RETRY_CANVAS
         return count if count or retry <= 1 else self._predict(1 / retry)
+
+    def _magnification(self) -> float:
+        """What `magnification` says, by the nuclei of a few tiles, spread evenly over those that are not empty."""
+        cfg, tiling = self.predictor.cfg, self.tiling
+        expected = cfg.INPUT.NUCLEUS_DIAMETER / self._scale
+        if cfg.POSTPROCESS.DIAMETER or not expected:
+            return magnification(cfg.POSTPROCESS, expected)
+        canvas = self._canvas()
+        full = [tile for tile in range(len(tiling)) if not self._empty(tile)]
+        some = full[:: -(-len(full) // _SAMPLE) or 1]
+        areas = [self._done(canvas, tile).masks.areas for tile in some]
+        return magnification(cfg.POSTPROCESS, expected, np.concatenate([np.zeros(0, np.int64), *areas]))
 
     def _predict(self, magnify: float) -> int:
         self._magnify = magnify
         tiling, count, cut = self.tiling, 0, 0
         canvas = self._canvas()
         for tile in tqdm(range(len(tiling)), desc=self.source.name, unit="tile", disable=None, leave=False):
-            path = self._path(tile)
-            if path.is_file():
-                part = TilePart.read(path)
-            else:
-                part = self._part(canvas, tile)
-                part.write(path)
+            part = self._done(canvas, tile)
             count, cut = count + len(part.masks), cut + part.cut
         if cut:
             logger.warning(
@@ -217,11 +229,15 @@ class TiledImage:
     @property
     def tiling(self) -> Tiling:
         """The division at the present magnification."""
+        shape = scaled_shape(self.source.shape, self._scale * self._magnify)
+        return Tiling(shape, self.predictor.canvas_shape(shape, self._magnify), self.side, self.context)
+
+    @property
+    def _scale(self) -> float:
+        """Network pixels in an image pixel at magnification 1."""
         cfg = self.predictor.cfg.INPUT
         # Never shrunk: what fits the training images in one input would leave nothing of the nuclei of a slide.
-        scale = max(input_scale(self.source.shape, cfg.LONG_SIDE, cfg.SHRINK), 1.0) * self._magnify
-        shape = scaled_shape(self.source.shape, scale)
-        return Tiling(shape, self.predictor.canvas_shape(shape, self._magnify), self.side, self.context)
+        return max(input_scale(self.source.shape, cfg.LONG_SIDE, cfg.SHRINK), 1.0)
 
     def _ratio(self, view: View = PLAIN) -> tuple[float, float]:
         """Image pixels in a network pixel, across and down in a view."""
@@ -238,9 +254,21 @@ class TiledImage:
     def _path(self, tile: int) -> Path:
         return self.parts / f"{self._magnify:g}_{tile:06d}.npz"
 
+    def _done(self, canvas: Source, tile: int) -> TilePart:
+        """The part of a tile, from its file if it has one."""
+        path = self._path(tile)
+        if path.is_file():
+            return TilePart.read(path)
+        part = self._part(canvas, tile)
+        part.write(path)
+        return part
+
+    def _empty(self, tile: int) -> bool:
+        return self._glass.covers(self._in_image(self.tiling.window(tile)))
+
     def _part(self, canvas: Source, tile: int) -> TilePart:
         rules, tiling = self.predictor.cfg.POSTPROCESS, self.tiling
-        if self._glass.covers(self._in_image(tiling.window(tile))):
+        if self._empty(tile):
             return TilePart(np.zeros((0, 4)), CropMasks.empty(self.source.shape))
         boxes, first = self._look(canvas, tile, PLAIN)
         claimed = tiling.claims(tile, boxes)
@@ -287,6 +315,32 @@ class TiledImage:
                 | ((boxes[:, 3] >= y1 - 1) & (y1 < height))
             ).sum()
         )
+
+
+def segment_in_tiles(
+    predictor: Predictor, image: NDArray[np.uint8], tta: str | None, magnify: float | None = None
+) -> CropMasks:
+    """`Predictor.segment`, tile by tile.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    image : uint8 array (H, W, 3)
+    tta : str, optional
+    magnify : float, optional
+        See `TiledImage`.
+    """
+    with tempfile.TemporaryDirectory() as parts:
+        tiled = TiledImage(predictor, ArraySource(image), Path(parts), tta, magnify=magnify)
+        tiled.predict()
+        pieces = [settled.masks for settled in tiled.settled()]
+    masks = CropMasks(
+        tiled.source.shape,
+        np.concatenate([piece.boxes for piece in pieces]),
+        [bitmap for piece in pieces for bitmap in piece.bitmaps],
+        np.concatenate([piece.scores for piece in pieces]),
+    )
+    return masks[np.argsort(-masks.scores, kind="stable")]
 
 
 def _window(canvas: Source, window: Box, view: View) -> NDArray[np.uint8]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from maskseg.errors import InputError
 from maskseg.inference.canvas import Box
+from maskseg.inference.magnification import magnification
 from maskseg.inference.postprocess import clean, partners
 from maskseg.masks import CropMasks, SoftCrops
 
@@ -104,7 +105,9 @@ def views_of(tta: str) -> tuple[View, ...]:
     return VIEWS[tta]
 
 
-def assemble(look: Callable[[View, float], SoftCrops], rules: Any, views: Sequence[View]) -> CropMasks:
+def assemble(
+    look: Callable[[View, float], SoftCrops], rules: Any, views: Sequence[View], expected: float
+) -> CropMasks:
     """The final masks of an image from its views, by the POSTPROCESS keys of a config.
 
     Parameters
@@ -116,14 +119,22 @@ def assemble(look: Callable[[View, float], SoftCrops], rules: Any, views: Sequen
         The POSTPROCESS section.
     views : sequence of View
         One of `VIEWS`.
+    expected : float
+        See `magnification`.
     """
 
-    def found(magnify: float) -> CropMasks:
-        return merge(look(views[0], magnify), views[1:], lambda view: look(view, magnify), rules)[1]
+    def merged(first: SoftCrops, magnify: float) -> CropMasks:
+        return merge(first, views[1:], lambda view: look(view, magnify), rules)[1]
 
-    masks = found(1.0)
+    magnify = magnification(rules, expected)
+    first = look(views[0], magnify)
+    again = magnification(rules, expected, first.masks(rules.MASK_THRESHOLD).areas if expected else None)
+    if again != magnify:
+        first, magnify = look(views[0], again), again
+    masks = merged(first, magnify)
     if len(masks) == 0 and rules.RETRY_CANVAS > 1:
-        masks = found(1 / rules.RETRY_CANVAS)
+        magnify = 1 / rules.RETRY_CANVAS
+        masks = merged(look(views[0], magnify), magnify)
     return clean(masks, fill=rules.FILL_HOLES, closing=rules.CLOSE, fragments=rules.FRAGMENTS, min_area=rules.MIN_AREA)
 
 

@@ -116,8 +116,8 @@ def add_maskseg_config(cfg: CfgNode) -> None:
     cfg.POSTPROCESS.TTA_MIN_IOU = 0.1
     # Median diameter of the nuclei in image pixels, where it is known; 0: estimated from what is found at first.
     cfg.POSTPROCESS.DIAMETER = 0.0
-    # Where the median nucleus found is this much smaller or larger than INPUT.NUCLEUS_DIAMETER, the image is magnified or
-    # shrunk so that it has that diameter, and predicted again.
+    # Where the median diameter found lies outside of this range times INPUT.NUCLEUS_DIAMETER, the image is magnified or
+    # shrunk so that the two are equal, and predicted again.
     cfg.POSTPROCESS.RESCALE = [0.6, 4.0]
     # If nothing is found, try once more on a canvas this many times as wide and high; 1 is off.
     cfg.POSTPROCESS.RETRY_CANVAS = 4

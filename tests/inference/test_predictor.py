@@ -11,6 +11,7 @@ from scipy import ndimage
 from torch.nn.functional import adaptive_avg_pool2d
 
 from maskseg.errors import InputError
+from maskseg.inference import predictor as predictor_module
 from maskseg.inference.predictor import Predictor
 from maskseg.inference.views import VIEWS
 from maskseg.masks import CropMasks
@@ -145,3 +146,75 @@ def test_an_empty_image_gives_no_nuclei():
     found = predictor(BrightSpots()).segment(np.zeros((50, 60, 3), np.uint8))
     assert len(found) == 0
     assert found.shape == (50, 60)
+
+
+def disks(diameter: int, count: int = 12, shape=(400, 512)) -> np.ndarray:
+    """Equal disks in rows, RGB."""
+    image = np.zeros((*shape, 3), np.uint8)
+    step = int(1.5 * diameter) + 8
+    for k in range(count):
+        row, column = divmod(k, shape[1] // step)
+        cv2.circle(image, (step // 2 + column * step, step // 2 + row * step), diameter // 2, (200,) * 3, -1)
+    return image
+
+
+def scale_model(network, *overrides: str, rescale: str = "[0.6, 4.0]"):
+    keys = ("INPUT.NUCLEUS_DIAMETER", "30.0", "POSTPROCESS.RESCALE", rescale, "POSTPROCESS.TTA", "none", *overrides)
+    return predictor(network, "POSTPROCESS.MASK_THRESHOLD", "0.5", *keys, config="nuclei_R_18_FPN")
+
+
+def iou(masks, image) -> float:
+    found, truth = masks.to_labels() > 0, image[..., 0] > 100
+    return (found & truth).sum() / (found | truth).sum()
+
+
+@pytest.mark.parametrize(
+    ("diameter", "count", "rescale", "magnified"),
+    [
+        (10, 12, "[0.6, 4.0]", 3),
+        (10, 9, "[0.6, 4.0]", 1),  # too few to judge by
+        (10, 12, "[0.3, 4.0]", 1),
+        (20, 12, "[0.6, 4.0]", 1),
+        (60, 12, "[0.6, 4.0]", 1),
+        (60, 12, "[0.6, 1.5]", 1 / 2),
+        (4, 12, "[0.6, 4.0]", 4),  # no more than that
+    ],
+)
+def test_an_image_of_nuclei_of_another_size_is_seen_as_the_training_was(diameter, count, rescale, magnified):
+    network, image = BrightSpots(), disks(diameter, count)
+    found = scale_model(network, rescale=rescale).segment(image)
+    assert len(found) == (count if diameter > 4 else 0), "below the minimum area at 4"
+    assert diameter == 4 or iou(found, image) > 0.9
+    assert len(network.seen) == (1 if magnified == 1 else 2)
+    least = 512 if magnified < 1 else 32
+    tall, wide = (-(-side * magnified // least) * least for side in image.shape[:2])
+    assert network.seen[0][1:] == (416, 512)
+    assert np.abs(np.array(network.seen[-1][1:]) - (tall, wide)).max() <= 0.08 * wide, "a disk of pixels is no circle"
+
+
+def test_a_diameter_that_is_given_needs_no_first_look():
+    network, image = BrightSpots(), disks(10)
+    found = scale_model(network, "POSTPROCESS.DIAMETER", "15.0").segment(image)
+    assert [shape[1:] for shape in network.seen] == [(800, 1024)]
+    assert len(found) == 12
+    with pytest.raises(InputError, match=r"set INPUT\.NUCLEUS_DIAMETER"):
+        predictor(BrightSpots(), "POSTPROCESS.DIAMETER", "15.0").segment(image)
+
+
+def test_where_the_size_trained_on_is_not_known_nothing_is_rescaled():
+    network = BrightSpots()
+    scale_model(network, "INPUT.NUCLEUS_DIAMETER", "0.0").segment(disks(10))
+    assert len(network.seen) == 1
+
+
+def test_an_image_that_magnified_would_be_large_is_predicted_in_tiles(monkeypatch):
+    image = disks(10)
+    expected = scale_model(BrightSpots()).segment(image)
+    monkeypatch.setattr(predictor_module, "LARGE", 600 * 600)
+    network = BrightSpots()
+    found = scale_model(network).segment(image)
+    assert max(np.prod(shape[1:]) for shape in network.seen) < 1200 * 1200 * 0.9
+    assert len(found) == 12
+    assert iou(found, image) > 0.9
+    assert ((found.to_labels() > 0) == (expected.to_labels() > 0)).mean() > 0.999
+    assert (np.diff(found.scores) <= 0).all()

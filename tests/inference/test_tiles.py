@@ -13,7 +13,7 @@ from maskseg.inference.seams import TilePart
 from maskseg.inference.tiles import MARGIN, TiledImage, Tiling
 from maskseg.inference.views import PLAIN, VIEWS
 from maskseg.masks import CropMasks
-from tests.inference.test_predictor import BrightSpots, picture, pixel_sets, predictor
+from tests.inference.test_predictor import BrightSpots, disks, picture, pixel_sets, predictor, scale_model
 
 UNSCALED = ("INPUT.SHRINK", "False", "INPUT.LONG_SIDE", "32", "INPUT.FORMAT", "RGB")
 
@@ -251,3 +251,21 @@ def test_a_part_comes_back_from_its_file(tmp_path):
     empty = TilePart(np.zeros((0, 4)), CropMasks.empty((7, 9)))
     empty.write(tmp_path / "b.npz")
     assert len(TilePart.read(tmp_path / "b.npz").masks) == 0
+
+
+def test_the_magnification_of_all_tiles_follows_from_some_of_them(tmp_path):
+    image, network = disks(10, 150, (500, 400)), BrightSpots()
+    model = scale_model(network)
+    whole = model.segment(image)
+    assert len(whole) == 150
+    network.seen.clear()
+    result = tiled(model, image, tmp_path, side=128, context=64)
+    assert len(network.seen) > 9 + 40, "three times as large, there are nine times as many tiles"
+    assert len(result) == 150
+    assert ((result.to_labels() > 0) == (whole.to_labels() > 0)).mean() > 0.999
+    network.seen.clear()
+    same = scale_model(network, "POSTPROCESS.RESCALE", "[0.2, 4.0]")
+    tiled(same, image, tmp_path / "same", side=128, context=64)
+    assert len(network.seen) == len(TiledImage(same, ArraySource(image), tmp_path, side=128, context=64).tiling), (
+        "the tiles looked at first are not done twice"
+    )
