@@ -53,6 +53,13 @@ TASKS = {
         validation_sample="maskseg.training.pixels:validation_sample",
         predictor="maskseg.inference.pixels:PixelPredictor",
     ),
+    "NerveUNet": Task(
+        samples="maskseg.training.pixels:PixelSamples",
+        validation_sample="maskseg.training.pixels:validation_sample",
+        evaluator="maskseg.evaluation.nerve:NerveEvaluator",
+        predictor="maskseg.inference.pixels:PixelPredictor",
+        submission="maskseg.output.submission:write_one_row",
+    ),
     "ProteinClassifier": Task(
         records="maskseg.data.protein:protein_dicts",
         samples="maskseg.training.protein:ProteinSamples",

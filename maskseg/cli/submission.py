@@ -35,14 +35,13 @@ def check(
       maskseg submission check out/submission.csv --images stage1_test/
       maskseg submission check out/submission.csv --images stage1_test.zip
     """
-    from maskseg.data.protein import check_predicted, group_channels, is_predicted
+    from maskseg.data.protein import check_predicted, group_channels
     from maskseg.images import find_images
     from maskseg.output.submission import check_submission, read_encoded
 
     found = find_images(images)
-    if is_predicted(file):
-        check_predicted(file, group_channels(found))
-        typer.echo(f"{file}: OK, classes of {len(group_channels(found))} images")
+    if file.is_file() and check_predicted(file, ids := group_channels(found)):
+        typer.echo(f"{file}: OK, classes of {len(ids)} images")
         return
     sizes = {image.id: image.size() for image in found}
     faults = check_submission(file, sizes)
@@ -53,6 +52,6 @@ def check(
         typer.echo(f"{file}: {len(faults)} faults{hidden}", err=True)
         raise typer.Exit(2)
     encoded = read_encoded(file).values()
-    nuclei = sum(bool(text) for image in encoded for _, text in image.rows)
+    masks = sum(bool(text) for image in encoded for _, text in image.rows)
     empty = sum(not any(text for _, text in image.rows) for image in encoded)
-    typer.echo(f"{file}: OK, {nuclei} nuclei in {len(sizes)} images, {empty} of them empty")
+    typer.echo(f"{file}: OK, {masks} masks in {len(sizes)} images, {empty} of them empty")

@@ -48,8 +48,15 @@ def parted(foreground: NDArray[np.bool_], neck: float) -> NDArray[np.int32]:
     return watershed(-height[1:-1, 1:-1], components(summits & foreground), mask=foreground).astype(np.int32)
 
 
+def largest(foreground: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Label image of the largest component alone, int32 (H, W)."""
+    labels = components(foreground)
+    sizes = np.bincount(labels.ravel())[1:]
+    return (labels == 1 + sizes.argmax()).astype(np.int32) if len(sizes) else labels
+
+
 # By the names that POSTPROCESS.INSTANCES has for them.
-METHODS = ("components", "watershed")
+METHODS = ("components", "watershed", "largest")
 
 
 def instances(probability: NDArray[np.float32], threshold: float, method: str, neck: float) -> CropMasks:
@@ -61,11 +68,14 @@ def instances(probability: NDArray[np.float32], threshold: float, method: str, n
         Of foreground.
     threshold : float
         Foreground is what reaches it.
-    method : {"components", "watershed"}
-        `components`, or `parted` at necks of `neck`.
+    method : {"components", "watershed", "largest"}
+        `components`, `parted` at necks of `neck`, or `largest`.
     neck : float
     """
     foreground = probability >= threshold
-    labels = components(foreground) if method == "components" else parted(foreground, neck)
+    if method == "watershed":
+        labels = parted(foreground, neck)
+    else:
+        labels = components(foreground) if method == "components" else largest(foreground)
     sums, counts = np.bincount(labels.ravel(), probability.ravel()), np.bincount(labels.ravel())
     return CropMasks.from_labels(labels, (sums[1:] / counts[1:]).astype(np.float32))

@@ -16,7 +16,7 @@ from maskseg.inference.postprocess import clean
 from maskseg.inference.predictor import STRIDE, Predictor
 from maskseg.inference.views import views_of
 from maskseg.masks import CropMasks
-from maskseg.models.scaling import channels_first, input_scale, resize_image
+from maskseg.models.scaling import channels_first, input_scale, resize_image, to_shape
 
 # Larger images go through the network in windows: pixels that are kept of each, and those around them, as many as
 # five levels of two convolutions see at most.
@@ -26,8 +26,12 @@ _CORE, _CONTEXT = 1024, 128
 def on_canvas(image: NDArray[np.uint8], cfg: CfgNode) -> tuple[NDArray[np.uint8], tuple[int, int]]:
     """An image (H, W, 3) as the network sees it, and the height and width that it has at the top left of its canvas.
 
-    The canvas is black around it, up to a square of INPUT.LONG_SIDE where the config shrinks, else to the stride.
+    The canvas is black around it, up to a square of INPUT.LONG_SIDE where the config shrinks, else to the stride. With
+    INPUT.SIZE the image fills it.
     """
+    if cfg.INPUT.SIZE:
+        height, width = cfg.INPUT.SIZE
+        return to_shape(image, (height, width)), (height, width)
     long_side, shrink = cfg.INPUT.LONG_SIDE, cfg.INPUT.SHRINK
     scaled = resize_image(image, input_scale(image.shape[:2], long_side, shrink))  # type: ignore[arg-type]
     height, width = scaled.shape[:2]

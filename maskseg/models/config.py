@@ -16,7 +16,7 @@ _CHOICES = {
     "INPUT.FORMAT": ("RGB", "BGR"),
     "MODEL.CLASS_LOSS": ("bce", "focal"),
     "POSTPROCESS.FRAGMENTS": ("drop", "keep_largest"),
-    "POSTPROCESS.INSTANCES": ("components", "watershed"),
+    "POSTPROCESS.INSTANCES": ("components", "watershed", "largest"),
     "POSTPROCESS.TTA": ("none", "flip", "d4"),
     "POSTPROCESS.TTA_MERGE": ("auto", "union", "average"),
     "SOLVER.OPTIMIZER": ("SGD", "Adam", "AdamW"),
@@ -38,6 +38,8 @@ def add_maskseg_config(cfg: CfgNode) -> None:
     cfg.INPUT.SHRINK = True
     # Median diameter in network pixels of the nuclei trained on, the median over the images; 0: not known.
     cfg.INPUT.NUCLEUS_DIAMETER = 0.0
+    # U-Net: height and width to which every image is resized, whatever its aspect; () for the two rules above.
+    cfg.INPUT.SIZE = ()
     # Stretch each image linearly so that its 0.5 and 99.5 percentiles become 0 and 255 (dark microscopes).
     cfg.INPUT.STRETCH = False
     # Protein localisation: which of red, green, blue, yellow the network sees.
@@ -128,7 +130,8 @@ def add_maskseg_config(cfg: CfgNode) -> None:
     cfg.POSTPROCESS.FRAGMENTS = "drop"
     # Masks of fewer pixels are dropped at the end.
     cfg.POSTPROCESS.MIN_AREA = 10
-    # U-Net: instances are connected components or, by watershed, parted at necks narrower than NECK times the nucleus.
+    # U-Net: instances are connected components, the largest of them alone or, by watershed, parted at necks narrower
+    # than NECK times the nucleus.
     cfg.POSTPROCESS.INSTANCES = "watershed"
     cfg.POSTPROCESS.NECK = 0.8
 
@@ -228,6 +231,12 @@ def _with_overrides(cfg: CfgNode, overrides: list[str] | None) -> CfgNode:
     share = cfg.DATALOADER.EPOCH_SHARE
     if len(share) != 2 or not 0 < share[0] <= share[1] <= 1:
         raise InputError(f"DATALOADER.EPOCH_SHARE is {share}; give the least and the greatest, such as [0.5, 1.0]")
+    size, stride = cfg.INPUT.SIZE, 2 ** (len(cfg.MODEL.UNET.CHANNELS) - 1)
+    if size:
+        if len(size) != 2 or min(size) < 1 or any(side % stride for side in size):
+            raise InputError(f"INPUT.SIZE is {size}; give height and width, multiples of {stride}")
+        # Training samples are warped in a square around it.
+        cfg.INPUT.LONG_SIDE = cfg.INPUT.AUG.WINDOW = max(size)
     scale = cfg.INPUT.AUG.SCALE
     if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
         raise InputError(f"INPUT.AUG.SCALE is {scale}; give the least and the greatest magnification, such as [0.5, 2]")

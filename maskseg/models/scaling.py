@@ -25,10 +25,15 @@ def input_scale(shape: tuple[int, int], long_side: int, shrink: bool) -> float:
 
 def resize_image(image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
     """The image magnified by `scale`; averaging when it shrinks, so that nothing aliases."""
-    height, width = scaled_shape(image.shape[:2], scale)  # type: ignore[arg-type]
-    if (height, width) == image.shape[:2]:
+    return to_shape(image, scaled_shape(image.shape[:2], scale))  # type: ignore[arg-type]
+
+
+def to_shape(image: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """The image in another height and width; averaging when it shrinks."""
+    if shape == image.shape[:2]:
         return image
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    how = cv2.INTER_AREA if shape[0] * shape[1] < image.shape[0] * image.shape[1] else cv2.INTER_LINEAR
+    return cv2.resize(image, shape[::-1], interpolation=how)
 
 
 def scaled_shape(shape: tuple[int, int], scale: float) -> tuple[int, int]:

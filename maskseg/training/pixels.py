@@ -15,28 +15,32 @@ from maskseg import intensity
 from maskseg.data.coco import load_layers, record_layers
 from maskseg.errors import InputError
 from maskseg.inference.pixels import on_canvas
-from maskseg.models.scaling import channels_first, input_scale, resize_image, scaled_shape
+from maskseg.models.scaling import channels_first, input_scale, scaled_shape, to_shape
 from maskseg.training.mapper import Samples
 
 
 class PixelSamples(Samples):
     """As `maskseg.training.mapper.Samples`, with the foreground as target.
 
-    What the config shrinks is shrunk as in prediction and kept like that; the random warp comes after.
+    What the config shrinks is shrunk as in prediction and kept like that; the random warp comes after. With INPUT.SIZE
+    the middle of the warped square is the sample.
     """
 
     def __init__(self, cfg: CfgNode, records: list[dict[str, Any]]) -> None:
-        self.size = cfg.INPUT.LONG_SIDE, cfg.INPUT.SHRINK
+        self.limit = cfg.INPUT.LONG_SIDE, cfg.INPUT.SHRINK
+        self.size = tuple(cfg.INPUT.SIZE)
         super().__init__(cfg, records)
 
     def _kept(self, record: Mapping[str, Any]) -> Mapping[str, Any]:
-        shape = record["height"], record["width"]
-        height, width = scaled_shape(shape, min(1.0, input_scale(shape, *self.size)))
+        height, width = self._shape((record["height"], record["width"]))
         return {"file_name": record["file_name"], "height": height, "width": width}
 
     def _read(self, record: Mapping[str, Any]) -> NDArray[np.uint8]:
         image = super()._read(record)
-        return resize_image(image, min(1.0, input_scale(image.shape[:2], *self.size)))  # type: ignore[arg-type]
+        return to_shape(image, self._shape(image.shape[:2]))  # type: ignore[arg-type]
+
+    def _shape(self, shape: tuple[int, int]) -> tuple[int, int]:
+        return self.size or scaled_shape(shape, min(1.0, input_scale(shape, *self.limit)))
 
     def _layers(self, record: Mapping[str, Any], shape: tuple[int, int]) -> NDArray[np.integer[Any]]:
         # Held against the size of the image as it was kept: of a file of another size all the masks are wrong.
@@ -46,7 +50,10 @@ class PixelSamples(Samples):
         return foreground(record_layers(record, (record["height"], record["width"])), shape)[None]
 
     def _sample(self, image: NDArray[np.uint8], layers: NDArray[np.int32], record: dict[str, Any]) -> dict[str, Any]:
-        return as_sample(image, layers[0], record)
+        height, width = self.size or image.shape[1:]
+        y0, x0 = (image.shape[1] - height) // 2, (image.shape[2] - width) // 2
+        middle = np.s_[y0 : y0 + height, x0 : x0 + width]
+        return as_sample(np.ascontiguousarray(image[:, *middle]), layers[0][middle], record)
 
 
 def validation_sample(cfg: CfgNode, record: dict[str, Any]) -> dict[str, Any]:

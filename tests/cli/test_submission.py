@@ -25,7 +25,7 @@ def check(maskseg, tmp_path):
 def test_a_valid_file_is_ok_in_one_line(check, images, tmp_path):
     status, output, error = check("ImageId,EncodedPixels\na,1 2 5 2\na,3 2 7 1\nb,\n", images)
     assert (status, error) == (0, "")
-    assert output == f"{tmp_path / 's.csv'}: OK, 2 nuclei in 2 images, 1 of them empty\n"
+    assert output == f"{tmp_path / 's.csv'}: OK, 2 masks in 2 images, 1 of them empty\n"
 
 
 def test_every_fault_has_a_line_and_the_status_is_two(check, images):
