@@ -28,7 +28,8 @@ def check(
 
     Faults are a wrong header, runs that are malformed, out of range, unsorted or overlapping, rows of an
     image that overlap, a row twice, an empty row beside others, and unknown or missing images. The exit
-    status is 2 if there are any. Of protein classes (Id,Predicted) the first fault is named.
+    status is 2 if there are any. Of ultrasound nerves (img,pixels) an image has one row; of protein classes
+    (Id,Predicted) the first fault is named.
 
     \b
     Examples:
