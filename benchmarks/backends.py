@@ -4,7 +4,8 @@
     python benchmarks/backends.py [--model NAME|FILE] [--threads N] [--repeats N]
 
 The images are those of datasets/sample/heldout. "Exported" are backbone, FPN and RPN head, with dynamic height and
-width, as one graph; anchors, NMS, ROIAlign and the two heads, whose sizes depend on what is found, stay in torch.
+width, as one graph, and box head and mask head, for any number of boxes, as two more; anchors, NMS and ROIAlign stay in
+torch.
 A box agrees where the engine finds one of the same nucleus within TOLERANCE pixels of the image and 0.02 of score.
 Processor seconds are what to compare on a machine that does other work; best of the repeats for each image.
 ONNX Runtime and OpenVINO are left out where they are not installed: pip install onnx onnxruntime openvino
@@ -17,8 +18,10 @@ import importlib.util
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -30,9 +33,11 @@ from torch import nn
 
 from maskseg.images import read_image
 from maskseg.inference.predictor import Predictor, SoftMasks, load_model
+from maskseg.models.precision import in_bfloat16
 
 SAMPLE = Path(__file__).resolve().parent.parent / "datasets" / "sample" / "heldout"
 TOLERANCE = 1.0  # pixels
+Run = Callable[[torch.Tensor], Sequence[torch.Tensor]]
 
 
 class Dense(nn.Module):
@@ -51,40 +56,57 @@ class Dense(nn.Module):
         return (*(features[name] for name in self.names), *logits, *deltas)
 
 
+@dataclass(frozen=True)
+class Graph:
+    """A part of the network that can be written as a graph: its module, an input, and which of its axes are dynamic."""
+
+    module: nn.Module
+    example: torch.Tensor
+    dynamic: dict[int, str]
+
+
+def graphs(model: nn.Module) -> dict[str, Graph]:
+    """The network without anchors, NMS and ROIAlign: the dense part, and the two heads for any number of boxes."""
+    heads, channels = model.roi_heads, model.backbone.output_shape()["p2"].channels
+    parts = {
+        "dense": Graph(Dense(model), torch.zeros(1, 3, 256, 320), {2: "height", 3: "width"}),
+        "box": Graph(
+            nn.Sequential(heads.box_head, heads.box_predictor),
+            torch.zeros(3, channels, *heads.box_pooler.output_size),
+            {0: "boxes"},
+        ),
+        "mask": Graph(
+            nn.Sequential(*heads.mask_head), torch.zeros(3, channels, *heads.mask_pooler.output_size), {0: "boxes"}
+        ),
+    }
+    for part in parts.values():
+        part.module.eval()
+    return parts
+
+
 @contextmanager
-def replaced(model: nn.Module, dense: Dense, run: Callable[[torch.Tensor], Any]) -> Iterator[None]:
-    """Let `run` stand for `dense` in the model."""
+def replaced(model: nn.Module, dense: Dense, runs: dict[str, Run]) -> Iterator[None]:
+    """Let the functions stand for the parts of the model that `graphs` names."""
     features, levels, kept = len(dense.names), len(dense.levels), []
-    backbone, head = model.backbone.forward, model.proposal_generator.rpn_head.forward
+    heads, plain = model.roi_heads, model.roi_heads.mask_head.layers
 
     def maps(image: torch.Tensor) -> dict[str, torch.Tensor]:
-        kept[:] = run(image)
+        kept[:] = runs["dense"](image)
         return dict(zip(dense.names, kept[:features], strict=True))
 
-    def proposals(_features: list[torch.Tensor]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        return kept[features : features + levels], kept[features + levels :]
-
-    model.backbone.forward, model.proposal_generator.rpn_head.forward = maps, proposals
-    try:
-        yield
-    finally:
-        model.backbone.forward, model.proposal_generator.rpn_head.forward = backbone, head
-
-
-@contextmanager
-def bfloat16(*steps: tuple[nn.Module, str]) -> Iterator[None]:
-    """Run methods of modules in bfloat16 where torch's autocast does; what leaves them is float32 again."""
-
-    def half(step: Callable[..., Any]) -> Callable[..., Any]:
-        def run(*arguments: Any) -> Any:
-            with torch.autocast("cpu", torch.bfloat16):
-                found = step(*arguments)
-            return found.float() if isinstance(found, torch.Tensor) else found
-
-        return run
-
-    for module, name in steps:
-        setattr(module, name, half(getattr(module, name)))
+    steps = {
+        (model.backbone, "forward"): maps,
+        (model.proposal_generator.rpn_head, "forward"): lambda _: (
+            kept[features : features + levels],
+            kept[features + levels :],
+        ),
+        (heads.box_head, "forward"): lambda pooled: pooled,
+        (heads.box_predictor, "forward"): lambda pooled: tuple(runs["box"](pooled)),
+        # Where nothing was found there is nothing to run a graph on.
+        (heads.mask_head, "layers"): lambda pooled: runs["mask"](pooled)[0] if len(pooled) else plain(pooled),
+    }
+    for (module, name), step in steps.items():
+        setattr(module, name, step)
     try:
         yield
     finally:
@@ -92,22 +114,35 @@ def bfloat16(*steps: tuple[nn.Module, str]) -> Iterator[None]:
             delattr(module, name)
 
 
-def onnx_file(dense: Dense, folder: str) -> Path:
-    """The dense part as an ONNX graph of dynamic height and width."""
-    path = Path(folder) / "dense.onnx"
-    torch.onnx.export(
-        dense,
-        (torch.zeros(1, 3, 256, 320),),
-        str(path),
-        input_names=["image"],
-        dynamic_axes={"image": {2: "height", 3: "width"}},
-        opset_version=17,
-        dynamo=False,
-    )
-    return path
+def traced(parts: dict[str, Graph]) -> dict[str, Run]:
+    """The graphs as TorchScript."""
+
+    def run(part: Graph) -> Run:
+        with torch.inference_mode():
+            script = torch.jit.freeze(torch.jit.trace(part.module, part.example))
+        return lambda x: found if isinstance(found := script(x), tuple) else (found,)
+
+    return {name: run(part) for name, part in parts.items()}
 
 
-def onnx_runtime(path: Path, threads: int) -> Callable[[torch.Tensor], list[torch.Tensor]]:
+def onnx_files(parts: dict[str, Graph], folder: str) -> dict[str, Path]:
+    """The graphs as ONNX files."""
+    paths = {}
+    for name, part in parts.items():
+        paths[name] = Path(folder) / f"{name}.onnx"
+        torch.onnx.export(
+            part.module,
+            (part.example,),
+            str(paths[name]),
+            input_names=["input"],
+            dynamic_axes={"input": part.dynamic},
+            opset_version=17,
+            dynamo=False,
+        )
+    return paths
+
+
+def onnx_runtime(path: Path, threads: int) -> Run:
     """The graph run by ONNX Runtime."""
     import onnxruntime
 
@@ -116,17 +151,17 @@ def onnx_runtime(path: Path, threads: int) -> Callable[[torch.Tensor], list[torc
     # It takes two pyramid levels of unknown size for equally large and would reuse the memory of one for the other.
     options.enable_mem_reuse = False
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return lambda image: [torch.from_numpy(x) for x in session.run(None, {"image": image.contiguous().numpy()})]
+    return lambda x: [torch.from_numpy(one) for one in session.run(None, {"input": x.contiguous().numpy()})]
 
 
-def open_vino(path: Path, threads: int) -> Callable[[torch.Tensor], list[torch.Tensor]]:
+def open_vino(path: Path, threads: int) -> Run:
     """The graph run by OpenVINO in the precision that it chooses for this CPU."""
     import openvino
 
     compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_NUM_THREADS": threads})
 
-    def run(image: torch.Tensor) -> list[torch.Tensor]:
-        found = compiled([image.contiguous().numpy()])
+    def run(x: torch.Tensor) -> list[torch.Tensor]:
+        found = compiled([x.contiguous().numpy()])
         return [torch.from_numpy(found[i].copy()) for i in range(len(compiled.outputs))]
 
     return run
@@ -145,8 +180,7 @@ def agreement(one: list[SoftMasks], other: list[SoftMasks]) -> float:
 
 
 def best(step: Callable[[], Any], repeats: int) -> tuple[float, float]:
-    """Least processor and wall seconds of some runs, after one that does not count."""
-    step()
+    """Least processor and wall seconds of some runs."""
     times = []
     for _ in range(repeats):
         cpu, wall = time.process_time(), time.perf_counter()
@@ -155,31 +189,39 @@ def best(step: Callable[[], Any], repeats: int) -> tuple[float, float]:
     return min(cpu for cpu, _ in times), min(wall for _, wall in times)
 
 
+@contextmanager
+def bfloat16(predictor: Predictor) -> Iterator[None]:
+    """Predict as by default, in bfloat16."""
+    predictor.cfg.MODEL.BFLOAT16 = True
+    try:
+        yield
+    finally:
+        predictor.cfg.MODEL.BFLOAT16 = False
+
+
 def engines(predictor: Predictor, threads: int, folder: str) -> Iterator[tuple[str, Any]]:
-    """Names, each with the context in which the predictor uses that engine; eager float32 first."""
+    """Names, each with the context in which the predictor, in float32, uses that engine."""
     model = predictor.model
-    dense = Dense(model).eval()
     yield "eager, channels last (as loaded)", nullcontext()
+    with bfloat16(predictor):
+        usable = in_bfloat16(predictor.cfg, model)
+    if usable:
+        yield "the same in bfloat16 (the default)", bfloat16(predictor)
+    else:
+        print("bfloat16 left out: this CPU has no instructions for it")
+    # Written and traced from the plain form, before anything is replaced.
+    parts = graphs(model)
+    dense = parts["dense"].module
+    yield "exported, torch.jit.trace", replaced(model, dense, traced(parts))
     model.to(memory_format=torch.contiguous_format)
     yield "eager, contiguous", nullcontext()
-    if all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime", "openvino")):
-        # Written from the plain form, before anything is replaced.
-        path = onnx_file(dense, folder)
-        for name, engine in (("ONNX Runtime", onnx_runtime), ("OpenVINO", open_vino)):
-            yield f"exported, {name}", replaced(model, dense, engine(path, threads))
-    else:
+    if not all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime", "openvino")):
         print("ONNX Runtime and OpenVINO left out; to have them: pip install onnx onnxruntime openvino")
-    model.to(memory_format=torch.channels_last)
-    with torch.inference_mode():
-        traced = torch.jit.freeze(torch.jit.trace(dense, torch.zeros(1, 3, 256, 320)))
-    yield "exported, torch.jit.trace", replaced(model, dense, traced)
-    steps = {
-        "backbone": (model.backbone, "forward"),
-        "mask head": (model.roi_heads.mask_head, "layers"),
-        "box head": (model.roi_heads.box_head, "forward"),
-    }
-    for count in range(1, len(steps) + 1):
-        yield f"bfloat16: {', '.join(list(steps)[:count])}", bfloat16(*list(steps.values())[:count])
+        return
+    paths = onnx_files(parts, folder)
+    for name, engine in (("ONNX Runtime", onnx_runtime), ("OpenVINO", open_vino)):
+        runs = {part: engine(path, threads) for part, path in paths.items()}
+        yield f"exported, {name}", replaced(model, dense, runs)
 
 
 def main() -> None:
@@ -189,10 +231,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
+    # Tracing warns of each Python condition on a shape; the graphs are run on other shapes below.
+    warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
     torch.set_num_threads(options.threads)
     cv2.setNumThreads(options.threads)
     begin = time.process_time(), time.perf_counter()
-    predictor = load_model(options.model, ["MODEL.DEVICE", "cpu"])
+    predictor = load_model(options.model, ["MODEL.DEVICE", "cpu", "MODEL.BFLOAT16", "False"])
     load = time.process_time() - begin[0], time.perf_counter() - begin[1]
     images = [read_image(path) for path in sorted(SAMPLE.glob("*/images/*.png"))]
     small = [image for image in images if max(image.shape[:2]) <= 320]
