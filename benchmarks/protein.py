@@ -1,25 +1,21 @@
 #!/usr/bin/env python3
 """How fast the networks of protein localisation train, by batch size and by number of weights, as table and picture.
 
-    python benchmarks/protein.py [DATASET[:PART]] [--channels green ...] [--seconds S] [--out FILE.png]
+    python benchmarks/protein.py [--channels N] [--seconds S] [--out FILE.png]
 
-DATASET is laid out as in the competition; where it is not given, noise of the same size stands for its images. A step
-is what a training does: images from the cache, turned and mirrored, forward, backward, optimizer. Processor seconds of
-one thread, at least one step a point after one that does not count: what a quiet core takes, whatever else runs.
+A step is forward, backward and optimizer on images of the config's size; noise does as well as cells. Processor seconds
+of one thread, at least one step a point after one that does not count: what a quiet core takes, whatever else runs.
 """
 
 from __future__ import annotations
 
 import argparse
 import platform
-import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from detectron2.modeling import build_model
@@ -27,9 +23,8 @@ from matplotlib.figure import Figure
 from tabulate import tabulate
 from tqdm import tqdm
 
-from maskseg.data.protein import protein_dicts
+from maskseg.data.protein import CHANNELS, CLASSES
 from maskseg.models.config import load_config
-from maskseg.training.protein import ProteinSamples
 from maskseg.training.trainer import build_optimizer
 
 BATCHES = (1, 2, 5, 10, 20)
@@ -46,23 +41,23 @@ NETWORKS = {
 PUBLISHED = ((200e3, 0.05), (58e6, 0.6))
 
 
-def measure(network: Sequence[str], channels: Sequence[str], data: str, batches: Sequence[int], least: float) -> Any:
-    """Weights, batch size and seconds an image, of each batch size."""
-    config, *changes = network
-    cfg = load_config(config, ["MODEL.DEVICE", "cpu", "INPUT.CHANNELS", str(list(channels)), *changes])
-    model, samples = build_model(cfg), ProteinSamples(cfg, protein_dicts([data]))
+def measure(
+    config: str, changes: Sequence[str], batches: Sequence[int], least: float
+) -> Iterator[tuple[int, int, float]]:
+    """Weights, batch size and seconds an image, for each batch size."""
+    cfg = load_config(config, ["MODEL.DEVICE", "cpu", *changes])
+    model = build_model(cfg)
     optimizer = build_optimizer(cfg, model)
-    position = 0
+    image = torch.randint(0, 60, (len(cfg.INPUT.CHANNELS), cfg.INPUT.LONG_SIDE, cfg.INPUT.LONG_SIDE)).byte()
+    sample = {"image": image, "labels": torch.eye(len(CLASSES))[0], "odds": torch.ones(len(CLASSES))}
     for batch in batches:
         spent: list[float] = []
         while len(spent) < 2 or sum(spent[1:]) < least:
             begin = time.process_time()
-            images = [samples[position + item, (position + item) % len(samples)] for item in range(batch)]
             optimizer.zero_grad()
-            model(images)["loss_classes"].backward()
+            model([sample] * batch)["loss_classes"].backward()
             optimizer.step()
             spent.append(time.process_time() - begin)
-            position += batch
         yield sum(value.numel() for value in model.parameters()), batch, float(np.mean(spent[1:])) / batch
 
 
@@ -74,18 +69,15 @@ def draw(rows: list[tuple[str, float, int, float]], path: Path) -> None:
         speeds = [(batch, 1 / value) for other, _, batch, value in rows if other == name]
         left.plot(*zip(*speeds, strict=True), marker="o", label=name)
     left.set(xlabel="batch size", ylabel="images a second in training", yscale="log")
-    left.legend()
     for label, published in (("here, one thread of a CPU", False), ("published", True)):
-        epochs = [
-            (weights, value * EPOCH / 3600, name)
-            for name, weights, batch, value in rows
-            if batch == BATCH and (name == "published") == published
-        ]
-        right.plot([row[0] for row in epochs], [row[1] for row in epochs], marker="o", label=label)
-        for weights, hours, name in epochs:
-            right.annotate("" if published else name, (weights, hours), (-8, 8), textcoords="offset points", ha="right")
+        chosen = [row for row in rows if row[2] == BATCH and (row[0] == "published") == published]
+        points = [(weights, value * EPOCH / 3600) for _, weights, _, value in chosen]
+        right.plot(*zip(*points, strict=True), marker="o", label=label)
+        for (name, *_), point in zip(chosen, points, strict=True):
+            right.annotate("" if published else name, point, (-8, 8), textcoords="offset points", ha="right")
     right.set(xlabel="weights", ylabel=f"hours an epoch of {EPOCH:,} images", xscale="log", yscale="log")
-    right.legend(loc="lower right")
+    for axes in (left, right):
+        axes.legend()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)
 
@@ -93,24 +85,15 @@ def draw(rows: list[tuple[str, float, int, float]], path: Path) -> None:
 def main() -> None:
     """Print the table, draw the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dataset", nargs="?", help="data set, DIR or DIR:part")
-    parser.add_argument("--channels", nargs="+", default=["green"])
+    parser.add_argument("--channels", type=int, default=1, help="channels of an image (default 1)")
     parser.add_argument("--seconds", type=float, default=4, help="least processor seconds a point (default 4)")
     parser.add_argument("--out", type=Path, default=Path("out/protein_speed.png"))
     options = parser.parse_args()
-    cv2.setNumThreads(1)
     torch.set_num_threads(1)
+    channels = ("INPUT.CHANNELS", str(list(CHANNELS[: options.channels])))
     rows: list[tuple[str, float, int, float]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        if options.dataset is None:
-            (Path(folder) / "train").mkdir()
-            noise = np.random.default_rng(0).integers(0, 60, (512, 512)).astype(np.uint8)
-            for channel in options.channels:
-                cv2.imwrite(f"{folder}/train/noise_{channel}.png", noise)
-            (Path(folder) / "train.csv").write_text("Id,Target\nnoise,0 25\n")
-        for name, (batches, *network) in tqdm(NETWORKS.items(), unit="network"):
-            found = measure(network, options.channels, options.dataset or folder, batches, options.seconds)
-            rows += [(name, *row) for row in found]
+    for name, (batches, config, *changes) in tqdm(NETWORKS.items(), unit="network"):
+        rows += [(name, *row) for row in measure(config, [*channels, *changes], batches, options.seconds)]
     rows += [("published", weights, BATCH, value) for weights, value in PUBLISHED]
     print(f"{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}, {date.today()}")
     head = ("network", "weights", "batch", "cpu s an image", "images/s", "hours an epoch")

@@ -68,13 +68,7 @@ def read_channels(image_id: str, files: Mapping[str, ImageFile], channels: Seque
 
 
 def read_targets(path: Path, columns: tuple[str, str] = TARGETS) -> dict[str, tuple[int, ...]]:
-    """Class numbers of each image, from a table with these columns.
-
-    Raises
-    ------
-    InputError
-        Names the line at fault: an unknown class, an image without a class or in two rows.
-    """
+    """Class numbers of each image of a table; InputError names a line with an unknown class, with none, or a second."""
     targets: dict[str, tuple[int, ...]] = {}
     numbers = {str(number): number for number in range(len(CLASSES))}
     try:
@@ -122,13 +116,12 @@ def in_dev(labels: NDArray[np.bool_], share: float = 0.2, seed: int = 1) -> NDAr
 
 
 def protein_dicts(names: Iterable[str]) -> list[dict[str, Any]]:
-    """Records of data sets, of those images of their tables that are there.
+    """Records of data sets, of those images of their tables that are there; InputError where there are none.
 
     Parameters
     ----------
     names : iterable of str
-        Each ``DIR`` or ``DIR:part``, ``DIR:-part`` being all but one. Parts are those of ``DIR/split.csv``; where there
-        is none, they are ``train`` and ``dev`` by `in_dev`.
+        Each ``DIR`` or ``DIR:part``; parts are those of ``DIR/split.csv``, or without it train and dev by `in_dev`.
 
     Returns
     -------
@@ -136,11 +129,6 @@ def protein_dicts(names: Iterable[str]) -> list[dict[str, Any]]:
         ``image_id``, ``file_name``, ``files`` (channel to ImageFile), ``height`` and ``width`` (of the first image),
         ``labels`` (class numbers), ``modality`` (name of the rarest of them), ``dataset`` (number) and ``odds``,
         float32 (28,): images of the table without a class for each that has it.
-
-    Raises
-    ------
-    InputError
-        If a table, all of its images or the part are missing.
     """
     return [record for number, name in enumerate(names) for record in _records(number, *name.partition(":")[::2])]
 
@@ -157,7 +145,7 @@ def _records(number: int, folder: str, part: str) -> list[dict[str, Any]]:
     labels = class_table(targets.values())
     odds = (len(labels) / np.maximum(labels.sum(axis=0), 1) - 1).astype(np.float32)
     first = {name: next(iter(files[name].values())) for name in images}
-    size = dict(zip(("height", "width"), first[images[0]].size(), strict=True))
+    height, width = first[images[0]].size()
     if part:
         if split_file.is_file():
             split = read_split(split_file)
@@ -170,7 +158,8 @@ def _records(number: int, folder: str, part: str) -> list[dict[str, Any]]:
             "image_id": name,
             "file_name": first[name].name,
             "files": files[name],
-            **size,
+            "height": height,
+            "width": width,
             "labels": targets[name],
             "modality": CLASSES[max(targets[name], key=odds.__getitem__)],
             "dataset": number,
@@ -188,16 +177,12 @@ def write_predicted(path: str | os.PathLike[str], predicted: Iterable[tuple[str,
         writer.writerows((name, " ".join(map(str, numbers))) for name, numbers in predicted)
 
 
-def is_predicted(path: Path) -> bool:
-    """Whether a file is a submission of `write_predicted`, by its header."""
-    if not path.is_file():
-        return False
+def check_predicted(path: Path, images: Collection[str]) -> bool:
+    """Whether a file is such a submission, by its header; InputError if it has not one sound row for each image."""
     with path.open("rb") as file:
-        return file.readline().strip() == ",".join(HEADER).encode()
-
-
-def check_predicted(path: Path, images: Collection[str]) -> None:
-    """Raise InputError, with the first fault, for a submission that does not have one sound row for each image."""
+        if file.readline().strip() != ",".join(HEADER).encode():
+            return False
     predicted = read_targets(path, HEADER)
     for name in sorted(predicted.keys() ^ set(images)):
         raise InputError(f"{path}: image {name} is {'unknown' if name in predicted else 'missing'}")
+    return True

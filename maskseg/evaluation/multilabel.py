@@ -47,7 +47,7 @@ class ProteinEvaluator(Evaluator):
     score = "macro_f1_tuned"
     title = "macro F1, thresholds tuned on these images"
 
-    def measure(self, record: Mapping[str, Any], predictor: Any, flip: bool | None = None) -> None:
+    def measure(self, record: Mapping[str, Any], predictor: Any, tta: str | None = None) -> None:
         """Keep the probabilities of the classes of an image."""
         self._thresholds = predictor.thresholds
         self._rows[record["file_name"]] = (predictor.predict(record["image_id"], record["files"]), record["labels"])

@@ -45,13 +45,7 @@ class ProteinPredictor(Predictor):
 def predict_proteins(
     predictor: ProteinPredictor, files: Sequence[ImageFile], out: Path, *_: Any
 ) -> list[tuple[str, str]]:
-    """Write ``submission.csv`` for images whose channels are the files; the formats of masks are not for them.
-
-    Returns
-    -------
-    list of (image_id, reason)
-        The images that were left out.
-    """
+    """Write ``submission.csv`` for images whose channels are the files; images that were left out, with the reasons."""
     found: dict[str, NDArray[np.float32]] = {}
     failed: list[tuple[str, str]] = []
     for image_id, channels in tqdm(group_channels(files).items(), desc="predict", unit="image", disable=None):

@@ -22,35 +22,21 @@ _PRIOR_LOGIT = -2.8
 class ProteinClassifier(nn.Module):
     """Multi-label classifier of images of any number of channels.
 
-    Parameters
-    ----------
-    backbone : Backbone
-        Its last feature is pooled, by mean and by maximum: some classes are a few bright dots.
-    num_classes : int
-    loss : str
-        ``"bce"``, binary cross-entropy in which the images of a class weigh ``odds ** balance``, or ``"focal"``
-        (Lin et al. 2017, alpha 0.25, gamma 2), divided by the number of positives.
-    balance : float
-    pixel_mean, pixel_std : sequence of float
-        One for each channel, or one for all.
-
-    Attributes
-    ----------
-    thresholds : float32 tensor (K,)
-        Probabilities from which a class is predicted; tuned in validation and kept with the weights.
+    The last feature of the backbone is pooled by mean and by maximum: some classes are a few bright dots. The loss is
+    ``"bce"``, binary cross-entropy in which the images of a class weigh ``odds ** balance``, or ``"focal"`` (Lin et
+    al., ICCV 2017, alpha 0.25, gamma 2), divided by the number of positives. Of mean and std there is one for each
+    channel, or one for all. The buffer ``thresholds``, float32 (28,), is tuned in validation and kept with the weights.
     """
 
     @configurable
-    def __init__(
-        self, *, backbone: Backbone, num_classes: int, loss: str, balance: float, pixel_mean: Any, pixel_std: Any
-    ) -> None:
+    def __init__(self, *, backbone: Backbone, loss: str, balance: float, pixel_mean: Any, pixel_std: Any) -> None:
         super().__init__()
         self.backbone = backbone
         self.loss, self.balance = loss, balance
         self.feature, shape = list(backbone.output_shape().items())[-1]
-        self.linear = nn.Linear(2 * shape.channels, num_classes)
+        self.linear = nn.Linear(2 * shape.channels, len(CLASSES))
         nn.init.constant_(self.linear.bias, _PRIOR_LOGIT)
-        self.register_buffer("thresholds", torch.full((num_classes,), 0.5))
+        self.register_buffer("thresholds", torch.full((len(CLASSES),), 0.5))
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)
 
@@ -59,7 +45,6 @@ class ProteinClassifier(nn.Module):
         """Made from MODEL and INPUT.CHANNELS."""
         return {
             "backbone": build_backbone(cfg, ShapeSpec(channels=len(cfg.INPUT.CHANNELS))),
-            "num_classes": len(CLASSES),
             "loss": cfg.MODEL.CLASS_LOSS,
             "balance": cfg.MODEL.CLASS_BALANCE,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
@@ -72,10 +57,10 @@ class ProteinClassifier(nn.Module):
         return self.thresholds.device
 
     def forward(self, samples: list[dict[str, Any]]) -> dict[str, Tensor] | Tensor:
-        """Training, the loss; otherwise probabilities (N, K).
+        """Training, the loss; otherwise probabilities (N, 28).
 
-        A sample has ``image``, uint8 (C, H, W), all of one size; in training also ``labels``, float32 (K,), and
-        ``odds``, float32 (K,): images without a class for each that has it.
+        A sample has ``image``, uint8 (C, H, W), all of one size; in training also ``labels``, float32 (28,), and
+        ``odds``, float32 (28,): images without a class for each that has it.
         """
         images = torch.stack([sample["image"] for sample in samples]).to(self.device)
         features = self.backbone((images - self.pixel_mean) / self.pixel_std)[self.feature]

@@ -20,19 +20,16 @@ from maskseg.training.mapper import Samples
 
 
 class ProteinSamples(Samples):
-    """As `maskseg.training.mapper.Samples`, of records of `maskseg.data.protein.protein_dicts`.
-
-    Raises
-    ------
-    InputError
-        If an image lacks a channel of INPUT.CHANNELS.
-    """
+    """Of records of `maskseg.data.protein.protein_dicts`; InputError if an image lacks a channel of INPUT.CHANNELS."""
 
     def __init__(self, cfg: CfgNode, records: list[dict[str, Any]]) -> None:
         self.channels = cfg.INPUT.CHANNELS
         for record in records:
             require_channels(record["image_id"], record["files"], self.channels)
-        super().__init__(cfg, [{**record, "channels": len(self.channels)} for record in records])
+        super().__init__(cfg, records)
+
+    def _kept(self, record: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {**record, "channels": len(self.channels)}
 
     def _files(self, record: Mapping[str, Any]) -> list[Path]:
         return [file.path for file in record["files"].values()]

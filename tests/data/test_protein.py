@@ -16,7 +16,6 @@ from maskseg.data.protein import (
     class_table,
     group_channels,
     in_dev,
-    is_predicted,
     protein_dicts,
     read_channels,
     read_targets,
@@ -161,11 +160,9 @@ def test_shares_of_all_classes_are_met():
 
 def test_a_submission_is_written_recognised_and_checked(tmp_path):
     path = tmp_path / "submission.csv"
-    assert not is_predicted(path)
     write_predicted(path, [("a", [0, 25]), ("b", np.array([3]))])
     assert path.read_text() == "Id,Predicted\na,0 25\nb,3\n"
-    assert is_predicted(path)
-    check_predicted(path, ["b", "a"])
+    assert check_predicted(path, ["b", "a"])
     for images, fault in ((["a"], "image b is unknown"), (["a", "b", "c"], "image c is missing")):
         with pytest.raises(InputError, match=fault):
             check_predicted(path, images)
@@ -173,4 +170,4 @@ def test_a_submission_is_written_recognised_and_checked(tmp_path):
     with pytest.raises(InputError, match="line 2"):
         check_predicted(path, ["a"])
     path.write_text("ImageId,EncodedPixels\n")
-    assert not is_predicted(path)
+    assert not check_predicted(path, ["a"])
