@@ -29,9 +29,9 @@ from maskseg.errors import InputError
 from maskseg.files import remove_leftovers, write_whole
 from maskseg.images import ImageFile
 from maskseg.inference.large import predict_large
-from maskseg.inference.predictor import Predictor
+from maskseg.inference.predictor import LARGE, Predictor
 from maskseg.inference.sources import is_large, open_source
-from maskseg.inference.tiles import CONTEXT, LARGE, SIDE
+from maskseg.inference.tiles import CONTEXT, SIDE
 from maskseg.inference.together import together
 from maskseg.masks import CropMasks
 from maskseg.output.coco import write_predictions

@@ -66,7 +66,14 @@ class Predictor:
         Gives the input rules and the POSTPROCESS keys.
     model : torch.nn.Module
         Detectron2's GeneralizedRCNN with a mask head.
+
+    Attributes
+    ----------
+    tiled : bool
+        Whether large images are predicted tile by tile, see `maskseg.inference.tiles`.
     """
+
+    tiled = True
 
     def __init__(self, cfg: CfgNode, model: torch.nn.Module) -> None:
         self.cfg = cfg
