@@ -35,8 +35,9 @@ def seconds(step: Callable[[], Any], whose: int = resource.RUSAGE_SELF) -> tuple
 
 def cold(model: str, folder: str) -> None:
     """The command on the sample images, as it is typed."""
-    command = [sys.executable, "-m", "maskseg.cli.main", "predict", str(SAMPLE), "-o", folder]
-    subprocess.run([*command, "--model", model, "--formats", "rle", "--tta", "none"], check=True, capture_output=True)
+    given = ["-o", folder, "--model", model, "--formats", "rle", "--tta", "none"]
+    command = [sys.executable, "-m", "maskseg.cli.main", "predict", str(SAMPLE), *given]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def rows(name: str, files: Sequence[Any], predictor: Any, repeats: int) -> None:
