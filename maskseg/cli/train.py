@@ -110,12 +110,18 @@ def _train(cfg: CfgNode, resume: bool) -> None:
 
     from maskseg.errors import InputError
     from maskseg.files import write_whole
-    from maskseg.training.trainer import Trainer
+    from maskseg.training.diameter import nucleus_diameter
+    from maskseg.training.trainer import Trainer, load_records
 
     out = Path(cfg.OUTPUT_DIR)
     if not resume and (out / "last_checkpoint").exists():
         raise InputError(f"{out}: holds a training already; add --resume, or choose another OUTPUT_DIR")
     _log_to(cfg.OUTPUT_DIR)
+    if cfg.MODEL.MASK_ON:
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.INPUT.NUCLEUS_DIAMETER = nucleus_diameter(load_records(cfg.DATASETS.TRAIN), cfg)
+        cfg.freeze()
     if comm.is_main_process():
         with write_whole(out / "config.yaml", "w", encoding="utf-8") as file:
             file.write(cfg.dump())

@@ -43,7 +43,7 @@ def magnification(rules: Any, expected: float, areas: NDArray[np.int64] | None =
                 "of its config, or give no diameter"
             )
         return expected / rules.DIAMETER
-    if areas is None or len(areas) < FEWEST or not expected:
+    if areas is None or len(areas) < FEWEST or not expected or not rules.RESCALE:
         return 1.0
     ratio = float(np.median(np.sqrt(4 / np.pi * areas))) / expected
     low, high = rules.RESCALE

@@ -105,9 +105,7 @@ def views_of(tta: str) -> tuple[View, ...]:
     return VIEWS[tta]
 
 
-def assemble(
-    look: Callable[[View, float], SoftCrops], rules: Any, views: Sequence[View], expected: float
-) -> CropMasks:
+def assemble(look: Callable[[View, float], SoftCrops], rules: Any, views: Sequence[View], expected: float) -> CropMasks:
     """The final masks of an image from its views, by the POSTPROCESS keys of a config.
 
     Parameters

@@ -119,8 +119,8 @@ def add_maskseg_config(cfg: CfgNode) -> None:
     # Median diameter of the nuclei in image pixels, where it is known; 0: estimated from what is found at first.
     cfg.POSTPROCESS.DIAMETER = 0.0
     # Where the median diameter found lies outside of this range times INPUT.NUCLEUS_DIAMETER, the image is magnified or
-    # shrunk so that the two are equal, and predicted again.
-    cfg.POSTPROCESS.RESCALE = [0.6, 4.0]
+    # shrunk so that the two are equal, and predicted again. Empty: never.
+    cfg.POSTPROCESS.RESCALE = []
     # If nothing is found, try once more on a canvas this many times as wide and high; 1 is off.
     cfg.POSTPROCESS.RETRY_CANVAS = 4
     # Fill holes; close (dilate, erode) with a 3x3 cross.
@@ -241,7 +241,7 @@ def _with_overrides(cfg: CfgNode, overrides: list[str] | None) -> CfgNode:
     if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
         raise InputError(f"INPUT.AUG.SCALE is {scale}; give the least and the greatest magnification, such as [0.5, 2]")
     limits = cfg.POSTPROCESS.RESCALE
-    if len(limits) != 2 or not 0 <= limits[0] <= 1 <= limits[1]:
+    if limits and not (len(limits) == 2 and 0 <= limits[0] <= 1 <= limits[1]):
         raise InputError(f"POSTPROCESS.RESCALE is {limits}; give the limits of what is left as it is, such as [0.6, 4]")
     if not cfg.POSTPROCESS.DIAMETER >= 0:
         raise InputError(f"POSTPROCESS.DIAMETER is {cfg.POSTPROCESS.DIAMETER}; give pixels, or 0 for an estimate")
