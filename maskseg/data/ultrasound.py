@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -166,13 +166,10 @@ def _contradictions(data: CocoData, duplicates: Sequence[NearDuplicate]) -> list
     for pair in duplicates:
         one, other = data.images[pair.first], data.images[pair.second]
         masks = [*data.annotations.get(one["id"], []), *data.annotations.get(other["id"], [])]
-        agreement = _dice(masks) if len(masks) == 2 else float(not masks)
-        if agreement < _LEAST_DICE:
-            found.append(Contradiction(image_id(one), image_id(other), pair.similarity, agreement))
+        dice = float(not masks)
+        if len(masks) == 2:
+            common = coco_mask.merge([mask["segmentation"] for mask in masks], intersect=True)
+            dice = 2 * float(coco_mask.area(common)) / sum(mask["area"] for mask in masks)
+        if dice < _LEAST_DICE:
+            found.append(Contradiction(image_id(one), image_id(other), pair.similarity, dice))
     return sorted(found, key=lambda pair: -pair.similarity)
-
-
-def _dice(masks: Sequence[Mapping[str, Any]]) -> float:
-    """Dice of two masks of equal size that are not empty."""
-    common = coco_mask.area(coco_mask.merge([mask["segmentation"] for mask in masks], intersect=True))
-    return 2 * float(common) / sum(mask["area"] for mask in masks)
