@@ -13,7 +13,9 @@ import copy
 import logging
 import os
 import pickle
+import re
 import shutil
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -45,7 +47,7 @@ def outcomes_on_ray(
     """`Run.outcomes` of the actors of a cluster: that of ``RAY_ADDRESS``, or one that is started for this run.
 
     Each GPU of the cluster has an actor, or where there is none, each core as far as the memory goes. Results are
-    those of a local run with one thread.
+    those of a local run with one thread on such a machine.
 
     Parameters
     ----------
@@ -192,6 +194,9 @@ def _connected(ray: Any) -> Iterator[None]:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
         if address:
+            # Ray itself tries for minutes.
+            if place := re.fullmatch(r"(?:ray://)?(.+):(\d+)", address):
+                socket.create_connection((place[1], int(place[2])), timeout=10).close()
             ray.init(address=address, logging_level=logging.ERROR)
         else:
             ray.init(
@@ -201,7 +206,8 @@ def _connected(ray: Any) -> Iterator[None]:
                 include_dashboard=False,
                 logging_level=logging.ERROR,
             )
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # Ray has many, down to Exception itself; all mean the same here
+        ray.shutdown()
         raise InputError(f"no Ray at {address or 'this machine'} ({error}); start it or set RAY_ADDRESS") from error
     try:
         yield

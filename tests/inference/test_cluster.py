@@ -3,6 +3,7 @@
 import os
 import pickle
 import signal
+import socket
 import sys
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ import torch
 from maskseg.errors import InputError
 from maskseg.images import find_images
 from maskseg.inference.batch import Run, Tiles, predict_files
-from maskseg.inference.cluster import _Actor, outcomes_on_ray
+from maskseg.inference.cluster import _Actor, _connected, outcomes_on_ray
 from maskseg.masks import CropMasks
 from maskseg.output.submission import write_submission
 from tests.inference.test_batch import QUICK, Stub, contents
@@ -123,3 +124,13 @@ def test_without_ray_it_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match=r"pip install 'maskseg\[cluster\]'"):
         next(outcomes_on_ray(None, Stub(), []))
+
+
+def test_an_address_where_no_ray_is_is_one_line_and_not_minutes(tmp_path, monkeypatch):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    with pytest.raises(InputError, match=f"no Ray at {address}.*RAY_ADDRESS"), _connected(ray):
+        pass
