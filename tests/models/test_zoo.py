@@ -68,7 +68,7 @@ def picture() -> np.ndarray:
 
 
 def test_exported_and_read_back_it_detects_the_same(run, exported):
-    one, other = load_model(run).detect(picture()), load_model(exported).detect(picture())
+    one, other = (load_model(path, ["MODEL.BFLOAT16", "False"]).detect(picture()) for path in (run, exported))
     assert len(one.scores) > 20
     # Weights of half precision move a box by a fraction of a pixel, and where two overlap just as much as the
     # suppression allows, the other may stay.
