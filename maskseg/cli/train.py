@@ -78,7 +78,10 @@ def _log_to(folder: str) -> None:
 
     from maskseg.errors import InputError
 
+    # Another training of this process, such as that of the fold before, wrote to another folder.
+    setup_logger.cache_clear()
     for name in ("detectron2", "fvcore", "maskseg"):
+        logging.getLogger(name).handlers.clear()
         setup_logger(folder, distributed_rank=comm.get_rank(), name=name)
     # Detectron2's loop logs every exception with its traceback; bad input is one line, which `main` prints.
     logging.getLogger("detectron2.engine.train_loop").addFilter(
@@ -135,12 +138,21 @@ def _evaluate(cfg: CfgNode, model: str) -> None:
     import json
 
     from maskseg import tasks
+    from maskseg.errors import InputError
     from maskseg.evaluation.evaluator import evaluate_records
     from maskseg.files import write_whole
     from maskseg.inference.predictor import Predictor
     from maskseg.models.zoo import find_model
 
-    weights = find_model(model).weights
+    found = find_model(model)
+    weights = found.weights
+    ours, theirs = cfg.MODEL.ANCHOR_GENERATOR, found.cfg.MODEL.ANCHOR_GENERATOR
+    if ours != theirs:
+        # Of sizes the weights themselves show nothing, and the boxes would be of another size.
+        raise InputError(
+            f"{weights}: trained with anchors of {theirs.SIZES}, ratios {theirs.ASPECT_RATIOS}, and the config has "
+            f"{ours.SIZES}, {ours.ASPECT_RATIOS}; set MODEL.ANCHOR_GENERATOR as it was"
+        )
     predictor = Predictor.from_weights(cfg, weights)
     for name in cfg.DATASETS.TEST:
         evaluator = tasks.part(cfg, "evaluator")()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import pickle
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,7 +17,9 @@ from detectron2.checkpoint import DetectionCheckpointer
 from numpy.typing import NDArray
 
 from maskseg.errors import InputError
-from maskseg.files import write_whole
+from maskseg.files import remove_leftovers, write_whole
+
+logger = logging.getLogger(__name__)
 
 
 def _latin1(text: str, encoding: str) -> bytes:
@@ -131,23 +134,69 @@ def model_weights(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
     return {key: torch.as_tensor(value) for key, value in read_weights(path)["model"].items()}
 
 
+def write_checkpoint(path: Path, data: dict[str, Any]) -> None:
+    """Write a ``.pth`` whole or not at all.
+
+    Raises
+    ------
+    InputError
+        If the disk is full or the folder cannot be written.
+    """
+    with write_whole(path) as file:
+        try:
+            torch.save(data, file)
+        except RuntimeError as error:
+            # torch still closes its archive when a write has failed, and complains of that instead.
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
+
+
+def misfit(name: str, there: tuple[int, ...], here: tuple[int, ...]) -> str:
+    """In words: a tensor's shape in a weight file and in the network differ."""
+    if name.endswith("rpn_head.objectness_logits.weight"):
+        return f"{there[0]} anchors a cell there, {here[0]} by the config's MODEL.ANCHOR_GENERATOR"
+    return f"{name} is {' x '.join(map(str, there))} there, {' x '.join(map(str, here))} here"
+
+
 class Checkpointer(DetectionCheckpointer):
     """Detectron2's checkpointer with safe reading and whole writing.
 
-    Weights are matched by name and shape: what does not fit keeps its start value, so a ResNet-101 may start from
-    ResNet-50 weights.
+    Weights to start from are matched by name and shape: what does not fit keeps its start value, so a ResNet-101 may
+    start from ResNet-50 weights. A checkpoint to go on from has to fit wholly. Of the checkpoints on the way
+    (``model_0000999.pth``) only the last is kept.
     """
+
+    # Whether everything has to fit.
+    _whole = False
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Write ``name.pth`` with the model and all checkpointables; a kill in mid-write loses nothing."""
         if not self.save_dir or not self.save_to_disk:
             return
+        folder = Path(self.save_dir)
         data: dict[str, Any] = {"model": self.model.state_dict()}
         data.update({key: item.state_dict() for key, item in self.checkpointables.items()}, **kwargs)
-        with write_whole(Path(self.save_dir) / f"{name}.pth") as file:
-            torch.save(data, file)
-        with write_whole(Path(self.save_dir) / "last_checkpoint", "w") as file:
+        write_checkpoint(folder / f"{name}.pth", data)
+        with write_whole(folder / "last_checkpoint", "w") as file:
             file.write(f"{name}.pth")
+        for path in folder.glob("model_[0-9]*.pth"):
+            if path.stem != name:
+                path.unlink()
+
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
+        """Go on from the last checkpoint if asked and there is one, else start from the weights at `path`.
+
+        Raises
+        ------
+        InputError
+            As `load`; also if the checkpoint is not of this network.
+        """
+        if self.save_dir and self.save_to_disk:
+            folder = Path(self.save_dir)
+            # What a training that was killed had begun to write.
+            begun = {left.name[1:].rpartition(".")[0] for left in folder.glob(".model_*.pth.*")}
+            remove_leftovers(folder, begun | {"last_checkpoint"})
+        self._whole = resume and self.has_checkpoint()
+        return super().resume_or_load(path, resume=resume)
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
         """Load a path or an address such as ``detectron2://...``.
@@ -155,7 +204,7 @@ class Checkpointer(DetectionCheckpointer):
         Raises
         ------
         InputError
-            If it cannot be had or read.
+            If it cannot be had or read, or nothing in it fits the network.
         """
         if path and not Path(path).is_file():
             try:
@@ -176,11 +225,32 @@ class Checkpointer(DetectionCheckpointer):
         if checkpoint.get("matching_heuristics"):
             self._fit_stem(checkpoint["model"])
         incompatible = super()._load_model(checkpoint)
-        # A part may be wanted (an ImageNet start), nothing at all never.
-        if self.model.state_dict().keys() <= set(incompatible.missing_keys):
+        file, missing = checkpoint["file"], incompatible.missing_keys
+        total = len(self.model.state_dict())
+        # Of the shapes that differ, anchors tell the most.
+        other = sorted((misfit(*found) for found in incompatible.incorrect_shapes), key=lambda text: " is " in text)
+        lacking = [f"it has no {name}" for name in missing]
+        beyond = [f"the network has no {name}" for name in incompatible.unexpected_keys]
+        if self._whole and (other or lacking or beyond):
             raise InputError(
-                f"{checkpoint['file']}: none of its weights fits the network; they are matched by Detectron2's names, "
+                f"{file}: a checkpoint of another network ({[*other, *lacking, *beyond][0]}); "
+                "go on with the config that it was begun with, or choose another OUTPUT_DIR"
+            )
+        # A part may be wanted (an ImageNet start), nothing at all never.
+        if len(missing) == total:
+            raise InputError(
+                f"{file}: none of its weights fits the network; they are matched by Detectron2's names, "
                 "such as backbone.bottom_up.res2.0.conv1.weight"
+            )
+        if missing:
+            parts = Counter(".".join(name.split(".")[:2]) for name in missing)
+            logger.warning(
+                "%s: %d of the network's %d tensors are taken from it; the others start afresh: %s%s",
+                file,
+                total - len(missing),
+                total,
+                ", ".join(f"{part} ({count})" for part, count in parts.items()),
+                f"; of another shape: {', '.join(other[:3])}" if other else "",
             )
         return incompatible
 
@@ -190,6 +260,9 @@ class Checkpointer(DetectionCheckpointer):
             if own.endswith("stem.conv1.weight"):
                 for name in weights.keys() & {"stem.conv1.weight", "conv1_w"}:  # the latter in Detectron2's zoo
                     weights[name] = spread_channels(np.asarray(weights[name]), value.shape[1])
+
+    def _log_incompatible_keys(self, incompatible: Any) -> None:
+        """Said in one line already; what a file holds beyond the network is of no interest."""
 
 
 def spread_channels(weights: NDArray[np.floating], channels: int) -> NDArray[np.floating]:

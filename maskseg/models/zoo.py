@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from maskseg.models.config import default_config, load_config
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
+
+logger = logging.getLogger(__name__)
 
 # Of the one-file form; raised when an older maskseg could no longer read it rightly.
 FORMAT = "maskseg-1"
@@ -50,9 +53,9 @@ def find_model(name: str | os.PathLike[str], overrides: list[str] | None = None)
     Parameters
     ----------
     name : str or path
-        A bundled model's name, a training folder (its best checkpoint is taken), a ``.safetensors`` file made by
-        `export`, or a ``.pth`` with the ``config.yaml`` of its training beside it; a ``postprocess.yaml`` beside
-        it, made by ``maskseg tune``, is followed.
+        A bundled model's name, a training folder (its best checkpoint is taken; as long as there is none, its last),
+        a ``.safetensors`` file made by `export`, or a ``.pth`` with the ``config.yaml`` of its training beside it; a
+        ``postprocess.yaml`` beside it, made by ``maskseg tune``, is followed.
     overrides : list of str, optional
         KEY VALUE pairs over the model's own config.
 
@@ -64,8 +67,11 @@ def find_model(name: str | os.PathLike[str], overrides: list[str] | None = None)
     path = bundled().get(str(name), Path(name))
     if path.is_dir():
         found = [path / checkpoint for checkpoint in _CHECKPOINTS if (path / checkpoint).is_file()]
+        if not found and (path / "last_checkpoint").is_file():
+            found = [path / (path / "last_checkpoint").read_text().strip()]
+            logger.warning("%s: the training is not finished; %s is taken, its last", path, found[0].name)
         if not found:
-            raise InputError(f"{path}: no {' or '.join(_CHECKPOINTS)} in it; name the folder of a finished training")
+            raise InputError(f"{path}: no {' or '.join(_CHECKPOINTS)} in it; name the folder of a training")
         path = found[0]
     if not path.is_file():
         names = ", ".join(bundled()) or "none"

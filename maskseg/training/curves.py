@@ -10,9 +10,9 @@ from typing import Any
 from detectron2.engine.hooks import PeriodicWriter
 from detectron2.utils.events import JSONWriter, TensorboardXWriter
 
-from maskseg.files import write_whole
+from maskseg.files import named_if_full, remove_leftovers, write_whole
 
-METRICS = "metrics.json"
+METRICS, TABLE, PICTURE = "metrics.json", "metrics.csv", "curves.png"
 # Those that are drawn, where they are written: the sum, and of Mask R-CNN's five the three that say most.
 _LOSSES = ("total_loss", "loss_rpn_cls", "loss_box_reg", "loss_mask")
 
@@ -40,7 +40,7 @@ def forget_from(folder: Path, iteration: int) -> None:
 def write_table(folder: Path, rows: list[dict[str, Any]]) -> None:
     """``metrics.csv``: a row a line of metrics.json, empty where a figure was not taken."""
     names = sorted({key for row in rows for key in row} - {"iteration"})
-    with write_whole(folder / "metrics.csv", "w", newline="", encoding="utf-8") as file:
+    with write_whole(folder / TABLE, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["iteration", *names], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
@@ -70,7 +70,7 @@ def draw(folder: Path, rows: list[dict[str, Any]]) -> None:
         axis.set_xlabel("iteration")
         if validation and axis.lines:
             axis.legend()
-    with write_whole(folder / "curves.png") as file:
+    with write_whole(folder / PICTURE) as file:
         figure.savefig(file, format="png", dpi=100)
 
 
@@ -92,19 +92,26 @@ class Log(PeriodicWriter):
 
     def before_train(self) -> None:
         """Open the files; a training that was killed may have written lines that it will write again."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        forget_from(self.folder, self.trainer.start_iter)
-        self._writers = [JSONWriter(str(self.folder / METRICS)), TensorboardXWriter(str(self.folder))]
+        start = self.trainer.start_iter
+        remove_leftovers(self.folder, (METRICS, TABLE, PICTURE))
+        forget_from(self.folder, start)
+        self.summarise()
+        # TensorBoard leaves out of its older files what is written again.
+        purge = {"purge_step": start} if start else {}
+        with named_if_full(self.folder / METRICS):
+            self._writers = [JSONWriter(str(self.folder / METRICS)), TensorboardXWriter(str(self.folder), **purge)]
 
     def after_step(self) -> None:
         """Write what is due."""
-        super().after_step()
+        with named_if_full(self.folder / METRICS):
+            super().after_step()
         if self.period > 0 and (self.trainer.iter + 1) % self.period == 0:
             self.summarise()
 
     def after_train(self) -> None:
         """Write the rest."""
-        super().after_train()
+        with named_if_full(self.folder / METRICS):
+            super().after_train()
         self.summarise()
 
     def summarise(self) -> None:

@@ -62,6 +62,7 @@ def finetune_config(model: str, data: str, out: str, overrides: list[str] | None
     solver = cfg.SOLVER
     cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR = str(found.weights), out
     cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (train,), (test,) if test else ()
+    cfg.DATASETS.TRAIN_SHARES = ()
     solver.BASE_LR *= RATE
     solver.MAX_ITER, solver.WARMUP_ITERS = iterations, iterations // 10
     solver.LR_SCHEDULER_NAME = "WarmupCosineLR"

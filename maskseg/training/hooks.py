@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import sys
+import threading
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -17,8 +21,7 @@ from tqdm import tqdm
 
 from maskseg import tasks
 from maskseg.evaluation.evaluator import evaluate_records
-from maskseg.files import write_whole
-from maskseg.models.checkpoint import Checkpointer
+from maskseg.models.checkpoint import Checkpointer, write_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -141,11 +144,11 @@ class KeepBest(HookBase):
         if summary is None or summary[self.score] <= self.best:
             return
         self.best = summary[self.score]
-        with write_whole(Path(self.checkpointer.save_dir) / "model_best.pth") as file:
-            torch.save(
-                {"model": self.validation.model.state_dict(), self.score: self.best, "iteration": self.trainer.iter},
-                file,
-            )
+        state = self.validation.model.state_dict()
+        write_checkpoint(
+            Path(self.checkpointer.save_dir) / "model_best.pth",
+            {"model": state, self.score: self.best, "iteration": self.trainer.iter},
+        )
 
     def state_dict(self) -> dict[str, float]:
         """The best score so far, kept in the checkpoint."""
@@ -154,3 +157,49 @@ class KeepBest(HookBase):
     def load_state_dict(self, state: dict[str, float]) -> None:
         """Take up the best score of a resumed training."""
         self.best = state["best"]
+
+
+class StopOnSignal(HookBase):
+    """Ctrl-C, or SIGTERM, by which clusters take a machine back, ends a training with a checkpoint.
+
+    The iteration at hand is finished first. A second signal ends it at once, as without this hook.
+    """
+
+    def __init__(self, checkpointer: Checkpointer) -> None:
+        self.checkpointer = checkpointer
+        self.received: int | None = None
+        self.former: dict[int, Any] = {}
+
+    def before_train(self) -> None:
+        """Listen. Python lets only the main thread do so, and a process in the background may have to ignore Ctrl-C."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(number) != signal.SIG_IGN:
+                    self.former[number] = signal.signal(number, self.receive)
+
+    def receive(self, number: int, _: FrameType | None) -> None:
+        """Take note of a signal."""
+        self.received = number
+        self.after_train()
+        # Not print, which a signal may have come in the middle of.
+        os.write(2, b"\nending after this iteration, with a checkpoint; once more ends at once\n")
+
+    def after_step(self) -> None:
+        """End the training if a signal came."""
+        iteration = self.trainer.iter
+        if self.received is None or iteration + 1 == self.trainer.max_iter:
+            return
+        name = f"model_{iteration:07d}"
+        self.checkpointer.save(name, iteration=iteration)
+        tqdm.write(
+            f"ended after {iteration + 1} of {self.trainer.max_iter} iterations, all of them in "
+            f"{Path(self.checkpointer.save_dir) / name}.pth; --resume goes on",
+            file=sys.stderr,
+        )
+        raise KeyboardInterrupt if self.received == signal.SIGINT else SystemExit(128 + self.received)
+
+    def after_train(self) -> None:
+        """Listen no more."""
+        for number, handler in self.former.items():
+            signal.signal(number, handler)
+        self.former = {}

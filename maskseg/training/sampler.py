@@ -4,17 +4,51 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
+
+from maskseg.errors import InputError
 
 
 def modality_weights(modalities: list[str], exponent: float) -> NDArray[np.float64]:
     """Weight of each image, (images of its modality) ** -exponent, with mean 1. float64 (N,)."""
     counts = Counter(modalities)
     weights = np.array([counts[modality] ** -exponent for modality in modalities], np.float64)
+    return weights / weights.mean()
+
+
+def with_shares(weights: NDArray[np.float64], sets: Sequence[int], shares: Sequence[float]) -> NDArray[np.float64]:
+    """Weights changed by a factor for each data set, so that it gets its share of the draws.
+
+    Parameters
+    ----------
+    weights : float array (N,)
+        Within a data set they stay in proportion.
+    sets : sequence of int (N,)
+        Number of the data set that an image is from.
+    shares : sequence of float
+        One a data set, in any unit; 0 leaves it out.
+
+    Returns
+    -------
+    float64 array (N,)
+        With mean 1.
+
+    Raises
+    ------
+    InputError
+        If there is not one share for each data set, or one cannot be had.
+    """
+    given = np.asarray(shares, np.float64)
+    sums = np.bincount(sets, weights, minlength=len(given))
+    if len(given) != len(sums) or not (given >= 0).all() or not given.any() or given[sums == 0].any():
+        raise InputError(
+            f"DATASETS.TRAIN_SHARES is {tuple(shares)}; give a share of 0 or more for each data set of DATASETS.TRAIN"
+        )
+    weights = weights * (given / np.where(sums > 0, sums, 1))[np.asarray(sets)]
     return weights / weights.mean()
 
 

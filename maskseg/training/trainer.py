@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import time
 import weakref
 from collections.abc import Iterator
@@ -25,8 +26,8 @@ from maskseg.errors import InputError
 from maskseg.models.checkpoint import Checkpointer
 from maskseg.training.curves import Log
 from maskseg.training.distributed import parallel
-from maskseg.training.hooks import KeepBest, ProgressBar, Validation
-from maskseg.training.sampler import EpochSampler, modality_weights
+from maskseg.training.hooks import KeepBest, ProgressBar, StopOnSignal, Validation
+from maskseg.training.sampler import EpochSampler, modality_weights, with_shares
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ _OPTIMIZERS = {"SGD": torch.optim.SGD, "Adam": torch.optim.Adam, "AdamW": torch.
 
 
 def load_records(names: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Records of all data sets named, each ``DIR`` or ``DIR:part``.
+    """Records of all data sets named, each ``DIR`` or ``DIR:part``; ``dataset`` is the number of theirs.
 
     Raises
     ------
@@ -43,7 +44,9 @@ def load_records(names: tuple[str, ...]) -> list[dict[str, Any]]:
     """
     # Sorted, so that the draws follow from the seed whatever order a converter wrote the images in.
     records = [
-        record for name in names for record in sorted(dataset_dicts(name), key=lambda record: record["image_id"])
+        {**record, "dataset": number}
+        for number, name in enumerate(names)
+        for record in sorted(dataset_dicts(name), key=lambda record: record["image_id"])
     ]
     if not any(record["annotations"] for record in records):
         raise InputError(
@@ -71,6 +74,11 @@ def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimiz
     return kind(parameters, lr=solver.BASE_LR, **extra)
 
 
+def _leave_interrupts_alone(_: int) -> None:
+    """In a worker: Ctrl-C goes to all processes, and the main one still wants batches until it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _as_they_are(batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return batch
 
@@ -95,8 +103,15 @@ class Trainer(TrainerBase):
         load_records = tasks.part(cfg, "records")
         self.records = load_records(cfg.DATASETS.TRAIN)
         self.validation_records = load_records(cfg.DATASETS.TEST) if cfg.DATASETS.TEST else []
+        weights = modality_weights(
+            [record.get("modality", "") for record in self.records], cfg.DATALOADER.MODALITY_BALANCE
+        )
+        if cfg.DATASETS.TRAIN_SHARES:
+            weights = with_shares(
+                weights, [record.get("dataset", 0) for record in self.records], cfg.DATASETS.TRAIN_SHARES
+            )
         self.sampler = EpochSampler(
-            modality_weights([record.get("modality", "") for record in self.records], cfg.DATALOADER.MODALITY_BALANCE),
+            weights,
             self.seed,
             comm.get_rank(),
             comm.get_world_size(),
@@ -130,9 +145,9 @@ class Trainer(TrainerBase):
             hooks.LRScheduler(self.optimizer, self.scheduler),
             validation,
             KeepBest(self.checkpointer, validation) if validation and main else None,
-            hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD, max_to_keep=1)
-            if main
-            else None,
+            hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD) if main else None,
+            # Processes that train together would not end at the same iteration.
+            StopOnSignal(self.checkpointer) if comm.get_world_size() == 1 else None,
             # The writers come before the bar: its line is the last on the screen.
             Log(Path(cfg.OUTPUT_DIR), cfg.TEST.EVAL_PERIOD) if main else None,
             ProgressBar() if main else None,
@@ -143,10 +158,6 @@ class Trainer(TrainerBase):
         self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
         if resume and self.checkpointer.has_checkpoint():
             self.start_iter = self.iter + 1
-            for hook in self._hooks:
-                if isinstance(hook, hooks.PeriodicCheckpointer):
-                    # Or it would stay for good: a process removes only the checkpoints that it knows.
-                    hook.recent_checkpoints.append(self.checkpointer.get_checkpoint_file())
 
     def train(self) -> None:  # type: ignore[override]
         """Train from the start iteration to SOLVER.MAX_ITER."""
@@ -164,6 +175,7 @@ class Trainer(TrainerBase):
             num_workers=workers,
             collate_fn=_as_they_are,
             persistent_workers=workers > 0,
+            worker_init_fn=_leave_interrupts_alone,
         )
         return iter(loader)
 

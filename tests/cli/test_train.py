@@ -11,7 +11,7 @@ import torch
 from maskseg.cli import main as cli
 from maskseg.data.coco import dataset_dicts
 from maskseg.data.mask_folders import convert
-from maskseg.data.split import write_split
+from maskseg.data.split import read_split, write_split
 
 # A narrow network on small pictures; two iterations.
 QUICK = {
@@ -122,6 +122,51 @@ def test_a_folder_that_holds_a_training_is_not_written_over(finished, dataset, m
     before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
     assert "holds a training already; add --resume" in refused(monkeypatch, capsys, *arguments(dataset, out))
     assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == before
+
+
+def test_weights_of_other_anchors_are_not_scored(finished, dataset, monkeypatch, capsys):
+    out, _ = finished
+    words = arguments(dataset, out, "--eval-only")
+    message = refused(monkeypatch, capsys, *words, "MODEL.ANCHOR_GENERATOR.SIZES", "[[8], [16], [32], [64]]")
+    assert "model_best.pth: trained with anchors of [[12], [24], [48], [96]]" in message
+    assert "[[8], [16], [32], [64]]" in message
+
+
+def test_three_folds_of_the_sample_and_their_pooled_score(maskseg, repository, tmp_path):
+    for source in sorted((repository / "datasets" / "sample" / "train").iterdir())[::4]:
+        shutil.copytree(source, tmp_path / "source" / source.name)
+    modality = repository / "datasets" / "sample" / "modality.csv"
+    data, out = tmp_path / "data", tmp_path / "run"
+    for words in (
+        ("convert", "folders", tmp_path / "source", "-o", data, "--modality", modality),
+        ("split", data, "--folds", 3),
+    ):
+        status, _, said = maskseg(*words)
+        assert status == 0, said
+    folds = {image_id: row["part"] for image_id, row in read_split(data / "split.csv").items()}
+    assert sorted(set(folds.values())) == ["fold1", "fold2", "fold3"]
+
+    quick = [text for pair in {**QUICK, "DATALOADER.NUM_WORKERS": "0", "SOLVER.MAX_ITER": "1"}.items() for text in pair]
+    words = ["--config-file", "nuclei_R_18_FPN", "--num-gpus", "0", *quick]
+    words += ["DATASETS.TRAIN", f"('{data}',)", "OUTPUT_DIR", out]
+    status, said, errors = maskseg("train", "--folds", *words)
+    assert status == 0, errors
+    scores = json.loads((out / "folds.json").read_text())
+    assert scores.keys() == {"fold1", "fold2", "fold3", "pooled"}
+    assert scores["pooled"]["images"] == len(folds) == 6
+    assert "all folds, each image by the training that did not see it" in said
+    for fold in ("fold1", "fold2", "fold3"):
+        assert (out / fold / "model_final.pth").is_file()
+        # Each writes to its own log, and to that alone.
+        assert (out / fold / "log.txt").read_text().count("Starting training from iteration 0") == 1
+    assert said.count("Starting training from iteration 0") == 3
+
+    # Once more all of it is there already.
+    written = {path: path.stat().st_mtime_ns for path in out.glob("fold*/model_final.pth")}
+    status, said, errors = maskseg("train", "--folds", "--resume", *words)
+    assert status == 0, errors
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+    assert json.loads((out / "folds.json").read_text()) == scores
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,13 @@ import collections
 import io
 import os
 import pickle
+import resource
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from detectron2.modeling import build_backbone
+from detectron2.modeling import build_backbone, build_model
 from safetensors.torch import save_file
 from torch import nn
 
@@ -196,6 +197,40 @@ def test_a_save_that_fails_midway_loses_nothing(tmp_path, monkeypatch, failure):
     assert Checkpointer(nn.Linear(3, 2), str(tmp_path)).resume_or_load("", resume=True)["iteration"] == 1
 
 
+@pytest.fixture
+def full_disk():
+    """No file can grow beyond 100 kB; what a full disk says, a system call later."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+# Both the small records of an archive and its large ones meet the end of the disk.
+@pytest.mark.parametrize("layers", [[300_000], [20] * 900])
+def test_on_a_full_disk_the_file_is_named_and_the_last_checkpoint_is_left(tmp_path, request, layers):
+    checkpointer = Checkpointer(nn.ModuleList(nn.Linear(1, size) for size in layers), str(tmp_path))
+    checkpointer.save("model_0000009", iteration=9)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert len(before["model_0000009.pth"]) > 100_000
+    request.getfixturevalue("full_disk")
+    with pytest.raises(InputError, match=r"model_0000019\.pth: cannot be written \(File too large\); free space"):
+        checkpointer.save("model_0000019", iteration=19)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_of_the_checkpoints_on_the_way_the_last_is_left(tmp_path):
+    checkpointer = Checkpointer(nn.Linear(3, 2), str(tmp_path))
+    for name in ("model_best", "model_0000009", "model_0000019", "model_0000029"):
+        checkpointer.save(name)
+    assert {path.name for path in tmp_path.glob("*.pth")} == {"model_best.pth", "model_0000029.pth"}
+    # A training that was killed leaves what it had begun to write, until one goes on here.
+    for begun in (".model_0000039.pth.a1b2c3d4", ".last_checkpoint.e5f6a7b8", ".gitignore"):
+        (tmp_path / begun).write_text("half")
+    Checkpointer(nn.Linear(3, 2), str(tmp_path)).resume_or_load("", resume=True)
+    assert {path.name for path in tmp_path.glob(".*")} == {".gitignore"}
+
+
 def test_saved_and_loaded_it_is_the_same(tmp_path):
     model = nn.Linear(3, 2)
     optimizer = torch.optim.Adam(model.parameters(), 0.1)
@@ -231,11 +266,58 @@ def test_weights_of_which_none_fits_are_refused(tmp_path):
     model = nn.Linear(3, 2)
     with pytest.raises(InputError, match=r"other\.npz: none of its weights fits"):
         Checkpointer(model).load(str(path))
-    # One that fits is enough; the other has another shape and keeps its start value.
+
+
+def warnings(caplog) -> list[str]:
+    """Ours; Detectron2 has its own."""
+    return [record.getMessage() for record in caplog.records if record.name.startswith("maskseg")]
+
+
+def test_a_part_may_be_started_from_and_what_is_not_is_said(tmp_path, caplog):
+    model = nn.Linear(3, 2)
     start = model.weight.clone()
-    Checkpointer(model).load(str(write(tmp_path / "part.npz", {"weight": np.ones((5, 5)), "bias": np.ones(2)})))
+    part = str(write(tmp_path / "part.npz", {"weight": np.ones((5, 5)), "bias": np.ones(2)}))
+    Checkpointer(model).resume_or_load(part, resume=False)
     assert torch.equal(model.weight, start)
     assert torch.equal(model.bias, torch.ones(2))
+    assert warnings(caplog) == [
+        f"{part}: 1 of the network's 2 tensors are taken from it; the others start afresh: weight (1); "
+        "of another shape: weight is 5 x 5 there, 2 x 3 here"
+    ]
+    caplog.clear()
+    whole = str(write(tmp_path / "whole.npz", {"weight": np.ones((2, 3)), "bias": np.ones(2)}))
+    Checkpointer(model).resume_or_load(whole, resume=False)
+    assert warnings(caplog) == []
+
+
+def test_a_checkpoint_to_go_on_from_has_to_fit_wholly(tmp_path):
+    Checkpointer(nn.Linear(3, 2), str(tmp_path)).save("model_0000009")
+    for model, reason in (
+        (nn.Linear(4, 2), "weight is 2 x 3 there, 2 x 4 here"),
+        (nn.ModuleDict({"weight": nn.Linear(3, 2)}), "it has no weight.weight"),
+        (nn.Linear(3, 2, bias=False), "the network has no bias"),
+    ):
+        with pytest.raises(InputError, match=r"model_0000009\.pth: a checkpoint of another network") as caught:
+            Checkpointer(model, str(tmp_path)).resume_or_load("", resume=True)
+        assert reason in str(caught.value)
+
+
+def test_anchors_that_do_not_match_are_named(tmp_path, caplog):
+    narrow = ["MODEL.FPN.OUT_CHANNELS", "8", "MODEL.ROI_BOX_HEAD.FC_DIM", "8", "MODEL.ROI_MASK_HEAD.CONV_DIM", "8"]
+    three, one = (
+        build_model(load_config("nuclei_R_18_FPN", ["MODEL.DEVICE", "cpu", *narrow, *more]))
+        for more in ([], ["MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", "[[1.0]]"])
+    )
+    Checkpointer(three, str(tmp_path)).save("model_0000009")
+    said = "3 anchors a cell there, 1 by the config's MODEL.ANCHOR_GENERATOR"
+    Checkpointer(one).resume_or_load(str(tmp_path / "model_0000009.pth"), resume=False)
+    (warning,) = warnings(caplog)
+    assert f"of another shape: {said}" in warning
+    assert "proposal_generator.rpn_head (4)" in warning
+    with pytest.raises(InputError) as caught:
+        Checkpointer(one, str(tmp_path)).resume_or_load("", resume=True)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 # ---- ResNet-101 from ResNet-50 weights ----

@@ -138,7 +138,21 @@ def test_a_bundled_model_is_found_by_its_name(exported, tmp_path, monkeypatch):
         find_model("other")
 
 
-def test_an_unfinished_folder_and_a_checkpoint_without_config_are_refused(run, tmp_path):
+def test_of_a_training_that_is_not_finished_the_last_checkpoint_is_taken(run, tmp_path, caplog):
+    weights = (run / "model_final.pth").read_bytes()
+    (tmp_path / "config.yaml").write_bytes((run / "config.yaml").read_bytes())
+    (tmp_path / "model_0000199.pth").write_bytes(weights)
+    (tmp_path / "last_checkpoint").write_text("model_0000199.pth")
+    assert find_model(tmp_path).weights == tmp_path / "model_0000199.pth"
+    (said,) = caplog.messages
+    assert "not finished; model_0000199.pth is taken" in said
+    caplog.clear()
+    (tmp_path / "model_best.pth").write_bytes(weights)
+    assert find_model(tmp_path).weights == tmp_path / "model_best.pth"
+    assert caplog.messages == []
+
+
+def test_an_empty_folder_and_a_checkpoint_without_config_are_refused(run, tmp_path):
     with pytest.raises(InputError, match=r"no model_best\.pth or model_final\.pth in it"):
         find_model(tmp_path)
     (tmp_path / "model_final.pth").write_bytes((run / "model_final.pth").read_bytes())

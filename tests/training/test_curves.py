@@ -2,11 +2,17 @@
 
 import csv
 import json
+import os
+from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
+import pytest
+from detectron2.utils.events import EventStorage
 
-from maskseg.training.curves import draw, forget_from, read_metrics, write_table
+from maskseg.errors import InputError
+from maskseg.training.curves import Log, draw, forget_from, read_metrics, write_table
 
 
 def write_lines(folder, rows, end=""):
@@ -48,3 +54,25 @@ def test_the_picture_shows_the_curves(tmp_path):
     # Other losses take a second line.
     more = picture([{**row, "loss_mask": 1.0} for row in rows])
     assert len(more) == 2 * len(drawn)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no such device there")
+def test_on_a_full_disk_the_record_is_named(tmp_path):
+    log = Log(tmp_path, 0)
+    with EventStorage() as storage:
+        log.trainer = SimpleNamespace(start_iter=0, iter=19, max_iter=40, storage=storage)
+        log.before_train()
+        storage.put_scalar("total_loss", 1.0)
+        handle = log._writers[0]._file_handle.fileno()
+        disk, full = os.dup(handle), os.open("/dev/full", os.O_WRONLY)
+        os.dup2(full, handle)
+        with pytest.raises(
+            InputError, match=r"metrics\.json: cannot be written \(No space left on device\); free"
+        ) as caught:
+            log.after_step()
+        assert "\n" not in str(caught.value)
+        os.dup2(disk, handle)
+        log.after_train()
+    os.close(disk)
+    os.close(full)
+    assert read_metrics(tmp_path) == [{"iteration": 0, "total_loss": 1.0}]

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskseg.training.sampler import EpochSampler, modality_weights
+from maskseg.errors import InputError
+from maskseg.training.sampler import EpochSampler, modality_weights, with_shares
 
 
 def draws(weights, count, seed=1, start=0, **ranks):
@@ -71,6 +72,26 @@ def test_a_modality_weighs_by_its_number_of_images():
     assert half[16] / half[0] == pytest.approx(2)
     full = modality_weights(modalities, 1.0)
     assert full[:16].sum() == pytest.approx(full[16:].sum())
+
+
+def test_each_data_set_gets_its_share_of_the_draws():
+    # 30 images of our own in two modalities, 6 mosaics, 4 images from elsewhere; 70, 20 and 10 in 100 draws.
+    sets = [0] * 30 + [1] * 6 + [2] * 4
+    within = modality_weights(["white"] * 20 + ["purple"] * 20, 1.0)
+    weights = with_shares(within, sets, (7, 2, 1))
+    assert weights.mean() == pytest.approx(1)
+    assert np.bincount(sets, weights) == pytest.approx([28, 8, 4])
+    # What is balanced within a data set stays so.
+    assert weights[:30] / weights[0] == pytest.approx(within[:30] / within[0])
+    drawn = np.bincount([sets[index] for _, index in draws(weights, 40 * 200)])
+    assert drawn / drawn.sum() == pytest.approx([0.7, 0.2, 0.1], abs=0.001)
+    assert with_shares(within, sets, (1, 0, 0))[30:].tolist() == [0] * 10
+
+
+@pytest.mark.parametrize("shares", [(1,), (1, 1, 1, 1), (1, -1, 1), (0, 0, 0), (1, 1, 0, 1), (1, float("nan"), 1)])
+def test_shares_that_cannot_be_had_are_refused(shares):
+    with pytest.raises(InputError, match=r"^DATASETS\.TRAIN_SHARES is \("):
+        with_shares(np.ones(4), [0, 0, 1, 2], shares)
 
 
 @pytest.mark.parametrize(("share", "least", "most"), [((0.5, 1.0), 20, 40), ((0.2, 0.2), 8, 8), ((0.001, 0.002), 1, 1)])

@@ -98,8 +98,8 @@ def test_resumed_it_goes_on_as_if_unbroken(trainer, tmp_path):
     rates = [made.optimizer.param_groups[0]["lr"] for made in (whole, resumed)]
     assert rates[0] == rates[1]
 
-    # Of the checkpoints on the way the last is kept, whichever process wrote the others.
-    assert {path.name for path in (tmp_path / "broken").glob("*.pth")} == {"model_0000005.pth", "model_final.pth"}
+    # Of the checkpoints the last is kept, whichever process wrote the others.
+    assert {path.name for path in (tmp_path / "broken").glob("*.pth")} == {"model_final.pth"}
 
     # Every line of the record once, in order.
     lines = [json.loads(line) for line in (tmp_path / "broken" / "metrics.json").read_text().splitlines()]
@@ -243,6 +243,16 @@ def test_the_balance_of_modalities_reaches_the_sampler(trainer):
     weights = trainer(1, DATALOADER__MODALITY_BALANCE=1.0).sampler.weights
     assert weights.tolist() == pytest.approx([0.75] * 4 + [1.5] * 2)
     assert trainer(1, DATALOADER__MODALITY_BALANCE=0.0).sampler.weights.tolist() == [1.0] * 6
+
+
+def test_the_shares_of_the_data_sets_reach_the_sampler(trainer, dataset, write_dataset, nuclei, tmp_path):
+    other = write_dataset(tmp_path / "other", {"z": nuclei(0), "a": nuclei(1)})
+    both = {"DATASETS__TRAIN": (f"{dataset}:train", str(other))}
+    assert trainer(1, **both).sampler.weights.tolist() == [1.0] * 8
+    weights = trainer(1, **both, DATASETS__TRAIN_SHARES=(1, 3)).sampler.weights
+    assert weights.tolist() == pytest.approx([2 / 6] * 6 + [6 / 2] * 2)
+    with pytest.raises(InputError, match=r"TRAIN_SHARES is \(1, 1\)"):
+        trainer(1, DATASETS__TRAIN_SHARES=(1, 1))
 
 
 def test_the_image_that_the_sampler_names_is_what_the_network_gets(trainer, dataset):
