@@ -30,6 +30,17 @@ def train(
     folds: Annotated[
         bool, typer.Option("--folds", help="A training for each fold of DATASETS.TRAIN, and their pooled score.")
     ] = False,
+    image_size: Annotated[
+        int | None, typer.Option(min=16, help="Resize images so that their longer side has this many pixels.")
+    ] = None,
+    channel_rate: Annotated[
+        float | None, typer.Option(min=0.0, help="Of a U-Net: 0.5, 1 or 2 times the channels of the config.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the images, in place of iterations.")] = None,
+    images: Annotated[
+        list[str] | None,
+        typer.Option("--predict", metavar="INPUT", help="Then predict these, with a submission: OUTPUT_DIR/predicted."),
+    ] = None,
     opts: Annotated[list[str] | None, typer.Argument(metavar="[KEY VALUE]...", help="Config keys to change.")] = None,
 ) -> None:
     """Train a model, or score one, by its config.
@@ -39,6 +50,7 @@ def train(
       maskseg train DATASETS.TRAIN "('data/mine:train',)" DATASETS.TEST "('data/mine:dev',)"
       maskseg train --from nuclei --data data/mine -o runs/mine
       maskseg train --config-file nuclei_R_18_FPN --resume
+      maskseg train --config-file nuclei_unet --image-size 256 --channel-rate 1 --epochs 40 --predict stage1_test.zip
       maskseg train --folds DATASETS.TRAIN "('data/mine',)" OUTPUT_DIR runs/folds
       torchrun --nproc-per-node 4 tools/train_net.py --config-file nuclei_R_101_FPN
       maskseg train --eval-only DATASETS.TEST "('data/dsb2018:val_stratified',)"
@@ -52,11 +64,16 @@ def train(
         raise InputError("--from MODEL and --data DIR belong together, and -o with them")
     if start and config_file:
         raise InputError(f"--config-file {config_file}: a model that is fine-tuned brings its own config; leave it out")
+    sizes = {"INPUT.LONG_SIDE": image_size, "INPUT.AUG.WINDOW": image_size, "INPUT.SHRINK": image_size and True}
+    named = {**sizes, "MODEL.UNET.CHANNEL_RATE": channel_rate}
+    opts = [str(text) for pair in named.items() if pair[1] is not None for text in pair] + (opts or [])
     if start and data:
         cfg, choices = finetune_config(start, data, out or default_folder(start, data), opts)
         typer.echo("\n".join(choices))
     else:
         cfg = load_config(config_file or "nuclei_R_18_FPN", opts)
+    if epochs:
+        _set_epochs(cfg, epochs)
     if num_gpus == 0:
         cfg.MODEL.DEVICE = "cpu"
     to_device(cfg)
@@ -65,9 +82,26 @@ def train(
     cfg.freeze()
     if eval_only:
         # A config's own MODEL.WEIGHTS is where training starts, not what it led to.
-        _evaluate(cfg, cfg.MODEL.WEIGHTS if "MODEL.WEIGHTS" in (opts or [])[::2] else cfg.OUTPUT_DIR)
+        _evaluate(cfg, cfg.MODEL.WEIGHTS if "MODEL.WEIGHTS" in opts[::2] else cfg.OUTPUT_DIR)
         return
     run(_train_folds if folds else _train, num_gpus, (cfg, resume))
+    if images:
+        from maskseg.cli.predict import predict
+
+        predict(images, Path(cfg.OUTPUT_DIR) / "predicted", cfg.OUTPUT_DIR)
+
+
+def _set_epochs(cfg: CfgNode, epochs: int) -> None:
+    """Make the schedule as long as that many passes over DATASETS.TRAIN, its parts in proportion."""
+    from maskseg import tasks
+
+    solver, images = cfg.SOLVER, len(tasks.part(cfg, "records")(cfg.DATASETS.TRAIN))
+    iterations = max(1, round(epochs * images * sum(cfg.DATALOADER.EPOCH_SHARE) / 2 / solver.IMS_PER_BATCH))
+    longer = iterations / solver.MAX_ITER
+    solver.MAX_ITER, solver.STEPS = iterations, tuple(round(step * longer) for step in solver.STEPS)
+    solver.WARMUP_ITERS = round(solver.WARMUP_ITERS * longer)
+    if cfg.TEST.EVAL_PERIOD:
+        cfg.TEST.EVAL_PERIOD = max(1, round(cfg.TEST.EVAL_PERIOD * longer))
 
 
 def _log_to(folder: str) -> None:

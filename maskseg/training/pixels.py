@@ -81,7 +81,9 @@ def foreground(layers: NDArray[np.integer[Any]], shape: tuple[int, int]) -> NDAr
     around = np.ones((3, 3), np.uint8)
     lowest = cv2.erode(np.where(labels > 0, labels, labels.max()), around)
     mask = (labels > 0) & (lowest == cv2.dilate(labels, around))
-    return cv2.resize(mask.astype(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    # Where it shrinks, by what most of a pixel is: of two pixels the nearest is always the same one.
+    how = cv2.INTER_AREA if shape[0] < len(mask) else cv2.INTER_NEAREST_EXACT
+    return (cv2.resize(mask * np.uint8(255), shape[::-1], interpolation=how) >= 128).astype(np.uint8)
 
 
 def as_sample(image: NDArray[np.uint8], target: NDArray[np.integer[Any]], record: dict[str, Any]) -> dict[str, Any]:

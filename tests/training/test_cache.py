@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from maskseg.training.cache import ImageCache
+from maskseg.training.cache import ImageCache, kept_file
 
 SHAPES = [(5, 7), (6, 4), (3, 9), (8, 8)]
 RECORDS = [{"height": h, "width": w, "number": number} for number, (h, w) in enumerate(SHAPES)]
@@ -115,3 +115,33 @@ def test_nothing_is_left_in_the_folder_for_temporary_files(log, monkeypatch, tmp
     cache = ImageCache(RECORDS, ALL, partial(read, log))
     cache[0]
     assert list(folder.iterdir()) == []
+
+
+def test_in_a_folder_images_are_there_for_the_next_training(log, tmp_path):
+    path = tmp_path / "kept" / "some.images"
+    first = ImageCache(RECORDS, ALL, partial(read, log), path)
+    assert np.array_equal(first[2], expected(2))
+    # The next has the one that was read, reads the others, and with a smaller budget takes nothing away.
+    for budget, again in ((ALL, [0, 1, 2, 3]), (4 + 105 + 72, [0, 1, 2, 2, 3, 3]), (ALL, [0, 1, 2, 2, 3, 3])):
+        cache = ImageCache(RECORDS, budget, partial(read, log), path)
+        assert all(np.array_equal(cache[number], expected(number)) for number in range(4))
+        assert reads(log) == again
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_the_file_of_kept_images_follows_from_all_that_they_depend_on(tmp_path):
+    pictures = [tmp_path / "a.png", tmp_path / "b.png"]
+    for picture in pictures:
+        picture.write_bytes(b"x")
+    folder = str(tmp_path / "kept")
+    first = kept_file(folder, RECORDS, pictures, "stretched")
+    assert kept_file(folder, RECORDS, pictures, "stretched") == first
+    others = {
+        kept_file(folder, RECORDS, pictures, "as they are"),
+        kept_file(folder, RECORDS[:3], pictures, "stretched"),
+        kept_file(folder, RECORDS, pictures[:1], "stretched"),
+    }
+    os.utime(pictures[1], ns=(1, 1))
+    others.add(kept_file(folder, RECORDS, pictures, "stretched"))
+    assert len(others | {first}) == 5
+    assert kept_file("", RECORDS, pictures, "stretched") is None
