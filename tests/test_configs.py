@@ -49,7 +49,7 @@ def test_the_reference_has_the_numbers_of_the_method(reference):
     assert reference.DATALOADER.MODALITY_BALANCE == 0
     assert rules.MASK_THRESHOLD == 0.35
     assert rules.TTA == "flip" and rules.TTA_MERGE == "auto" and rules.TTA_MIN_IOU == 0.1
-    assert rules.RETRY_CANVAS == 4
+    assert rules.RETRY_CANVAS == 4 and not rules.RESCALE
     assert rules.FILL_HOLES and rules.CLOSE
     assert rules.FRAGMENTS == "drop"
     assert rules.MIN_AREA == 10
@@ -190,6 +190,9 @@ def test_a_mistaken_file_is_one_line(tmp_path, text, message):
         (["SOLVER.LR_SCHEDULER_NAME", "Cosine"], "choose one of WarmupMultiStepLR, WarmupCosineLR"),
         (["INPUT.AUG.SCALE", "[2.0]"], "INPUT.AUG.SCALE"),
         (["INPUT.AUG.SCALE", "[0.0, 2.0]"], "INPUT.AUG.SCALE"),
+        (["POSTPROCESS.TTA", "turns"], "POSTPROCESS.TTA"),
+        (["POSTPROCESS.RESCALE", "[1.5, 3.0]"], "POSTPROCESS.RESCALE"),
+        (["POSTPROCESS.DIAMETER", "-3.0"], "POSTPROCESS.DIAMETER"),
     ],
 )
 def test_a_mistaken_override_is_one_line(overrides, message):

@@ -37,7 +37,13 @@ def predict(
             "imagej (ROI zip), svg, parquet, zarr (labels)."
         ),
     ] = "rle,labels,coco,table,overlay",
-    tta: Annotated[Views | None, typer.Option(help="Views to unite; the model's own choice where not given.")] = None,
+    tta: Annotated[
+        Views | None,
+        typer.Option(
+            help="Views to merge: the mirror image too (flip), or all eight turns and mirror images (d4: four times as "
+            "slow, a little better); the model's own choice where not given."
+        ),
+    ] = None,
     diameter: Annotated[
         float | None,
         typer.Option(help="Median diameter of the nuclei in pixels, if known: images are magnified to fit the model."),
@@ -103,6 +109,11 @@ def predict(
     if diameter is not None and not 1 <= diameter <= 10_000:
         raise InputError(f"--diameter {diameter}: give the diameter of a nucleus in pixels of the image, such as 25")
     found = find_model(model, [] if diameter is None else ["POSTPROCESS.DIAMETER", str(float(diameter))])
+    if diameter is not None and not found.cfg.INPUT.NUCLEUS_DIAMETER:
+        raise InputError(
+            f"--diameter {diameter}: the model {model} does not say how large the nuclei were that it was trained on; "
+            "leave it out"
+        )
     predictor = Predictor.from_weights(found.cfg, found.weights)
     with found.weights.open("rb") as file:
         # A training that went on under the same name is another model.
