@@ -235,6 +235,8 @@ def _with_overrides(cfg: CfgNode, overrides: list[str] | None) -> CfgNode:
     if size:
         if len(size) != 2 or min(size) < 1 or any(side % stride for side in size):
             raise InputError(f"INPUT.SIZE is {size}; give height and width, multiples of {stride}")
+        if "INPUT.LONG_SIDE" in overrides[::2]:
+            raise InputError(f"INPUT.LONG_SIDE: images have the INPUT.SIZE {size}, whatever their aspect; change that")
         # Training samples are warped in a square around it.
         cfg.INPUT.LONG_SIDE = cfg.INPUT.AUG.WINDOW = max(size)
     scale = cfg.INPUT.AUG.SCALE

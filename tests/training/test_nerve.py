@@ -57,6 +57,12 @@ def test_a_size_that_the_network_cannot_halve_is_one_line(size):
         load_config("ultrasound_unet", ["INPUT.SIZE", size])
 
 
+def test_a_long_side_beside_a_size_is_one_line_and_not_passed_over():
+    with pytest.raises(InputError, match=r"INPUT.LONG_SIDE: images have the INPUT.SIZE \(64, 80\)"):
+        load_config("ultrasound_unet", ["INPUT.LONG_SIDE", "128"])
+    assert load_config("ultrasound_unet", ["INPUT.SIZE", "[96, 128]"]).INPUT.LONG_SIDE == 128
+
+
 @pytest.fixture
 def records(tmp_path):
     """A frame whose nerve is all that is bright."""
