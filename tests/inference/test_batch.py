@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import roifile
+import zarr
 from pyarrow import parquet
 
 from maskseg.data.coco import load_coco
@@ -22,8 +23,8 @@ from maskseg.output.geojson import read_geojson
 from maskseg.output.labels import read_labels
 from maskseg.output.submission import check_submission
 
-# All that is not slow to draw.
-QUICK = [name for name in FORMATS if name != "overlay"]
+# All that is not slow to write.
+QUICK = [name for name in FORMATS if name not in ("overlay", "zarr")]
 
 
 class Stub:
@@ -32,6 +33,7 @@ class Stub:
     cfg = SimpleNamespace(
         MODEL=SimpleNamespace(META_ARCHITECTURE="GeneralizedRCNN"), TEST=SimpleNamespace(IMS_PER_BATCH=1)
     )
+    tiled = True
 
 
 class Squares(Stub):
@@ -90,6 +92,7 @@ def test_every_format_is_written_and_the_submission_is_valid(images, tmp_path):
     assert {(row["area"], row["area_um2"]) for row in nuclei} == {("25", "6.25")}
     assert [float(row["intensity_mean_0"]) for row in nuclei] == [3, 6, 9, 12]
     assert parquet.read_table(tmp_path / "out" / "nuclei.parquet")["x0"].to_pylist() == [3, 6, 9, 12]
+    assert zarr.open_group(tmp_path / "out" / "zarr" / "image_2.zarr", mode="r")["0"][:].sum() == 25
     assert not (tmp_path / "out" / ".parts").exists()
 
 
