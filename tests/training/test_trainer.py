@@ -247,7 +247,7 @@ def test_the_balance_of_modalities_reaches_the_sampler(trainer):
 
 def test_the_shares_of_the_data_sets_reach_the_sampler(trainer, dataset, write_dataset, nuclei, tmp_path):
     other = write_dataset(tmp_path / "other", {"z": nuclei(0), "a": nuclei(1)})
-    both = {"DATASETS__TRAIN": (f"{dataset}:train", str(other))}
+    both = {"DATASETS__TRAIN": (f"{dataset}:train", str(other)), "DATALOADER__MODALITY_BALANCE": 0.0}
     assert trainer(1, **both).sampler.weights.tolist() == [1.0] * 8
     weights = trainer(1, **both, DATASETS__TRAIN_SHARES=(1, 3)).sampler.weights
     assert weights.tolist() == pytest.approx([2 / 6] * 6 + [6 / 2] * 2)
