@@ -43,9 +43,16 @@ class ProteinPredictor(Predictor):
 
 
 def predict_proteins(
-    predictor: ProteinPredictor, files: Sequence[ImageFile], out: Path, *_: Any
+    predictor: ProteinPredictor,
+    files: Sequence[ImageFile],
+    out: Path,
+    formats: object = (),
+    tta: str | None = None,
+    *_: Any,
 ) -> list[tuple[str, str]]:
     """Write ``submission.csv`` for images whose channels are the files; images that were left out, with the reasons."""
+    if tta not in (None, "none"):
+        raise InputError(f"--tta {tta}: views are for masks, and this model gives classes; leave it out")
     found: dict[str, NDArray[np.float32]] = {}
     failed: list[tuple[str, str]] = []
     for image_id, channels in tqdm(group_channels(files).items(), desc="predict", unit="image", disable=None):

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from maskseg.data.protein import check_predicted, protein_dicts
+from maskseg.errors import InputError
 from maskseg.inference.predictor import load_model
+from maskseg.inference.protein import predict_proteins
 from maskseg.models.config import load_config
 from maskseg.training.protein import ProteinSamples, validation_sample
 
@@ -96,3 +98,9 @@ def test_training_validation_prediction_and_submission(dataset, maskseg, tmp_pat
     (dataset / "test" / "lost_red.png").unlink()
     assert maskseg("submission", "check", out / "submission.csv", "--images", dataset / "test")[0] == 0
     assert maskseg("submission", "check", out / "submission.csv", "--images", dataset / "train")[0] == 2
+
+
+def test_views_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"--tta d4: .* leave it out"):
+        predict_proteins(None, [], tmp_path, ("rle",), "d4")
+    assert not (tmp_path / "submission.csv").exists()
