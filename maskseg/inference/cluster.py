@@ -188,28 +188,37 @@ def _connected(ray: Any) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    address = os.environ.get("RAY_ADDRESS")
     # Ray would report to its makers that it runs.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    try:
-        if address:
-            # Ray itself tries for minutes.
-            if place := re.fullmatch(r"(?:ray://)?(.+):(\d+)", address):
-                socket.create_connection((place[1], int(place[2])), timeout=10).close()
-            ray.init(address=address, logging_level=logging.ERROR)
-        else:
-            ray.init(
-                address="local",
-                num_cpus=available_cores(),
-                object_store_memory=_STORE,
-                include_dashboard=False,
-                logging_level=logging.ERROR,
-            )
-    except Exception as error:  # Ray has many, down to Exception itself; all mean the same here
-        ray.shutdown()
-        raise InputError(f"no Ray at {address or 'this machine'} ({error}); start it or set RAY_ADDRESS") from error
+    address = os.environ.get("RAY_ADDRESS")
+    # Ray waits 30 s for its own parts to start, which a busy machine may not do at once.
+    for last in [True] if address else [False, False, True]:
+        try:
+            _connect(ray, address)
+            break
+        except Exception as error:  # Ray has many, down to Exception itself; all mean the same here
+            ray.shutdown()
+            if last:
+                where = address or "this machine"
+                raise InputError(f"no Ray at {where} ({error}); start it or set RAY_ADDRESS") from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _connect(ray: Any, address: str | None) -> None:
+    if address:
+        # Ray itself tries for minutes.
+        if place := re.fullmatch(r"(?:ray://)?(.+):(\d+)", address):
+            socket.create_connection((place[1], int(place[2])), timeout=10).close()
+        ray.init(address=address, logging_level=logging.ERROR)
+    else:
+        ray.init(
+            address="local",
+            num_cpus=available_cores(),
+            object_store_memory=_STORE,
+            include_dashboard=False,
+            logging_level=logging.ERROR,
+        )

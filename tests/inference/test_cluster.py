@@ -14,8 +14,9 @@ import torch
 
 from maskseg.errors import InputError
 from maskseg.images import find_images
+from maskseg.inference import cluster
 from maskseg.inference.batch import Run, Tiles, predict_files
-from maskseg.inference.cluster import _Actor, _connected, outcomes_on_ray
+from maskseg.inference.cluster import _Actor, outcomes_on_ray
 from maskseg.masks import CropMasks
 from maskseg.output.submission import write_submission
 from tests.inference.test_batch import QUICK, Stub, contents
@@ -57,10 +58,13 @@ def kill():
 
 @pytest.fixture(scope="module")
 def two_workers():
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    ray.init(address="local", num_cpus=2, _memory=4 << 30, object_store_memory=100 << 20, include_dashboard=False)
-    yield
-    ray.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        patch.setattr(cluster, "available_cores", lambda: 2)
+        patch.setattr(cluster, "_MEMORY", 1 << 20)
+        patch.setattr(cluster, "_STORE", 100 << 20)
+        with cluster._connected(ray):
+            yield
 
 
 def write_images(folder, count):
@@ -132,5 +136,5 @@ def test_an_address_where_no_ray_is_is_one_line_and_not_minutes(tmp_path, monkey
         address = f"127.0.0.1:{unused.getsockname()[1]}"
     monkeypatch.setenv("RAY_ADDRESS", address)
     monkeypatch.setattr("ray.is_initialized", lambda: False)
-    with pytest.raises(InputError, match=f"no Ray at {address}.*RAY_ADDRESS"), _connected(ray):
+    with pytest.raises(InputError, match=f"no Ray at {address}.*RAY_ADDRESS"), cluster._connected(ray):
         pass
