@@ -68,14 +68,15 @@ def draw(rows: list[tuple[str, float, int, float]], path: Path) -> None:
     for name in dict.fromkeys(row[0] for row in rows if row[2] != BATCH):
         speeds = [(batch, 1 / value) for other, _, batch, value in rows if other == name]
         left.plot(*zip(*speeds, strict=True), marker="o", label=name)
-    left.set(xlabel="batch size", ylabel="images a second in training", yscale="log")
+    left.set(xlabel="batch size", ylabel="images a second in training", ylim=(0, None))
     for label, published in (("here, one thread of a CPU", False), ("published", True)):
         chosen = [row for row in rows if row[2] == BATCH and (row[0] == "published") == published]
         points = [(weights, value * EPOCH / 3600) for _, weights, _, value in chosen]
         right.plot(*zip(*points, strict=True), marker="o", label=label)
         for (name, *_), point in zip(chosen, points, strict=True):
-            right.annotate("" if published else name, point, (-8, 8), textcoords="offset points", ha="right")
+            right.annotate("" if published else name, point, (8, -12), textcoords="offset points")
     right.set(xlabel="weights", ylabel=f"hours an epoch of {EPOCH:,} images", xscale="log", yscale="log")
+    right.margins(0.35, 0.12)
     for axes in (left, right):
         axes.legend()
     path.parent.mkdir(parents=True, exist_ok=True)
