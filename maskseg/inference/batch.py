@@ -1,8 +1,8 @@
 """Many images to files: nothing is lost to a bad image, and an interrupted run goes on where it was.
 
-A thread reads the next images and another writes the last ones while the network runs. Files of one image are
-written first and its *part* last; a part is what the files of all images are assembled from at the end, and says that
-its image is done.
+A thread reads the next images and another writes the last ones while the network runs, on a GPU on several images at
+once. Files of one image are written first and its *part* last; a part is what the files of all images are assembled
+from at the end, and says that its image is done.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from maskseg.inference.large import predict_large
 from maskseg.inference.predictor import LARGE, Predictor
 from maskseg.inference.sources import is_large, open_source
 from maskseg.inference.tiles import CONTEXT, SIDE
-from maskseg.inference.together import together
+from maskseg.inference.together import groups, together
 from maskseg.masks import CropMasks
 from maskseg.output.coco import write_predictions
 from maskseg.output.geojson import write_geojson
@@ -187,22 +187,6 @@ def _ahead(read: Callable[[ImageFile], Any], files: Sequence[ImageFile]) -> Iter
         reader.shutdown(cancel_futures=True)
 
 
-def _groups(
-    images: Iterable[tuple[ImageFile, Future[Any]]], size: int
-) -> Iterator[list[tuple[ImageFile, Future[Any]]]]:
-    """Images of one size each, up to `size` of them; as many again may wait for others of their size."""
-    waiting: dict[tuple[int, ...], list[tuple[ImageFile, Future[Any]]]] = {}
-    for file, reading in images:
-        # What cannot be read is a group of its own.
-        shape = () if reading.exception() else reading.result()[0].shape
-        waiting.setdefault(shape, []).append((file, reading))
-        if not shape or len(waiting[shape]) == size:
-            yield waiting.pop(shape)
-        elif sum(map(len, waiting.values())) >= 2 * size:
-            yield waiting.pop(next(iter(waiting)))
-    yield from waiting.values()
-
-
 def _segment(
     reading: Future[Any], tta: str | None, size: int, predictor: Predictor
 ) -> tuple[NDArray[np.uint8], NDArray[Any], CropMasks, float]:
@@ -284,7 +268,7 @@ class Run:
         written: deque[Future[None]] = deque()
         # What was segmented is written, also where the loop is interrupted: the end of `writing` waits for it.
         with ThreadPoolExecutor(1) as writing, closing(_ahead(_read, small)) as images:
-            for group in _groups(images, batch_size):
+            for group in groups(images, batch_size):
                 steps = [partial(_segment, reading, self.tta, len(group)) for _, reading in group]
                 for (file, _), segmented in zip(group, together(predictor, steps), strict=True):
                     reason = None

@@ -3,22 +3,43 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from maskseg.images import ImageFile
     from maskseg.inference.predictor import Predictor, SoftMasks
 
 T = TypeVar("T")
+
+
+def groups(images: Iterable[tuple[ImageFile, Future[Any]]], size: int) -> Iterator[list[tuple[ImageFile, Future[Any]]]]:
+    """Images of equal size, up to `size` of them; as many again may wait for others of their size.
+
+    Parameters
+    ----------
+    images : iterable of (ImageFile, Future)
+        What is read of a file begins with its pixels. A file that cannot be read is a group of its own.
+    size : int
+    """
+    waiting: dict[tuple[int, ...], list[tuple[ImageFile, Future[Any]]]] = {}
+    for file, reading in images:
+        shape = () if reading.exception() else reading.result()[0].shape
+        waiting.setdefault(shape, []).append((file, reading))
+        if not shape or len(waiting[shape]) == size:
+            yield waiting.pop(shape)
+        elif sum(map(len, waiting.values())) >= 2 * size:
+            yield waiting.pop(next(iter(waiting)))
+    yield from waiting.values()
 
 
 @dataclass

@@ -1,5 +1,7 @@
 """Several images in the network at once give what they give one by one."""
 
+from concurrent.futures import Future
+
 import cv2
 import numpy as np
 import pytest
@@ -8,8 +10,10 @@ import torch
 from maskseg.images import find_images, read_image
 from maskseg.inference.batch import predict_files
 from maskseg.inference.predictor import SoftMasks, load_model
-from maskseg.inference.together import together
+from maskseg.inference.together import groups, together
 from maskseg.output.labels import read_labels
+
+SIZES = [(4, 6), (4, 4), (6, 4)]
 
 
 class Sums:
@@ -88,6 +92,35 @@ def test_an_interrupted_network_leaves_no_step_waiting():
     with pytest.raises(KeyboardInterrupt):
         together(Interrupted(), [ask] * 3)
     assert len(ended) == 3
+
+
+def test_groups_have_one_size_lose_nothing_and_never_hold_many():
+    rng = np.random.default_rng(0)
+    held, given = 0, []
+
+    def read():
+        nonlocal held
+        for number in range(100):
+            reading = Future()
+            if rng.random() < 0.1:
+                reading.set_exception(ValueError("unreadable"))
+            else:
+                reading.set_result((np.zeros(SIZES[rng.integers(len(SIZES))]), None))
+            held += 1
+            yield number, reading
+
+    full = 0
+    for group in groups(read(), 4):
+        assert held <= 2 * 4
+        held -= len(group)
+        given += [number for number, _ in group]
+        broken = [bool(reading.exception()) for _, reading in group]
+        assert broken == [True] or not any(broken)
+        if not any(broken):
+            assert len({reading.result()[0].shape for _, reading in group}) == 1
+            full += len(group) == 4
+    assert sorted(given) == list(range(100))
+    assert full > 10
 
 
 @pytest.fixture
