@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from maskseg.errors import InputError
 
-# The median of fewer nuclei says little.
-FEWEST = 10
+# The median of fewer nuclei says little. A few are enough to shrink, which costs little and finds the others.
+FEWEST_TO_MAGNIFY, FEWEST_TO_SHRINK = 10, 3
 # Where more would be needed what was found are no nuclei but noise.
 MOST = 4.0
 
@@ -43,8 +43,10 @@ def magnification(rules: Any, expected: float, areas: NDArray[np.int64] | None =
                 "of its config, or give no diameter"
             )
         return expected / rules.DIAMETER
-    if areas is None or len(areas) < FEWEST or not expected or not rules.RESCALE:
+    if areas is None or len(areas) < FEWEST_TO_SHRINK or not expected or not rules.RESCALE:
         return 1.0
     ratio = float(np.median(np.sqrt(4 / np.pi * areas))) / expected
     low, high = rules.RESCALE
-    return 1.0 if low <= ratio <= high else min(1 / ratio, MOST)
+    if ratio > high:
+        return 1 / ratio
+    return min(1 / ratio, MOST) if ratio < low and len(areas) >= FEWEST_TO_MAGNIFY else 1.0
