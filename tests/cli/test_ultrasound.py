@@ -16,6 +16,7 @@ QUICK = {
     "SOLVER.WARMUP_ITERS": "1",
     "SOLVER.BASE_LR": "0.01",
     "TEST.EVAL_PERIOD": "0",
+    "POSTPROCESS.MIN_AREA": "20",
 }
 
 
