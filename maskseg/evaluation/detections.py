@@ -75,6 +75,11 @@ class DetectionCache:
 
     def __init__(self, model: Model, folder: Path, floor: float, suppressions: Sequence[float]) -> None:
         cfg = model.cfg.clone()
+        if cfg.MODEL.META_ARCHITECTURE != "GeneralizedRCNN":
+            raise InputError(
+                f"{model.weights}: no Mask R-CNN, whose keys are tuned; try those of a "
+                f"{cfg.MODEL.META_ARCHITECTURE} by maskseg train --eval-only KEY VALUE"
+            )
         cfg.defrost()
         cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = floor
         cfg.TEST.DETECTIONS_PER_IMAGE = -1

@@ -133,7 +133,7 @@ def add_maskseg_config(cfg: CfgNode) -> None:
     # U-Net: instances are connected components, the largest of them alone or, by watershed, parted at necks narrower
     # than NECK times the nucleus.
     cfg.POSTPROCESS.INSTANCES = "watershed"
-    cfg.POSTPROCESS.NECK = 0.8
+    cfg.POSTPROCESS.NECK = 0.9
 
 
 def config_path(name: str | Path) -> Path:

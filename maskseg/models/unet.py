@@ -110,11 +110,6 @@ class UNet(nn.Module):
         """Where the weights are."""
         return self.pixel_mean.device
 
-    @property
-    def stride(self) -> int:
-        """Pixels between two cells of the coarsest level; the sides of an input are multiples of it."""
-        return 2 ** len(self.up)
-
     def logits(self, images: Tensor) -> Tensor:
         """Log-odds of foreground, float (N, 1, H, W), for images (N, C, H, W) with the values of their files."""
         features = (images.to(self.device) - self.pixel_mean) / self.pixel_std

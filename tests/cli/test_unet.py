@@ -11,6 +11,8 @@ import tifffile
 from maskseg.data.coco import dataset_dicts
 from maskseg.data.mask_folders import convert
 from maskseg.data.split import write_split
+from maskseg.images import read_image
+from maskseg.inference.predictor import load_model
 from maskseg.models.checkpoint import model_weights
 from maskseg.models.config import load_config
 from maskseg.models.zoo import find_model
@@ -95,6 +97,13 @@ def test_training_prediction_and_submission_in_one_go(maskseg, data, tmp_path):
     model = find_model(tmp_path / "unet.safetensors").cfg
     assert model.INPUT.LONG_SIDE == 64
     assert scored["images"] == 2
+    image = read_image(pictures / f"{min(names)}.png")
+    whole, half = (load_model(name).segment(image).to_labels() for name in (out, tmp_path / "unet.safetensors"))
+    assert np.count_nonzero((whole > 0) != (half > 0)) < 0.01 * whole.size
+
+    # What is tuned are the thresholds of a Mask R-CNN.
+    status, _, errors = maskseg("tune", f"{data}:dev", "--folds", 2, "--model", out, "-o", tmp_path / "tuned")
+    assert status == 2 and "no Mask R-CNN" in errors and errors.count("\n") == 1
 
 
 def test_it_goes_on_where_it_was(maskseg, data, tmp_path):

@@ -41,7 +41,6 @@ def test_the_rate_multiplies_the_channels_of_each_level(rate, widths):
     # Each level on the way up takes its own features of the way down as well.
     assert [block[0].in_channels for block in model.merge] == [2 * width for width in widths[:-1]]
     assert [block[-1].out_channels for block in model.merge] == widths[:-1]
-    assert model.stride == 16
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (64, 80), (4, 8)])

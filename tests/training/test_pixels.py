@@ -4,11 +4,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from detectron2.modeling import build_model
 
 from maskseg import tasks
 from maskseg.data.coco import dataset_dicts, load_layers
 from maskseg.errors import InputError
 from maskseg.models.config import load_config
+from maskseg.training.hooks import validation_losses
 from maskseg.training.pixels import PixelSamples, foreground, validation_sample
 
 
@@ -81,6 +83,20 @@ def test_validation_sees_the_image_at_the_top_left_of_its_canvas(dataset):
     assert np.array_equal(sample["target"].numpy()[:48], layers[0] > 0)
     assert sample["image"].shape == (3, 64, 64)
     assert not sample["target"][48:].any() and not sample["image"][:, 48:].any()
+
+
+def test_the_loss_in_validation_is_of_the_network_that_predicts_and_leaves_it_as_it_is(dataset):
+    cfg = config(MODEL__UNET__CHANNELS="[4, 8]", MODEL__UNET__CHANNEL_RATE=1.0)
+    model = build_model(cfg).train()
+    records = dataset_dicts(f"{dataset}:dev")
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    losses = validation_losses(cfg, model, records)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert validation_losses(cfg, model, records[::-1]) == pytest.approx(losses)
+    model.eval()
+    with torch.no_grad():
+        single = [float(model([validation_sample(cfg, record)])["loss_mask"]) for record in records]
+    assert losses["loss_mask"] == losses["total_loss"] == pytest.approx(np.mean(single), rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", [np.uint16, np.int32])
