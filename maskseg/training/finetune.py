@@ -69,10 +69,11 @@ def finetune_config(model: str, data: str, out: str, overrides: list[str] | None
     solver.CHECKPOINT_PERIOD = 100
     cfg.TEST.EVAL_PERIOD = max(iterations // 4, 50)
     cfg.merge_from_list(overrides or [])
+    views = solver.MAX_ITER * solver.IMS_PER_BATCH * NUCLEI_A_WINDOW / nuclei
     choices = [
         said,
         f"{solver.MAX_ITER} iterations of {solver.IMS_PER_BATCH} windows: each of the {nuclei} nuclei in "
-        f"{len(records)} images comes about {VIEWS_OF_A_NUCLEUS} times (at least {FEWEST} iterations, at most {MOST})",
+        f"{len(records)} images comes about {views:.2g} times (at least {FEWEST} iterations, at most {MOST})",
         f"learning rate {solver.BASE_LR:g}, {RATE:g} of the model's own, falling to 0; all else as {found.weights.name}"
         " was trained",
     ]

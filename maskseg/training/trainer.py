@@ -76,6 +76,7 @@ def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimiz
 
 def _leave_interrupts_alone(_: int) -> None:
     """In a worker: Ctrl-C goes to all processes, and the main one still wants batches until it ends."""
+    # Not so SIGTERM, by which the main process ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

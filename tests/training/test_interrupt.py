@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -23,7 +24,8 @@ ITERATIONS, PERIOD = 8, 3
 def train(words: list[str], moment: str, iteration: int, number: int, said: Path) -> None:
     """The command `maskseg train`, in a process that gets a signal at a moment of an iteration: "step" or "write".
 
-    As by Ctrl-C its workers get it too. `said` is where stderr goes.
+    It comes from another process, as SIGTERM for this one alone, otherwise, as by Ctrl-C, for its workers too.
+    `said` is where stderr goes.
     """
     # Its own workers start as they do outside of tests.
     multiprocessing.set_start_method("fork", force=True)
@@ -32,11 +34,15 @@ def train(words: list[str], moment: str, iteration: int, number: int, said: Path
     os.dup2(2, 1)
     sys.argv = ["maskseg", "train", *words]
     step, save, now = Trainer.run_step, torch.save, []
+    script = f"import os; os.kill({os.getpid() * (1 if number == signal.SIGTERM else -1)}, {number})"
+
+    def send():
+        subprocess.run([sys.executable, "-S", "-c", script], start_new_session=True)
 
     def run_step(self):
         now[:] = [self.iter]
         if moment == "step" and self.iter == iteration:
-            os.killpg(0, number)
+            send()
         step(self)
 
     def save_half(data, file):
@@ -44,7 +50,7 @@ def train(words: list[str], moment: str, iteration: int, number: int, said: Path
         if moment == "write" and now == [iteration]:
             file.flush()
             os.truncate(file.fileno(), os.fstat(file.fileno()).st_size // 2)
-            os.killpg(0, number)
+            send()
 
     Trainer.run_step, torch.save = run_step, save_half
     # A line in metrics.json each iteration.
@@ -106,6 +112,7 @@ def test_however_often_it_is_ended_it_leads_to_the_same_weights(start, settings,
     assert (broken / "last_checkpoint").read_text() == "model_0000001.pth"
     lines = said.read_text()
     assert f"ended after 2 of 8 iterations, all of them in {broken}/model_0000001.pth; --resume goes on\n" in lines
+    assert lines.count("ending after this iteration") == 1
     assert "Traceback" not in lines
 
     # Killed while it writes the checkpoint of iteration 5: that of iteration 2 is the last.
