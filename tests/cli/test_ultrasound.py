@@ -16,7 +16,6 @@ QUICK = {
     "SOLVER.WARMUP_ITERS": "1",
     "SOLVER.BASE_LR": "0.01",
     "TEST.EVAL_PERIOD": "0",
-    "POSTPROCESS.MIN_AREA": "20",
 }
 
 
