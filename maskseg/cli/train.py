@@ -187,6 +187,13 @@ def _evaluate(cfg: CfgNode, model: str) -> None:
             f"{weights}: trained with anchors of {theirs.SIZES}, ratios {theirs.ASPECT_RATIOS}, and the config has "
             f"{ours.SIZES}, {ours.ASPECT_RATIOS}; set MODEL.ANCHOR_GENERATOR as it was"
         )
+    for key in ("SIZE", "LONG_SIDE", "SHRINK"):
+        # Other networks than Mask R-CNN know no other size than that which they were trained on.
+        if cfg.MODEL.META_ARCHITECTURE != "GeneralizedRCNN" and cfg.INPUT[key] != found.cfg.INPUT[key]:
+            raise InputError(
+                f"{weights}: trained with INPUT.{key} {found.cfg.INPUT[key]}, and the config has {cfg.INPUT[key]}; "
+                "set it as it was"
+            )
     predictor = Predictor.from_weights(cfg, weights)
     for name in cfg.DATASETS.TEST:
         evaluator = tasks.part(cfg, "evaluator")()

@@ -68,8 +68,8 @@ def add_maskseg_config(cfg: CfgNode) -> None:
     cfg.INPUT.AUG.MIN_PIXELS = 16
 
     # ---- training ----
-    # Share of the draws that each data set of DATASETS.TRAIN gets, in any unit, (3, 1) for instance, by which mosaics and
-    # images from elsewhere are mixed in; without any, every image counts alike.
+    # Share of the draws that each data set of DATASETS.TRAIN gets, in any unit, (3, 1) for instance, by which mosaics
+    # and images from elsewhere are mixed in; without any, every image counts alike.
     cfg.DATASETS.TRAIN_SHARES = ()
     # Images are drawn with a weight of (images of the same modality) ** -MODALITY_BALANCE; 0 draws each once an epoch.
     cfg.DATALOADER.MODALITY_BALANCE = 0.0

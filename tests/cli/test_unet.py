@@ -88,15 +88,16 @@ def test_training_prediction_and_submission_in_one_go(maskseg, data, tmp_path):
     assert sum(len(runs) for runs in found.values()) > 0
 
     # Scored again it has the score that it had, and exported too.
-    again = words(data, out)
-    again[1] = out / "config.yaml"
-    assert maskseg("train", "--eval-only", *again[:4])[0] == 0
+    again = ["train", "--config-file", out / "config.yaml", "--num-gpus", 0, "--eval-only"]
+    assert maskseg(*again)[0] == 0
     scored = json.loads((out / "evaluation_data_dev.json").read_text())
     status, _, errors = maskseg("models", "export", out, "-o", tmp_path / "unet.safetensors")
     assert status == 0, errors
     model = find_model(tmp_path / "unet.safetensors").cfg
     assert model.INPUT.LONG_SIDE == 64
     assert scored["images"] == 2
+    status, _, errors = maskseg(*again, "--image-size", 128)
+    assert status == 2 and "trained with INPUT.LONG_SIDE 64, and the config has 128" in errors
     image = read_image(pictures / f"{min(names)}.png")
     whole, half = (load_model(name).segment(image).to_labels() for name in (out, tmp_path / "unet.safetensors"))
     assert np.count_nonzero((whole > 0) != (half > 0)) < 0.01 * whole.size
