@@ -159,11 +159,12 @@ def _train(cfg: CfgNode, resume: bool) -> None:
         cfg.defrost()
         cfg.INPUT.NUCLEUS_DIAMETER = nucleus_diameter(load_records(cfg.DATASETS.TRAIN), cfg)
         cfg.freeze()
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume)
+    # Not before: a config that does not fit the checkpoint must not take the place of the one that does.
     if comm.is_main_process():
         with write_whole(out / "config.yaml", "w", encoding="utf-8") as file:
             file.write(cfg.dump())
-    trainer = Trainer(cfg)
-    trainer.resume_or_load(resume)
     trainer.train()
 
 

@@ -132,6 +132,15 @@ def test_weights_of_other_anchors_are_not_scored(finished, dataset, monkeypatch,
     assert "[[8], [16], [32], [64]]" in message
 
 
+def test_a_training_does_not_go_on_under_other_anchors(finished, dataset, monkeypatch, capsys):
+    out, _ = finished
+    before = (out / "config.yaml").read_bytes()
+    words = arguments(dataset, out, "--resume")
+    message = refused(monkeypatch, capsys, *words, "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", "[[1.0]]")
+    assert "model_final.pth: a checkpoint of another network (3 anchors a cell there, 1 by the config's" in message
+    assert (out / "config.yaml").read_bytes() == before
+
+
 def test_three_folds_of_the_sample_and_their_pooled_score(maskseg, repository, tmp_path):
     for source in sorted((repository / "datasets" / "sample" / "train").iterdir())[::4]:
         shutil.copytree(source, tmp_path / "source" / source.name)
