@@ -47,7 +47,7 @@ from maskseg.models.scaling import input_scale, scaled_shape
 logger = logging.getLogger(__name__)
 
 # Network pixels: side of a tile's core, and what the network sees around it.
-SIDE, CONTEXT = 896, 128
+SIDE, CONTEXT = 640, 128
 # Network pixels outside its core in which a tile still claims nuclei.
 MARGIN = 8
 # Tiles by whose nuclei the magnification of all is chosen.
