@@ -26,7 +26,8 @@ $(STAMP): setup.cfg setup.py pyproject.toml constraints.txt tools/install_detect
 demo: setup
 	$(PY) tools/demo.py
 
-test: setup lint
+# With Detectron2's wheel, which tests/test_wheel.py installs beside maskseg's into an empty folder.
+test: setup lint $(D2_WHEEL)
 	$(PY) -m pytest
 
 lint: setup
