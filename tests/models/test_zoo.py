@@ -318,7 +318,7 @@ def test_a_model_of_the_time_of_the_flip_key_keeps_its_views(run, tmp_path):
         save_file(weights, one_file, {"format": zoo.FORMAT, "config": yaml.safe_dump(tree)})
         for model in (folder, one_file):
             rules = find_model(model).cfg.POSTPROCESS
-            assert rules.TTA == views and rules.TTA_MIN_IOU == 0.3
+            assert views == rules.TTA and rules.TTA_MIN_IOU == 0.3
             assert "FLIP" not in rules
     (tmp_path / "flip" / zoo.SETTINGS_FILE).write_text("POSTPROCESS:\n  FLIP: false\n")
     assert find_model(tmp_path / "flip").cfg.POSTPROCESS.TTA == "none"
