@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ from hypothesis import settings
 # On a busy machine an example may take any time; only its result counts.
 settings.register_profile("maskseg", parent=settings.default, deadline=None)
 settings.load_profile("maskseg")
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and so every process that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Figures are drawn to files; a test never opens a window.
 os.environ.setdefault("MPLBACKEND", "Agg")
