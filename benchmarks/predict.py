@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What `maskseg predict` takes beyond the network itself: reading, resizing, masks, post-processing and files.
 
-    python benchmarks/predict.py [--data data/dsb2018:dev] [--number 60] [--model NAME|FILE] [--threads N] [--repeats N]
+    python benchmarks/predict.py [--data data/dsb2018:train] [--number 60] [--model NAME|FILE] [--threads N] [--repeats N]
 
 First the command as it is typed, on the sample images, in a process of its own: imports and the model included. Then,
 with the model loaded, predict with ``--formats rle`` beside the network alone on the same canvases in the same batches:
@@ -73,7 +73,7 @@ def rows(name: str, files: Sequence[Any], predictor: Any, repeats: int) -> None:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="data/dsb2018:dev", help="converted data set, with :PART for a part of it")
+    parser.add_argument("--data", default="data/dsb2018:train", help="converted data set, with :PART for a part of it")
     parser.add_argument("--number", type=int, default=60, help="images of it")
     parser.add_argument("--model", default="nuclei")
     parser.add_argument("--threads", type=int)
