@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What `maskseg predict` takes beyond the network itself: reading, resizing, masks, post-processing and files.
 
-    python benchmarks/predict.py [--data data/dsb2018:train] [--number 60] [--model NAME|FILE] [--threads N] [--repeats N]
+    python benchmarks/predict.py [--data DIR:PART] [--number 60] [--model NAME|FILE] [--threads N] [--repeats N]
 
 First the command as it is typed, on the sample images, in a process of its own: imports and the model included. Then,
 with the model loaded, predict with ``--formats rle`` beside the network alone on the same canvases in the same batches:
