@@ -342,7 +342,8 @@ class Run:
 
     def _finish(self, file: ImageFile, part: dict[str, Any]) -> None:
         with write_whole(self.part(file.id), "w", encoding="utf-8") as handle:
-            json.dump({"source": _source(file), **part}, handle)
+            # Not `json.dump`, which encodes in Python, a value at a time.
+            handle.write(json.dumps({"source": _source(file), **part}))
 
     def assemble(self, failed: dict[str, str]) -> None:
         """The files of all images, from their parts; `failed` has the reason for each image that has none."""
