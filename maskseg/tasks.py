@@ -16,7 +16,7 @@ says where its own parts are; what it does not name is as for Mask R-CNN. To add
    that is drawn, and whose greatest value makes ``model_best.pth``.
 5. ``predictor`` (cfg, model): a subclass of `maskseg.inference.predictor.Predictor`, with a ``segment`` that gives what
    the evaluator takes. ``Predictor.from_weights`` and ``load_model`` return it.
-6. ``submission`` (path, iterable of (image_id, CropMasks)) writes ``submission.csv``. A task whose results are no masks
+6. ``submission``: the `maskseg.output.submission.Form` of its ``submission.csv``. A task whose results are no masks
    has its own ``predict`` in place of `maskseg.inference.batch.predict_files`, with the same arguments.
 7. A line in `TASKS`, and a config in ``configs/``.
 """
@@ -42,7 +42,7 @@ class Task:
     validation_sample: str = "maskseg.training.mapper:validation_sample"
     evaluator: str = "maskseg.evaluation.evaluator:NucleusEvaluator"
     predictor: str = "maskseg.inference.predictor:Predictor"
-    submission: str = "maskseg.output.submission:write_submission"
+    submission: str = "maskseg.output.submission:NUCLEI"
     predict: str = "maskseg.inference.batch:predict_files"
 
 
@@ -58,7 +58,7 @@ TASKS = {
         validation_sample="maskseg.training.pixels:validation_sample",
         evaluator="maskseg.evaluation.nerve:NerveEvaluator",
         predictor="maskseg.inference.pixels:PixelPredictor",
-        submission="maskseg.output.submission:write_one_row",
+        submission="maskseg.output.submission:ONE_ROW",
     ),
     "ProteinClassifier": Task(
         records="maskseg.data.protein:protein_dicts",

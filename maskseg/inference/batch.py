@@ -11,7 +11,7 @@ import json
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from maskseg import tasks
+from maskseg import __version__, tasks
 from maskseg.errors import InputError
 from maskseg.files import remove_leftovers, write_whole
 from maskseg.images import ImageFile
@@ -34,13 +34,14 @@ from maskseg.inference.sources import is_large, open_source
 from maskseg.inference.tiles import CONTEXT, SIDE
 from maskseg.inference.together import groups, together
 from maskseg.masks import CropMasks
-from maskseg.output.coco import write_predictions
+from maskseg.output.coco import annotations, write_annotations
 from maskseg.output.geojson import write_geojson
 from maskseg.output.imagej import write_imagej
 from maskseg.output.labels import write_labels
 from maskseg.output.objects import Row, need_pyarrow, nucleus_rows, write_nuclei, write_nuclei_parquet
 from maskseg.output.outlines_svg import write_svg
 from maskseg.output.overlay import overlay, write_picture
+from maskseg.output.submission import Form, write_rows
 from maskseg.output.table import failed_row, image_row, write_table
 from maskseg.output.zarr_labels import need_zarr, write_zarr_labels
 
@@ -141,8 +142,8 @@ def predict_files(
         need_pyarrow()
     if "zarr" in formats:
         need_zarr()
-    submission = tasks.part(predictor.cfg, "submission")
-    run = Run(out, files, formats, tta, microns_per_pixel, tiles or Tiles(), submission)
+    form = tasks.part(predictor.cfg, "submission")
+    run = Run(out, files, formats, tta, microns_per_pixel, tiles or Tiles(), form)
     run.prepare(settings or {})
     todo = [file for file in files if not run.is_done(file)]
     failed: dict[str, str] = {}
@@ -201,7 +202,7 @@ def _segment(
 class Run:
     """What is done with images, and the files of a run: written, found again and assembled.
 
-    Attributes are the arguments of `predict_files` of the same names.
+    Attributes are the arguments of `predict_files` of the same names, and the form of the submission.
     """
 
     out: Path
@@ -210,7 +211,7 @@ class Run:
     tta: str | None
     microns_per_pixel: float | None
     tiles: Tiles
-    write_submission: Callable[[Path, Iterable[tuple[str, CropMasks]]], None]
+    form: Form
 
     @property
     def parts(self) -> Path:
@@ -233,6 +234,8 @@ class Run:
             "tta": self.tta,
             "microns_per_pixel": self.microns_per_pixel,
             "tiles": asdict(self.tiles),
+            # Parts of another version may have another form.
+            "version": __version__,
             **settings,
         }
         text = json.dumps(known, sort_keys=True)
@@ -305,11 +308,8 @@ class Run:
         part = {
             "row": image_row(file.id, masks, seconds),
             "nuclei": nucleus_rows(file.id, masks, values, self.microns_per_pixel) if measured else [],
-            "shape": masks.shape,
-            "scores": masks.scores.tolist(),
-            "rle": masks.to_rle(),
         }
-        self._finish(file, part)
+        self._finish(file, part, masks)
 
     def predict_large(self, predictor: Predictor, file: ImageFile) -> None:
         """The files of a large image, and then its part; while it is not done, each tile has a part of its own."""
@@ -334,13 +334,19 @@ class Run:
             tiles.side,
             tiles.overlap,
         )
+        masks = CropMasks.from_rle(part.pop("rle"), part.pop("shape"), part.pop("scores"))
         for name in {"imagej", "svg"} & set(self.formats):
             folder, ending, writer = _OF_AN_IMAGE[name]
-            writer(self.out / folder / f"{file.id}{ending}", _masks(part), np.zeros(0, np.uint8))
-        self._finish(file, part)
+            writer(self.out / folder / f"{file.id}{ending}", masks, np.zeros(0, np.uint8))
+        self._finish(file, part, masks)
         shutil.rmtree(parts)
 
-    def _finish(self, file: ImageFile, part: dict[str, Any]) -> None:
+    def _finish(self, file: ImageFile, part: dict[str, Any], masks: CropMasks) -> None:
+        # As the files of all images will have them: assembled at the end, masks would be made of them again.
+        if "rle" in self.formats:
+            part["rle"] = self.form.rows(masks)
+        if "coco" in self.formats:
+            part["coco"] = masks.shape, annotations(masks)
         with write_whole(self.part(file.id), "w", encoding="utf-8") as handle:
             # Not `json.dump`, which encodes in Python, a value at a time.
             handle.write(json.dumps({"source": _source(file), **part}))
@@ -349,22 +355,22 @@ class Run:
         """The files of all images, from their parts; `failed` has the reason for each image that has none."""
         done = [file for file in self.files if file.id not in failed]
 
-        def each(take: Callable[[dict[str, Any]], Any]) -> Iterator[tuple[ImageFile, Any]]:
+        def each(key: str) -> Iterator[tuple[ImageFile, Any]]:
             for file in done:
-                yield file, take(json.loads(self.part(file.id).read_text(encoding="utf-8")))
+                yield file, json.loads(self.part(file.id).read_text(encoding="utf-8"))[key]
 
         def nuclei() -> Iterator[Row]:
-            return (row for _, rows in each(lambda part: part["nuclei"]) for row in rows)
+            return (row for _, rows in each("nuclei") for row in rows)
 
         for name in self.formats:
             paths = [self.out / path for path in _OF_ALL.get(name, ())]
             if name == "rle":
-                self.write_submission(*paths, ((file.id, masks) for file, masks in each(_masks)))
+                write_rows(*paths, ((file.id, rows) for file, rows in each("rle")), self.form)
             elif name == "coco":
-                images = ((Path(file.member or file.path).name, masks) for file, masks in each(_masks))
-                write_predictions(*paths, images)
+                images = ((Path(file.member or file.path).name, *found) for file, found in each("coco"))
+                write_annotations(*paths, images)
             elif name == "table":
-                rows = {file.id: row for file, row in each(lambda part: part["row"])}
+                rows = {file.id: row for file, row in each("row")}
                 rows |= {image_id: failed_row(image_id, reason) for image_id, reason in failed.items()}
                 write_table(paths[0], (rows[file.id] for file in self.files))
                 write_nuclei(paths[1], nuclei())
@@ -379,7 +385,3 @@ def _source(file: ImageFile) -> list[str | int]:
     except OSError:
         return [file.name]
     return [file.name, found.st_size, found.st_mtime_ns]
-
-
-def _masks(part: dict[str, Any]) -> CropMasks:
-    return CropMasks.from_rle(part["rle"], part["shape"], part["scores"])

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -50,47 +50,74 @@ class _Row:
     one_row: bool  # no other row may be of this image
 
 
+def nucleus_rows(masks: CropMasks) -> list[str]:
+    """EncodedPixels of the rows of an image: one a nucleus, or an empty one.
+
+    Where masks overlap, each pixel goes to the mask with the highest score (`CropMasks.to_labels`), since a submission
+    with overlaps is refused.
+    """
+    runs = masks.runs()
+    if len(_overlapping(runs)):
+        runs = CropMasks.from_labels(masks.to_labels()).runs()
+    return [runs_to_kaggle(*run) for run in runs if len(run[0])] or [""]
+
+
+def union_row(masks: CropMasks) -> list[str]:
+    """The pixels of the one row of an image: all its masks together."""
+    return nucleus_rows(CropMasks.from_labels((masks.to_labels() > 0).astype(np.int32)))
+
+
+@dataclass(frozen=True)
+class Form:
+    """A kind of submission.
+
+    Attributes
+    ----------
+    header : (str, str)
+    rows : function
+        What stands in the second column of the rows of an image.
+    """
+
+    header: tuple[str, str]
+    rows: Callable[[CropMasks], list[str]]
+
+
+NUCLEI = Form(HEADER, nucleus_rows)
+ONE_ROW = Form(HEADER_ONE_ROW, union_row)
+
+
 def write_submission(
-    path: str | os.PathLike[str], images: Iterable[tuple[str, CropMasks]], one_row: bool = False
+    path: str | os.PathLike[str], images: Iterable[tuple[str, CropMasks]], form: Form = NUCLEI
 ) -> None:
     """Write a submission, whole or not at all; the images are taken one at a time.
-
-    Where masks of an image overlap, each pixel goes to the mask with the highest score
-    (`CropMasks.to_labels`), since a submission with overlaps is refused.
 
     Parameters
     ----------
     path : path-like
         The CSV file.
     images : iterable of (image_id, CropMasks)
-    one_row : bool
-        The form of `img,pixels`: all masks of an image together in one row.
+    form : Form
+        `NUCLEI`, or `ONE_ROW` for `img,pixels`.
 
     Raises
     ------
     InputError
         An image comes twice, or the file cannot be written.
     """
+    write_rows(path, ((image_id, form.rows(masks)) for image_id, masks in images), form)
+
+
+def write_rows(path: str | os.PathLike[str], images: Iterable[tuple[str, list[str]]], form: Form = NUCLEI) -> None:
+    """`write_submission` of what `Form.rows` made before."""
     seen: set[str] = set()
     with write_whole(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(HEADER_ONE_ROW if one_row else HEADER)
-        for image_id, masks in images:
+        writer.writerow(form.header)
+        for image_id, rows in images:
             if image_id in seen:
                 raise InputError(f"{path}: image {image_id} comes twice; give each image its own name")
             seen.add(image_id)
-            if one_row:
-                masks = CropMasks.from_labels((masks.to_labels() > 0).astype(np.int32))
-            runs = masks.runs()
-            if len(_overlapping(runs)):
-                runs = CropMasks.from_labels(masks.to_labels()).runs()
-            texts = [runs_to_kaggle(*run) for run in runs if len(run[0])]
-            writer.writerows((image_id, text) for text in texts or [""])
-
-
-def write_one_row(path: str | os.PathLike[str], images: Iterable[tuple[str, CropMasks]]) -> None:
-    """As `write_submission`, in the form `img,pixels`: all masks of an image together in one row."""
-    write_submission(path, images, one_row=True)
+            writer.writerows((image_id, row) for row in rows)
 
 
 @dataclass

@@ -133,6 +133,16 @@ def test_parts_of_other_settings_are_not_used(images, tmp_path):
     assert again.calls == 5
 
 
+def test_parts_of_another_version_are_not_used(images, tmp_path, monkeypatch):
+    files = find_images([images])
+    with pytest.raises(KeyboardInterrupt):
+        predict_files(Squares(stop_after=3), files, tmp_path / "out", QUICK)
+    monkeypatch.setattr(batch, "__version__", "0.0.9")
+    again = Squares()
+    predict_files(again, files, tmp_path / "out", QUICK)
+    assert again.calls == 5
+
+
 def test_only_what_is_asked_for_is_written(images, tmp_path):
     predict_files(Squares(), find_images([images]), tmp_path / "out", formats=["rle"])
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["submission.csv"]

@@ -18,7 +18,7 @@ from maskseg.inference import cluster
 from maskseg.inference.batch import Run, Tiles, predict_files
 from maskseg.inference.cluster import _Actor, outcomes_on_ray
 from maskseg.masks import CropMasks
-from maskseg.output.submission import write_submission
+from maskseg.output.submission import NUCLEI
 from tests.inference.test_batch import QUICK, Stub, contents
 
 ray = pytest.importorskip("ray", reason="Ray, the extra `cluster`, is not installed")
@@ -102,7 +102,7 @@ def test_an_image_that_ends_two_processes_is_left_out_and_the_others_are_done(tm
     """An exception that nobody handles leaves behind what a death does."""
     write_images(tmp_path / "images", 8)
     files = find_images([tmp_path / "images"])
-    run = Run(tmp_path / "out", files, ["rle"], None, None, Tiles(), write_submission)
+    run = Run(tmp_path / "out", files, ["rle"], None, None, Tiles(), NUCLEI)
     run.prepare({})
     settings = run.stamp.read_text()
     monkeypatch.setattr("ray.get", lambda predictor: predictor)

@@ -7,10 +7,10 @@ from hypothesis.extra import numpy as hnp
 from maskseg.errors import InputError
 from maskseg.masks import CropMasks
 from maskseg.output.submission import (
+    ONE_ROW,
     check_submission,
     read_encoded,
     read_submission,
-    write_one_row,
     write_submission,
 )
 from maskseg.rle import runs_to_crop
@@ -217,7 +217,7 @@ def test_one_row_an_image_holds_all_of_its_masks_by_columns_from_one(tmp_path):
     labels[0:2, 4] = 3
     path = tmp_path / "s.csv"
     images = [("10", CropMasks.from_labels(labels)), ("2", CropMasks.empty((4, 5)))]
-    write_one_row(path, images)
+    write_submission(path, images, ONE_ROW)
     assert path.read_bytes() == b"img,pixels\n10,2 2 6 3 17 2\n2,\n"
     assert check_submission(path, {"10": (4, 5), "2": (4, 5)}) == []
 
@@ -225,7 +225,7 @@ def test_one_row_an_image_holds_all_of_its_masks_by_columns_from_one(tmp_path):
 @given(label_images)
 def test_one_row_decoded_by_hand_is_the_mask(tmp_path_factory, labels):
     path = tmp_path_factory.mktemp("rle") / "submission.csv"
-    write_one_row(path, [("1", CropMasks.from_labels(labels))])
+    write_submission(path, [("1", CropMasks.from_labels(labels))], ONE_ROW)
     numbers = [int(text) for text in path.read_text().splitlines()[1].partition(",")[2].split()]
     pixels = np.zeros(labels.size, bool)
     for start, length in zip(numbers[::2], numbers[1::2], strict=True):
