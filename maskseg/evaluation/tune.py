@@ -15,11 +15,11 @@ from tqdm import tqdm
 from maskseg import intensity
 from maskseg.data.coco import load_record
 from maskseg.data.split import stratified_split
-from maskseg.errors import InputError
 from maskseg.evaluation.bootstrap import mean_interval
 from maskseg.evaluation.detections import DetectionCache, Detections
 from maskseg.evaluation.dsb import THRESHOLDS, at_thresholds
 from maskseg.evaluation.matching import matches, overlaps
+from maskseg.extras import need
 from maskseg.inference.views import VIEWS, View, assemble, views_of
 from maskseg.masks import CropMasks, SoftCrops
 from maskseg.models.scaling import input_scale
@@ -186,10 +186,7 @@ def optuna_search(trials: int, seed: int) -> Search:
     InputError
         If Optuna is not installed.
     """
-    try:
-        import optuna
-    except ModuleNotFoundError as error:
-        raise InputError('--search optuna needs Optuna: pip install "maskseg[tune]", or use --search grid') from error
+    optuna = need("optuna", "tune", "--search optuna (grid needs nothing)")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
     def search(score: Score, start: Settings, space: Mapping[str, tuple[Any, ...]]) -> Settings:

@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from maskseg import __version__, tasks
 from maskseg.errors import InputError
+from maskseg.extras import need
 from maskseg.files import remove_leftovers, write_whole
 from maskseg.images import ImageFile
 from maskseg.inference.large import predict_large
@@ -38,12 +39,12 @@ from maskseg.output.coco import annotations, write_annotations
 from maskseg.output.geojson import write_geojson
 from maskseg.output.imagej import write_imagej
 from maskseg.output.labels import write_labels
-from maskseg.output.objects import Row, need_pyarrow, nucleus_rows, write_nuclei, write_nuclei_parquet
+from maskseg.output.objects import Row, nucleus_rows, write_nuclei, write_nuclei_parquet
 from maskseg.output.outlines_svg import write_svg
 from maskseg.output.overlay import overlay, write_picture
 from maskseg.output.submission import Form, write_rows
 from maskseg.output.table import failed_row, image_row, write_table
-from maskseg.output.zarr_labels import need_zarr, write_zarr_labels
+from maskseg.output.zarr_labels import write_zarr_labels
 
 Write = Callable[[Path, CropMasks, NDArray[np.uint8]], None]
 
@@ -63,6 +64,8 @@ _OF_ALL = {
     "table": ("images.csv", "nuclei.csv"),
     "parquet": ("nuclei.parquet",),
 }
+# What they need beyond maskseg's own requirements: package and extra.
+_EXTRAS = {"parquet": ("pyarrow", "parquet"), "zarr": ("zarr", "slides")}
 FORMATS = (*_OF_ALL, *_OF_AN_IMAGE)
 DEFAULT_FORMATS = ("rle", "labels", "coco", "geojson", "overlay", "table")
 # Images that are held ahead of the network, and as many behind it.
@@ -138,10 +141,9 @@ def predict_files(
     InputError
         A result cannot be written: the run ends, what is done stays done.
     """
-    if "parquet" in formats:
-        need_pyarrow()
-    if "zarr" in formats:
-        need_zarr()
+    # Said before hours of prediction and not after.
+    for name in set(formats) & set(_EXTRAS):
+        need(*_EXTRAS[name], f"--formats {name}")
     form = tasks.part(predictor.cfg, "submission")
     run = Run(out, files, formats, tta, microns_per_pixel, tiles or Tiles(), form)
     run.prepare(settings or {})

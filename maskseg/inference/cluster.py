@@ -26,6 +26,7 @@ import cv2
 import torch
 
 from maskseg.errors import InputError
+from maskseg.extras import need
 from maskseg.images import ImageFile
 from maskseg.processes import available_cores
 
@@ -67,7 +68,8 @@ def outcomes_on_ray(
     InputError
         Ray is missing or cannot be reached, a machine does not see the folders, or a result cannot be written.
     """
-    ray = _need_ray()
+    ray = need("ray", "cluster", "--cluster ray")
+    need("ray.data", "cluster", "--cluster ray")
     if not files:
         return
     by_id = {file.id: file for file in files}
@@ -171,15 +173,6 @@ def _portions(files: Sequence[ImageFile], actors: int) -> list[dict[str, bytes]]
     """The files in rows of a data set, a portion each."""
     size = max(1, min(_FILES, len(files) // (actors * _PORTIONS)))
     return [{"files": pickle.dumps(files[first : first + size])} for first in range(0, len(files), size)]
-
-
-def _need_ray() -> Any:
-    try:
-        import ray
-        import ray.data
-    except ImportError as error:
-        raise InputError("a cluster needs Ray; install it with: pip install 'maskseg[cluster]'") from error
-    return ray
 
 
 @contextmanager

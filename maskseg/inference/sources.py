@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from maskseg.errors import InputError
+from maskseg.extras import need
 from maskseg.images import PERCENTILES, SLIDE_SUFFIXES, ZARR_SUFFIX, ImageFile
 from maskseg.inference.canvas import ArraySource, Box, Resized, Source, blocks
 from maskseg.models.scaling import scaled_shape
@@ -27,7 +28,6 @@ TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
 _PREVIEW = 2048
 # Decoded pieces of a TIFF that are kept, and the largest piece that is decoded at all, in bytes.
 _CACHE, _LARGEST_PIECE = 128 << 20, 1 << 30
-_INSTALL = "pip install 'maskseg[slides]'"
 
 
 class Levels(Protocol):
@@ -228,10 +228,7 @@ class ZarrLevels:
     """An OME-Zarr image (versions 0.4 and 0.5), or a Zarr array; read by zarr."""
 
     def __init__(self, path: Path) -> None:
-        try:
-            import zarr
-        except ImportError as error:
-            raise InputError(f"{path}: Zarr needs another package: {_INSTALL}") from error
+        zarr = need("zarr", "slides", f"{path}: Zarr")
         try:
             node = zarr.open(path, mode="r")
             axes, scale = None, None
@@ -272,10 +269,7 @@ class SlideLevels:
     dtype = np.dtype(np.uint8)
 
     def __init__(self, path: Path) -> None:
-        try:
-            import openslide
-        except ImportError as error:
-            raise InputError(f"{path}: slides need another package: {_INSTALL}") from error
+        openslide = need("openslide", "slides", f"{path}: a slide")
         try:
             self._slide = openslide.OpenSlide(path)
         except (openslide.OpenSlideError, OSError) as error:

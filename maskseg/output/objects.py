@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.measure import regionprops
 
-from maskseg.errors import InputError
+from maskseg.extras import need
 from maskseg.files import write_whole
 from maskseg.masks import CropMasks
 
@@ -105,7 +105,7 @@ def write_nuclei_parquet(path: str | os.PathLike[str], rows: Iterable[Row]) -> N
     InputError
         pyarrow is not installed, or the file cannot be written.
     """
-    pyarrow = need_pyarrow()
+    pyarrow = need("pyarrow", "parquet", "--formats parquet")
     from pyarrow import parquet
 
     kinds = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64()}
@@ -116,21 +116,6 @@ def write_nuclei_parquet(path: str | os.PathLike[str], rows: Iterable[Row]) -> N
                 pyarrow.array(column, kind) for column, kind in zip(zip(*some, strict=True), schema.types, strict=True)
             ]
             writer.write_table(pyarrow.Table.from_arrays(columns, schema=schema))
-
-
-def need_pyarrow() -> Any:
-    """pyarrow, which is an extra.
-
-    Raises
-    ------
-    InputError
-        It is not installed.
-    """
-    try:
-        import pyarrow
-    except ImportError as error:
-        raise InputError("Parquet needs pyarrow; install it with: pip install 'maskseg[parquet]'") from error
-    return pyarrow
 
 
 def _by(size: int, rows: Iterable[Row]) -> Iterator[list[Row]]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskseg.errors import InputError
+from maskseg.extras import need
 from maskseg.files import named_if_full
 
 # Height and width of a chunk; a power of two, so that rows of all sizes begin with rows of the full one.
@@ -53,7 +53,7 @@ def zarr_labels(
     InputError
         zarr is not installed, or the folder cannot be written.
     """
-    zarr = need_zarr()
+    zarr = need("zarr", "slides", "--formats zarr")
     path = Path(path)
     steps = [1]
     while max(shape) > _SMALL * steps[-1] and steps[-1] < _CHUNK[0]:
@@ -101,21 +101,6 @@ def write_zarr_labels(path: str | os.PathLike[str], labels: NDArray[np.integer])
     with zarr_labels(path, labels.shape, labels.dtype) as write:  # type: ignore[arg-type]
         for top in range(0, len(labels), _CHUNK[0]):
             write(labels[top : top + _CHUNK[0]])
-
-
-def need_zarr() -> Any:
-    """zarr, which is an extra.
-
-    Raises
-    ------
-    InputError
-        It is not installed.
-    """
-    try:
-        import zarr
-    except ImportError as error:
-        raise InputError("Zarr needs another package; install it with: pip install 'maskseg[slides]'") from error
-    return zarr
 
 
 def _attributes(name: str, steps: list[int], microns_per_pixel: float | None) -> dict[str, Any]:

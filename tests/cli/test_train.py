@@ -9,9 +9,7 @@ import pytest
 import torch
 
 from maskseg.cli import main as cli
-from maskseg.data.coco import dataset_dicts
-from maskseg.data.mask_folders import convert
-from maskseg.data.split import read_split, write_split
+from maskseg.data.split import read_split
 
 # A narrow network on small pictures; two iterations.
 QUICK = {
@@ -28,18 +26,9 @@ QUICK = {
 
 
 @pytest.fixture(scope="module")
-def dataset(repository, tmp_path_factory):
-    """Three converted images of the sample, two of them to train on."""
-    folder = tmp_path_factory.mktemp("cli")
-    for source in sorted((repository / "datasets" / "sample" / "train").iterdir())[:3]:
-        shutil.copytree(source, folder / "source" / source.name)
-    convert(folder / "source", folder / "data", progress=False)
-    rows = [
-        {"image_id": record["image_id"], "part": part, "modality": "white on black"}
-        for record, part in zip(dataset_dicts(str(folder / "data")), ("train", "train", "dev"), strict=True)
-    ]
-    write_split(folder / "data" / "split.csv", rows)
-    return folder / "data"
+def dataset(converted):
+    """Two images to train on, one to choose by."""
+    return converted("train", "train", "dev")
 
 
 def arguments(dataset, out, *more: str) -> list[str]:

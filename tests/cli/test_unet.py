@@ -2,15 +2,12 @@
 
 import csv
 import json
-import shutil
 
 import numpy as np
 import pytest
 import tifffile
 
 from maskseg.data.coco import dataset_dicts
-from maskseg.data.mask_folders import convert
-from maskseg.data.split import write_split
 from maskseg.images import read_image
 from maskseg.inference.predictor import load_model
 from maskseg.models.checkpoint import model_weights
@@ -28,19 +25,9 @@ QUICK = {
 
 
 @pytest.fixture(scope="module")
-def data(repository, tmp_path_factory):
-    """Six converted images of the sample, two of them to choose by."""
-    folder = tmp_path_factory.mktemp("unet")
-    for source in sorted((repository / "datasets" / "sample" / "train").iterdir())[:6]:
-        shutil.copytree(source, folder / "source" / source.name)
-    convert(folder / "source", folder / "data", progress=False)
-    names = [record["image_id"] for record in dataset_dicts(str(folder / "data"))]
-    parts = ["train"] * 4 + ["dev"] * 2
-    rows = [
-        {"image_id": name, "part": part, "modality": "white on black"} for name, part in zip(names, parts, strict=True)
-    ]
-    write_split(folder / "data" / "split.csv", rows)
-    return folder / "data"
+def data(converted):
+    """Four images to train on, two to choose by."""
+    return converted("train", "train", "train", "train", "dev", "dev")
 
 
 def words(data, out, **changes):

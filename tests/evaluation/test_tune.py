@@ -116,7 +116,7 @@ def test_a_search_repeats_itself():
 
 def test_without_optuna_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "optuna", None)
-    with pytest.raises(InputError, match=r"pip install .*--search grid"):
+    with pytest.raises(InputError, match=r"^--search optuna .*pip install 'maskseg\[tune\]'"):
         optuna_search(10, 1)
 
 
