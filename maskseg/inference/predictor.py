@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.modeling import build_model
+from detectron2.modeling import GeneralizedRCNN, build_model
 from detectron2.structures import Instances
 from numpy.typing import NDArray
 
@@ -20,7 +20,7 @@ from maskseg.inference.views import View, assemble, views_of
 from maskseg.masks import CropMasks, SoftCrops
 from maskseg.models.checkpoint import model_weights
 from maskseg.models.config import to_device
-from maskseg.models.precision import in_bfloat16, mixed_inference
+from maskseg.models.precision import in_bfloat16, inference
 from maskseg.models.scaling import channels_first, input_scale, resize_image
 from maskseg.models.zoo import find_model
 
@@ -152,8 +152,8 @@ class Predictor:
     def _run(self, canvases: list[torch.Tensor]) -> list[Instances]:
         """What the network finds in canvases, uint8 tensors (3, H, W), with soft masks that are not pasted."""
         samples = [{"image": canvas} for canvas in canvases]
-        if in_bfloat16(self.cfg, self.model):
-            found = mixed_inference(self.model, samples)
+        if isinstance(self.model, GeneralizedRCNN):
+            found = inference(self.model, samples, in_bfloat16(self.cfg, self.model))
         else:
             found = self.model.inference(samples, do_postprocess=False)
         limit = self.model.roi_heads.box_predictor.test_topk_per_image

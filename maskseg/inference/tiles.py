@@ -43,6 +43,7 @@ from maskseg.inference.views import PLAIN, View, merge, views_of
 from maskseg.intensity import stretch_table
 from maskseg.masks import CropMasks, SoftCrops
 from maskseg.models.scaling import input_scale, scaled_shape
+from maskseg.processes import give_back_memory
 
 logger = logging.getLogger(__name__)
 
@@ -261,6 +262,8 @@ class TiledImage:
             return TilePart.read(path)
         part = self._part(canvas, tile)
         part.write(path)
+        # Each tile holds another number of nuclei: over hundreds of them the heap would grow to twice its size.
+        give_back_memory()
         return part
 
     def _empty(self, tile: int) -> bool:

@@ -1,4 +1,4 @@
-"""Prediction in bfloat16 finds the boxes of float32, where the CPU has it and the config wants it."""
+"""Prediction in pieces is Detectron2's, and in bfloat16 it finds the boxes of float32 where the CPU has it."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,8 @@ import torch
 
 from maskseg.images import read_image
 from maskseg.inference.predictor import load_model
-from maskseg.models.precision import in_bfloat16
+from maskseg.models import precision
+from maskseg.models.precision import in_bfloat16, inference
 
 
 @pytest.fixture(scope="module")
@@ -48,3 +49,33 @@ def test_nuclei_are_those_of_float32(model, monkeypatch, repository):
     assert near.any(axis=0).mean() > 0.9
     assert near.any(axis=1).mean() > 0.9
     assert np.abs(half.masks[near.nonzero()[0]] - full.masks[near.nonzero()[1]]).mean() < 0.02
+
+
+@torch.inference_mode()
+def test_in_pieces_it_is_what_detectron2_gives(model, monkeypatch, repository):
+    """Three images of one batch, the second without nuclei; pieces end within images and between them."""
+    pixels = read_image(next((repository / "datasets/sample/heldout").glob("2dd9*/images/*.png")))[:192, :192]
+    images = [pixels, np.zeros_like(pixels), pixels[::-1]]
+    samples = [{"image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))} for image in images]
+    whole = model.model.inference(samples, do_postprocess=False)
+    sizes = []
+    monkeypatch.setattr(precision, "_PROPOSALS", 7)
+    monkeypatch.setattr(precision, "_MASKS", 5)
+    pooler = model.model.roi_heads.mask_pooler
+    pool = pooler.forward
+    monkeypatch.setattr(pooler, "forward", lambda x, boxes: sizes.append(sum(map(len, boxes))) or pool(x, boxes))
+    found = inference(model.model, samples)
+    assert [len(one) for one in found] == [len(one) for one in whole]
+    assert len(found[0]) > 5
+    assert len(found[1]) == 0
+    assert sizes == [5] * (sum(sizes) // 5) + [sum(sizes) % 5] * (sum(sizes) % 5 > 0)
+    for one, other in zip(found, whole, strict=True):
+        torch.testing.assert_close(one.pred_boxes.tensor, other.pred_boxes.tensor, atol=1e-3, rtol=0)
+        torch.testing.assert_close(one.scores, other.scores, atol=1e-5, rtol=0)
+        torch.testing.assert_close(one.pred_masks, other.pred_masks, atol=1e-4, rtol=0)
+
+
+@torch.inference_mode()
+def test_where_nothing_is_found_there_are_masks_of_nothing(model):
+    (found,) = inference(model.model, [{"image": torch.zeros(3, 64, 64, dtype=torch.uint8)}])
+    assert found.pred_masks.shape == (0, 1, 28, 28)
