@@ -32,9 +32,9 @@ def in_bfloat16(cfg: CfgNode, model: torch.nn.Module) -> bool:
 def inference(model: GeneralizedRCNN, samples: list[dict[str, Any]], bfloat16: bool = False) -> list[Instances]:
     """Detectron2's ``GeneralizedRCNN.inference`` without postprocessing, in memory that does not follow the nuclei.
 
-    Both heads take some boxes after the other. In bfloat16 are backbone and mask head only: proposals, boxes
-    and scores are made of float32 features in float32, since bfloat16 has eight digits, and rounds a coordinate over
-    256 to two pixels.
+    Both heads take some boxes after the other. In bfloat16 are the convolutions and the hidden layers of the box head.
+    Coordinates and scores are in float32, and so are the features that are pooled: bfloat16 has eight digits, and
+    rounds a coordinate over 256 to two pixels.
 
     Parameters
     ----------
@@ -48,22 +48,26 @@ def inference(model: GeneralizedRCNN, samples: list[dict[str, Any]], bfloat16: b
     images = model.preprocess_image(samples)
     with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
         features = model.backbone(images.tensor)
-    proposals, _ = model.proposal_generator(images, features)
-    found = _boxes(model.roi_heads, features, proposals)
-    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        # Boxes are decoded in float32 of what its convolutions say.
+        proposals, _ = model.proposal_generator(images, features)
+        # What ROIAlign would do for each head and each piece.
+        features = {name: level.contiguous() for name, level in features.items()}
+        found = _boxes(model.roi_heads, features, proposals)
         pieces = [model.roi_heads.forward_with_given_boxes(features, piece) for piece in _pieces(found, _MASKS)]
     return [Instances.cat(list(of_image)) for of_image in zip(*pieces, strict=True)]
 
 
 def _boxes(heads: StandardROIHeads, features: dict[str, Tensor], proposals: list[Instances]) -> list[Instances]:
-    """Detectron2's ``StandardROIHeads._forward_box``, for some proposals after the other."""
+    """Detectron2's ``StandardROIHeads._forward_box``, for some proposals after the other; the last layer in float32."""
     if type(heads)._forward_box is not StandardROIHeads._forward_box:
-        return heads._forward_box(features, proposals)
+        with torch.autocast("cpu", enabled=False):
+            return heads._forward_box(features, proposals)
     levels = [features[name] for name in heads.box_in_features]
     predicted = []
     for piece in _pieces(proposals, _PROPOSALS):
-        pooled = heads.box_pooler(levels, [of_image.proposal_boxes for of_image in piece])
-        predicted.append(heads.box_predictor(heads.box_head(pooled)))
+        hidden = heads.box_head(heads.box_pooler(levels, [of_image.proposal_boxes for of_image in piece]))
+        with torch.autocast("cpu", enabled=False):
+            predicted.append(heads.box_predictor(hidden.float()))
     scores, deltas = (torch.cat(parts) for parts in zip(*predicted, strict=True))
     return heads.box_predictor.inference((scores, deltas), proposals)[0]
 
