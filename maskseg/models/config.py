@@ -90,7 +90,7 @@ def add_maskseg_config(cfg: CfgNode) -> None:
     cfg.MODEL.CLASS_BALANCE = 0.5
     # Levels that the FPN adds above its last one by pooling (Detectron2's own backbone adds one, to p5 only).
     cfg.MODEL.FPN.EXTRA_LEVELS = 1
-    # Prediction on a CPU that has instructions for it: backbone and mask head in bfloat16, in two thirds of the time.
+    # Prediction on a CPU that has instructions for it: convolutions in bfloat16, in two thirds of the time.
     cfg.MODEL.BFLOAT16 = True
     # U-Net: channels of its levels, the finest first, times the rate; Detectron2's name of the normalisation; loss.
     cfg.MODEL.UNET = Node()
