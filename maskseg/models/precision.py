@@ -17,6 +17,8 @@ from maskseg.models.backbones import FullPrecisionFPN
 
 # What goes through a head at once. One takes 0.1 MB in the box head and 0.5 MB in the mask head of the small model.
 _PROPOSALS, _MASKS = 1024, 256
+# Numbers are made multiples of these: on a CPU torch keeps up to a megabyte for each shape that a layer has ever seen.
+_PROPOSALS_STEP, _MASKS_STEP = 32, 8
 
 
 def in_bfloat16(cfg: CfgNode, model: torch.nn.Module) -> bool:
@@ -53,7 +55,10 @@ def inference(model: GeneralizedRCNN, samples: list[dict[str, Any]], bfloat16: b
         # What ROIAlign would do for each head and each piece.
         features = {name: level.contiguous() for name, level in features.items()}
         found = _boxes(model.roi_heads, features, proposals)
-        pieces = [model.roi_heads.forward_with_given_boxes(features, piece) for piece in _pieces(found, _MASKS)]
+        pieces = []
+        for piece in _pieces(found, _MASKS):
+            filled = model.roi_heads.forward_with_given_boxes(features, _filled(piece, _MASKS_STEP))
+            pieces.append([one[: len(of_image)] for one, of_image in zip(filled, piece, strict=True)])
     return [Instances.cat(list(of_image)) for of_image in zip(*pieces, strict=True)]
 
 
@@ -65,7 +70,8 @@ def _boxes(heads: StandardROIHeads, features: dict[str, Tensor], proposals: list
     levels = [features[name] for name in heads.box_in_features]
     predicted = []
     for piece in _pieces(proposals, _PROPOSALS):
-        hidden = heads.box_head(heads.box_pooler(levels, [of_image.proposal_boxes for of_image in piece]))
+        boxes = [of_image.proposal_boxes for of_image in _filled(piece, _PROPOSALS_STEP)]
+        hidden = heads.box_head(heads.box_pooler(levels, boxes))[: sum(map(len, piece))]
         with torch.autocast("cpu", enabled=False):
             predicted.append(heads.box_predictor(hidden.float()))
     scores, deltas = (torch.cat(parts) for parts in zip(*predicted, strict=True))
@@ -80,3 +86,13 @@ def _pieces(instances: list[Instances], size: int) -> Iterator[list[Instances]]:
             of_image[max(first - begin, 0) : max(first + size - begin, 0)]
             for of_image, begin in zip(instances, begins, strict=False)
         ]
+
+
+def _filled(piece: list[Instances], step: int) -> list[Instances]:
+    """The piece with its last instance repeated until their number is a multiple of `step`."""
+    more = -sum(map(len, piece)) % step
+    if not more:
+        return piece
+    last = max(i for i, of_image in enumerate(piece) if len(of_image))
+    index = torch.arange(len(piece[last]) + more).clamp(max=len(piece[last]) - 1)
+    return [*piece[:last], piece[last][index], *piece[last + 1 :]]

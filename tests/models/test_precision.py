@@ -53,7 +53,7 @@ def test_nuclei_are_those_of_float32(model, monkeypatch, repository):
 
 @torch.inference_mode()
 def test_in_pieces_it_is_what_detectron2_gives(model, monkeypatch, repository):
-    """Three images of one batch, the second without nuclei; pieces end within images and between them."""
+    """Three images of one batch, the second without nuclei; filled pieces that end within images and between them."""
     pixels = read_image(next((repository / "datasets/sample/heldout").glob("2dd9*/images/*.png")))[:192, :192]
     images = [pixels, np.zeros_like(pixels), pixels[::-1]]
     samples = [{"image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))} for image in images]
@@ -61,6 +61,8 @@ def test_in_pieces_it_is_what_detectron2_gives(model, monkeypatch, repository):
     sizes = []
     monkeypatch.setattr(precision, "_PROPOSALS", 7)
     monkeypatch.setattr(precision, "_MASKS", 5)
+    monkeypatch.setattr(precision, "_PROPOSALS_STEP", 3)
+    monkeypatch.setattr(precision, "_MASKS_STEP", 4)
     pooler = model.model.roi_heads.mask_pooler
     pool = pooler.forward
     monkeypatch.setattr(pooler, "forward", lambda x, boxes: sizes.append(sum(map(len, boxes))) or pool(x, boxes))
@@ -68,7 +70,9 @@ def test_in_pieces_it_is_what_detectron2_gives(model, monkeypatch, repository):
     assert [len(one) for one in found] == [len(one) for one in whole]
     assert len(found[0]) > 5
     assert len(found[1]) == 0
-    assert sizes == [5] * (sum(sizes) // 5) + [sum(sizes) % 5] * (sum(sizes) % 5 > 0)
+    whole_pieces, rest = divmod(sum(map(len, found)), 5)
+    assert rest
+    assert sizes == [8] * whole_pieces + [4]
     for one, other in zip(found, whole, strict=True):
         torch.testing.assert_close(one.pred_boxes.tensor, other.pred_boxes.tensor, atol=1e-3, rtol=0)
         torch.testing.assert_close(one.scores, other.scores, atol=1e-5, rtol=0)
