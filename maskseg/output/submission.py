@@ -50,7 +50,7 @@ class _Row:
     one_row: bool  # no other row may be of this image
 
 
-def nucleus_rows(masks: CropMasks) -> list[str]:
+def encoded_nuclei(masks: CropMasks) -> list[str]:
     """EncodedPixels of the rows of an image: one a nucleus, or an empty one.
 
     Where masks overlap, each pixel goes to the mask with the highest score (`CropMasks.to_labels`), since a submission
@@ -62,9 +62,9 @@ def nucleus_rows(masks: CropMasks) -> list[str]:
     return [runs_to_kaggle(*run) for run in runs if len(run[0])] or [""]
 
 
-def union_row(masks: CropMasks) -> list[str]:
+def encoded_union(masks: CropMasks) -> list[str]:
     """The pixels of the one row of an image: all its masks together."""
-    return nucleus_rows(CropMasks.from_labels((masks.to_labels() > 0).astype(np.int32)))
+    return encoded_nuclei(CropMasks.from_labels((masks.to_labels() > 0).astype(np.int32)))
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,8 @@ class Form:
     rows: Callable[[CropMasks], list[str]]
 
 
-NUCLEI = Form(HEADER, nucleus_rows)
-ONE_ROW = Form(HEADER_ONE_ROW, union_row)
+NUCLEI = Form(HEADER, encoded_nuclei)
+ONE_ROW = Form(HEADER_ONE_ROW, encoded_union)
 
 
 def write_submission(

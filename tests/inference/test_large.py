@@ -82,3 +82,12 @@ def test_labels_above_16_bits_are_stored(tmp_path):
     labels = read_labels(tmp_path / "a.tif")
     assert labels.dtype == np.int32
     np.testing.assert_array_equal(labels, masks.to_labels())
+
+
+def test_a_large_image_without_formats_of_run_lengths_is_the_same(runs, tmp_path):
+    source, tiles = runs[0].parent / "a.tif", Tiles(side=128, overlap=68, large=1000)
+    model = predictor(Marked(), *UNSCALED)
+    assert predict_files(model, find_images([source]), tmp_path, ["labels", "geojson"], tiles=tiles) == []
+    for name in ("labels/a.tif", "geojson/a.geojson"):
+        assert (tmp_path / name).read_bytes() == (runs[1] / name).read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["geojson", "labels"]
