@@ -25,6 +25,7 @@ COMMANDS = {
     "pack": "maskseg.cli.pack:pack",
     "train": "maskseg.cli.train:train",
     "predict": "maskseg.cli.predict:predict",
+    "serve": "maskseg.cli.serve:serve",
     "evaluate": "maskseg.cli.evaluate:evaluate",
     "compare": "maskseg.cli.compare:compare",
     "tune": "maskseg.cli.tune:tune",

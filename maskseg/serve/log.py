@@ -1,7 +1,7 @@
 """An append-only file of operations that survives a crash at any moment.
 
-One operation a line: the CRC-32 of its JSON in eight hexadecimal digits, a space, the JSON. A line is on the disk before
-`OperationLog.append` returns, so a process that is killed loses at most the operation that it was told of last.
+One operation a line: the CRC-32 of its JSON in eight hexadecimal digits, a space, the JSON. A line is on the disk
+before `OperationLog.append` returns, so a process that is killed loses at most the operation that it was told of last.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from maskseg.core.errors import InputError
 from maskseg.core.files import named_if_full
 
 Operation = dict[str, Any]

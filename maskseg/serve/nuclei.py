@@ -158,6 +158,26 @@ class Nuclei:
             "by_hand": [int(nucleus.by_hand) for nucleus in found],
         }
 
+    def rows(self, numbers: Iterable[int]) -> list[dict[str, Any]]:
+        """The same as `columns`, by row, of some nuclei."""
+        return [
+            {
+                "id": number,
+                **dict(zip(("x0", "y0", "x1", "y1"), map(int, self._by_id[number].box), strict=True)),
+                "area": int(self._areas[number]),
+                "score": round(self._by_id[number].score, 4),
+                "kind": self._by_id[number].kind,
+                "by_hand": int(self._by_id[number].by_hand),
+            }
+            for number in numbers
+        ]
+
+    def median_area(self) -> float:
+        """Of all nuclei, in pixels; 0 where there is none."""
+        rows = self._boxes[: self.next_id]
+        areas = self._areas[: self.next_id][rows[:, 2] > rows[:, 0]]
+        return float(np.median(areas)) if len(areas) else 0.0
+
     def centres(self) -> NDArray[np.float64]:
         """Centres x, y of the boxes of all nuclei, float (N, 2)."""
         boxes = self._boxes[: self.next_id]

@@ -10,6 +10,8 @@ from pathlib import Path
 from threading import RLock
 from typing import Any
 
+import numpy as np
+
 from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks
 from maskseg.serve import edits
@@ -18,6 +20,8 @@ from maskseg.serve.nuclei import After, Box, Nuclei, from_json, read_masks, to_j
 
 LOG = "edits.log"
 FORMAT = "maskseg-edits-1"
+# Diameter in pixels of a nucleus in an image of which nothing is known.
+_GUESS = 30.0
 
 
 class Stale(InputError):
@@ -98,8 +102,8 @@ class Session:
                 raise InputError(f"{folder / LOG}: corrections of another maskseg ({head.get('format')}); upgrade it")
             if tuple(head["shape"]) != tuple(shape):
                 raise InputError(
-                    f"{folder / LOG}: corrections of an image of {head['shape'][1]} x {head['shape'][0]} pixels, but it "
-                    f"has {shape[1]} x {shape[0]} now; put the former image back, or move the folder away"
+                    f"{folder / LOG}: corrections of an image of {head['shape'][1]} x {head['shape'][0]} pixels, but "
+                    f"it has {shape[1]} x {shape[0]} now; put the former image back, or move the folder away"
                 )
             for operation in operations:
                 self._replay(operation)
@@ -188,6 +192,22 @@ class Session:
     def redoable(self) -> str:
         """Name of what `redo` would do again."""
         return self._steps[self._place].name if self._place < len(self._steps) else ""
+
+    def doubt(self) -> float | None:
+        """How unsure the model is of this image: the mean of 1 - score; None once a person has been here."""
+        with self.lock:
+            columns = self.nuclei.columns()
+            if self.reviewed or any(columns["by_hand"]):
+                return None
+            # An image in which nothing was found is one to look at too.
+            scores = columns["score"]
+            return 1 - sum(scores) / len(scores) if scores else 0.5
+
+    def typical(self) -> float:
+        """Diameter in pixels of the median nucleus; a guess where there is none yet."""
+        with self.lock:
+            area = self.nuclei.median_area()
+        return float(np.sqrt(4 / np.pi * area)) if area else _GUESS
 
     # ---- inside ----
 

@@ -116,7 +116,7 @@ def test_an_eraser_through_the_middle_leaves_two():
     nuclei.put(edits.erase(nuclei, [[18, 5], [18, 25]], 1.5))
     after = labels(nuclei)
     gone = before & (after == 0)
-    assert set(np.flatnonzero(gone.any(axis=0))) == {16, 17, 18, 19} or set(np.flatnonzero(gone.any(axis=0))) == {17, 18}
+    assert set(np.flatnonzero(gone.any(axis=0))) == {17, 18}
     assert (after == 1).sum() > (after == 2).sum() > 0
 
 
@@ -183,7 +183,8 @@ def test_nuclei_come_back_from_json_and_from_their_file(tmp_path):
     for bitmap in bitmaps:
         bitmap[0, 0] = bitmap[-1, -1] = True
     nuclei = Nuclei(SHAPE)
-    nuclei.put({k + 1: Nucleus((k, k, k + 11, k + 7), bitmap, k / 8, k, k % 2 == 0) for k, bitmap in enumerate(bitmaps)})
+    for k, bitmap in enumerate(bitmaps):
+        nuclei.put({k + 1: Nucleus((k, k, k + 11, k + 7), bitmap, k / 8, k, k % 2 == 0)})
     for number in nuclei.masks()[0]:
         assert nuclei[number].same(from_json(to_json(nuclei[number])))
     write_masks(tmp_path / "masks.npz", nuclei.masks()[1])

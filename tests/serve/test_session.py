@@ -219,7 +219,11 @@ def test_five_hundred_edits_in_one_session():
     run_state_machine_as_test(
         Editing,
         settings=settings(
-            max_examples=1, stateful_step_count=500, deadline=None, suppress_health_check=list(HealthCheck), database=None
+            max_examples=1,
+            stateful_step_count=500,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            database=None,
         ),
     )
 

@@ -1,0 +1,250 @@
+"""What the server works on: the images, their corrections, the models; all of it in one folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from threading import RLock
+from typing import Any
+
+import portalocker
+
+from maskseg.core.errors import InputError
+from maskseg.core.files import named_if_full, write_whole
+from maskseg.imaging.reading import SLIDE_SUFFIXES, SUFFIXES, ImageFile, find_images, leads_outside
+from maskseg.serve.log import parse
+from maskseg.serve.pictures import Picture
+from maskseg.serve.session import LOG, Session
+
+# Of dropped files; slides in several files and Zarr folders are opened from the command line.
+DROPPED = (*SUFFIXES, ".btf", ".tf8", *(set(SLIDE_SUFFIXES) - {".mrxs", ".vms", ".vmu"}))
+# Pictures that are held open.
+_OPEN = 6
+
+
+class NotFound(InputError):
+    """There is no such image, job or file."""
+
+
+@dataclass
+class Item:
+    """An image of the page.
+
+    Attributes
+    ----------
+    key : str
+        Its name in addresses.
+    file : ImageFile
+    fault : str
+        Why it cannot be shown; empty where it can.
+    """
+
+    key: str
+    file: ImageFile
+    fault: str = ""
+
+
+class Workspace:
+    """The images, corrections and models of one server.
+
+    Parameters
+    ----------
+    folder : Path
+        Made where it is missing; one server at a time may use it.
+    images : sequence of str
+        What `find_images` takes.
+    model : str
+        The model to begin with; one that was kept after a retraining goes before it.
+
+    Raises
+    ------
+    InputError
+        If there are no such images or another server uses the folder.
+    """
+
+    def __init__(self, folder: Path, images: Iterable[str] = (), model: str = "nuclei") -> None:
+        self.folder = folder.resolve()
+        self.lock = RLock()
+        with named_if_full(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        self._held = portalocker.Lock(self.folder / ".lock", "w", timeout=0, fail_when_locked=True)
+        try:
+            self._held.acquire()
+        except portalocker.LockException as error:
+            raise InputError(f"{folder}: another maskseg serve uses it; end that one, or choose another -o") from error
+        self._items: dict[str, Item] = {}
+        self._pictures: OrderedDict[str, Picture] = OrderedDict()
+        self._sessions: dict[str, Session] = {}
+        self.uploads = self.folder / "uploads"
+        named = list(images)
+        for file in find_images(named) if named else []:
+            self.add(file)
+        if self.uploads.is_dir():
+            for path in sorted(self.uploads.rglob("*")):
+                if path.is_file() and path.suffix.lower() in DROPPED and not path.name.startswith("."):
+                    self.add(ImageFile(path.stem, path))
+        self._models = self.folder / "models.json"
+        kept = json.loads(self._models.read_text(encoding="utf-8")) if self._models.is_file() else {}
+        self.models: list[str] = list(dict.fromkeys([model, *kept.get("models", [])]))
+        self.model: str = kept.get("model", model)
+
+    def close(self) -> None:
+        """Let go of the files and the folder."""
+        for session in self._sessions.values():
+            session.close()
+        self._held.release()
+
+    # ---- images ----
+
+    def add(self, file: ImageFile) -> Item:
+        """Make an image known to the page."""
+        name = f"{file.path.resolve()}\n{file.member or ''}"
+        key = hashlib.blake2s(name.encode("utf-8", "surrogateescape"), digest_size=6).hexdigest()
+        with self.lock:
+            return self._items.setdefault(key, Item(key, file))
+
+    def place_for(self, name: str) -> Path:
+        """Where a dropped file goes; a second one of the same name gets a number.
+
+        Raises
+        ------
+        InputError
+            If the name leads elsewhere or is of no image.
+        """
+        clean = PurePosixPath(name.replace("\\", "/"))
+        if not name or leads_outside(name) or re.search(r'[\x00-\x1f<>:"|?*]', name) or len(name) > 300:
+            raise InputError(f"{name[:80]!r}: not a name for an image; rename the file")
+        if any(part in ("", ".", "..") or part.startswith(".") or len(part) > 150 for part in clean.parts):
+            raise InputError(f"{name[:80]!r}: not a name for an image; rename the file")
+        if clean.suffix.lower() not in DROPPED:
+            raise InputError(f"{clean.name}: no image that can be dropped ({', '.join(DROPPED)})")
+        path = self.uploads / clean
+        number = 2
+        while path.exists():
+            path = self.uploads / clean.with_name(f"{clean.stem}-{number}{clean.suffix}")
+            number += 1
+        return path
+
+    @property
+    def items(self) -> list[Item]:
+        """All images, those that were named or dropped first before the others."""
+        with self.lock:
+            return list(self._items.values())
+
+    def item(self, key: str) -> Item:
+        """An image by its key.
+
+        Raises
+        ------
+        NotFound
+        """
+        with self.lock:
+            if key not in self._items:
+                raise NotFound("there is no such image")
+            return self._items[key]
+
+    def picture(self, key: str) -> Picture:
+        """An image, opened; of the last few the files stay open.
+
+        Raises
+        ------
+        InputError
+            If it cannot be read.
+        """
+        item = self.item(key)
+        with self.lock:
+            if key in self._pictures:
+                self._pictures.move_to_end(key)
+                return self._pictures[key]
+        try:
+            picture = Picture(item.file)
+            item.fault = ""
+        except InputError as error:
+            item.fault = str(error)
+            raise
+        with self.lock:
+            self._pictures[key] = picture
+            while len(self._pictures) > _OPEN:
+                self._pictures.popitem(last=False)
+        return picture
+
+    def session(self, key: str) -> Session:
+        """The corrections of an image.
+
+        Raises
+        ------
+        InputError
+            If the image or its log cannot be read.
+        """
+        item = self.item(key)
+        with self.lock:
+            if key in self._sessions:
+                return self._sessions[key]
+            folder = self._folder_of(item)
+        shape = self.picture(key).shape
+        with self.lock:
+            if key not in self._sessions:
+                self._sessions[key] = Session(folder, shape)
+            return self._sessions[key]
+
+    def known_session(self, key: str) -> Session | None:
+        """The corrections of an image that has any, without its file being opened."""
+        with self.lock:
+            folder = self._folder_of(self.item(key))
+            if key not in self._sessions and (folder / LOG).is_file():
+                operations, _ = parse((folder / LOG).read_bytes())
+                if len(operations) > 1:
+                    self._sessions[key] = Session(folder, tuple(operations[0]["shape"]))
+            return self._sessions.get(key)
+
+    def _folder_of(self, item: Item) -> Path:
+        return self.folder / "images" / item.key
+
+    def describe(self, key: str) -> dict[str, Any]:
+        """What the list of images shows of one."""
+        item = self.item(key)
+        row: dict[str, Any] = {
+            "key": key,
+            "name": item.file.id,
+            "path": item.file.name,
+            "fault": item.fault,
+            "predicted": False,
+            "nuclei": 0,
+            "reviewed": False,
+            "doubt": None,
+        }
+        try:
+            session = self.known_session(key)
+        except InputError as error:
+            row["fault"] = str(error)
+            return row
+        if session is not None:
+            with session.lock:
+                row |= {
+                    "predicted": session.version > 0,
+                    "nuclei": len(session.nuclei),
+                    "reviewed": bool(session.reviewed),
+                    "doubt": session.doubt(),
+                }
+        return row
+
+    # ---- models ----
+
+    def use(self, model: str) -> None:
+        """Make a model the one that predicts; a new name is kept in the list.
+
+        Raises
+        ------
+        InputError
+            If the list cannot be written.
+        """
+        with self.lock:
+            models = list(dict.fromkeys([*self.models, model]))
+            with write_whole(self._models, "w", encoding="utf-8") as file:
+                json.dump({"model": model, "models": models}, file)
+            self.model, self.models = model, models
