@@ -1,0 +1,66 @@
+/** What a person does to nuclei, sent to the server one after the other; what it changed is shown. */
+import { type Box, type Changed, type Edit, Refused, send } from "./api";
+import { say } from "./dom";
+import { store } from "./store";
+import { T } from "./texts";
+
+/** Edits go out in the order in which they were made. */
+let queue: Promise<unknown> = Promise.resolve();
+
+function inTurn(work: () => Promise<Changed>): Promise<Changed | null> {
+  const next = queue.then(async () => {
+    try {
+      const changed = await work();
+      await store.take(changed);
+      return changed;
+    } catch (error) {
+      say(String((error as Error).message), true);
+      if (error instanceof Refused && error.status === 409) await store.reload();
+      return null;
+    }
+  });
+  queue = next;
+  return next;
+}
+
+/** Change nuclei; those that are new are selected. */
+export async function edit(one: Edit): Promise<void> {
+  const image = store.image;
+  if (!image) return;
+  const slow = one.op === "add-box" || one.op === "add-point";
+  if (slow) say(T.thinking);
+  const changed = await inTurn(() => send<Changed>("POST", `/api/images/${image.key}/edits`, { edit: one, version: store.image!.version }));
+  if (!changed) return;
+  say("");
+  if (one.op !== "classify" && one.op !== "erase" && changed.rows.length) store.select(changed.rows.map((row) => row.id));
+}
+
+export async function undo(): Promise<void> {
+  if (store.image?.undo) await inTurn(() => send<Changed>("POST", `/api/images/${store.image!.key}/undo`));
+}
+
+export async function redo(): Promise<void> {
+  if (store.image?.redo) await inTurn(() => send<Changed>("POST", `/api/images/${store.image!.key}/redo`));
+}
+
+export async function review(box: Box | null, on: boolean): Promise<void> {
+  if (!store.image) return;
+  const whole = box && box.map((value) => Math.round(value));
+  await inTurn(() => send<Changed>("POST", `/api/images/${store.image!.key}/review`, { box: whole, on }));
+}
+
+export const isReviewed = (): boolean => Boolean(store.image?.reviewed.length);
+
+export async function toggleReviewed(): Promise<void> {
+  await review(null, !isReviewed());
+}
+
+function withSelected(least: number, words: string, make: (ids: number[]) => Edit): void {
+  if (store.selection.size < least) say(words, true);
+  else void edit(make([...store.selection]));
+}
+
+export const remove = (): void => withSelected(1, T.nothingSelected, (ids) => ({ op: "delete", ids }));
+export const merge = (): void => withSelected(2, T.selectTwo, (ids) => ({ op: "merge", ids }));
+export const smooth = (): void => withSelected(1, T.nothingSelected, (ids) => ({ op: "smooth", ids }));
+export const classify = (kind: number): void => withSelected(1, T.nothingSelected, (ids) => ({ op: "classify", ids, kind }));

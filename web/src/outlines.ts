@@ -1,0 +1,261 @@
+/** Outlines of the nuclei in view, drawn by WebGL; where too many are in view, a picture of their density. */
+import Feature from "ol/Feature";
+import Polygon from "ol/geom/Polygon";
+import ImageLayer from "ol/layer/Image";
+import VectorLayer from "ol/layer/Vector";
+import WebGLVectorLayer from "ol/layer/WebGLVector";
+import ImageStatic from "ol/source/ImageStatic";
+import VectorSource from "ol/source/Vector";
+import Stroke from "ol/style/Stroke";
+import Style from "ol/style/Style";
+import { type Changed, type Points, bytes } from "./api";
+import { store } from "./store";
+import { inView, map, projection } from "./view";
+
+/** Nuclei in view beyond which their density is shown. */
+const MOST = 4000;
+/** Side in screen pixels of the parts in which outlines are asked for. */
+const PART = 512;
+/** Selected nuclei that are drawn bold. */
+const MOST_SELECTED = 2000;
+
+export const KIND_COLOURS = ["#00c8ff", "#ff6b6b", "#ffd43b", "#69db7c", "#b197fc", "#ffa94d", "#f783ac", "#63e6be", "#a9e34b", "#e599f7"];
+
+export const drawn = { opacity: 1, width: 1.6, fill: 0, colour: 0, visible: true };
+
+const byKind = ["match", ["get", "kind"], ...KIND_COLOURS.slice(1).flatMap((colour, k) => [k + 1, colour]), KIND_COLOURS[0]];
+const byScore = ["interpolate", ["linear"], ["get", "score"], 0.5, "#ff3b30", 0.9, "#ffd60a", 1, "#32d74b"];
+const byArea = ["interpolate", ["linear"], ["get", "size"], 0, "#3b5bff", 0.5, "#00d5c8", 1, "#ffe94a"];
+const colour = ["case", ["==", ["var", "colour"], 1], byScore, ["==", ["var", "colour"], 2], byArea, ["==", ["var", "colour"], 3], byKind, KIND_COLOURS[0]];
+
+const source = new VectorSource<Feature<Polygon>>({ wrapX: false });
+const layer = new WebGLVectorLayer({
+  source,
+  variables: { colour: 0, width: drawn.width },
+  style: { "stroke-color": colour, "stroke-width": ["var", "width"] } as never,
+});
+const fillLayer = new WebGLVectorLayer({
+  source,
+  opacity: 0,
+  visible: false,
+  variables: { colour: 0 },
+  style: { "fill-color": colour } as never,
+});
+const density = new ImageLayer({ opacity: 0.85, visible: false });
+const chosen = new VectorSource<Feature<Polygon>>({ wrapX: false });
+const bold = new VectorLayer({
+  source: chosen,
+  style: [new Style({ stroke: new Stroke({ color: "rgba(0,0,0,.65)", width: 5 }) }), new Style({ stroke: new Stroke({ color: "#ffffff", width: 2.4 }) })],
+});
+map.addLayer(density);
+map.addLayer(fillLayer);
+map.addLayer(layer);
+map.addLayer(bold);
+
+const features = new Map<number, Feature<Polygon>>();
+const loaded = new Set<string>();
+let step = 0;
+let widest = 0;
+/** 5 and 95 of 100 areas, between which colours by size run. */
+let areas: [number, number] = [0, 1];
+let densityOf = "";
+
+export function setDrawn(changes: Partial<typeof drawn>): void {
+  Object.assign(drawn, changes);
+  layer.setOpacity(drawn.opacity);
+  layer.updateStyleVariables({ colour: drawn.colour, width: drawn.width });
+  fillLayer.setVisible(drawn.fill > 0 && layer.getVisible());
+  fillLayer.setOpacity(drawn.fill);
+  fillLayer.updateStyleVariables({ colour: drawn.colour });
+  void update();
+}
+
+function polygon(rings: Points[]): Polygon {
+  return new Polygon(rings.map((ring) => ring.map(([x, y]) => [x, -y])));
+}
+
+function feature(id: number, geometry: Polygon): Feature<Polygon> {
+  const row = store.rows.get(id);
+  const area = row?.area ?? 0;
+  const one = new Feature(geometry);
+  one.setId(id);
+  const size = Math.min(1, Math.max(0, (area - areas[0]) / Math.max(1, areas[1] - areas[0])));
+  one.setProperties({ score: row?.score ?? 1, kind: row?.kind ?? 0, size }, true);
+  return one;
+}
+
+/** What the server packed: see `maskseg/serve/shown.py`. */
+function unpack(data: ArrayBuffer): { version: number; found: [number, Polygon][] } {
+  const whole = new Int32Array(data);
+  const real = new Float32Array(data);
+  const found: [number, Polygon][] = [];
+  let at = 1;
+  while (at < whole.length) {
+    const id = whole[at++];
+    const count = whole[at++];
+    const flat: number[] = [];
+    const ends: number[] = [];
+    for (let ring = 0; ring < count; ring++) {
+      const points = whole[at++];
+      const first = at;
+      for (let k = 0; k < points; k++) {
+        flat.push(real[at++], -real[at++]);
+      }
+      flat.push(real[first], -real[first + 1]);
+      ends.push(flat.length);
+    }
+    if (count) found.push([id, new Polygon(flat, "XY", ends)]);
+  }
+  return { version: whole[0], found };
+}
+
+function countInView(most: number): number {
+  const [x0, y0, x1, y1] = inView();
+  let count = 0;
+  for (const row of store.rows.values()) {
+    if (row.x0 < x1 && row.x1 > x0 && row.y0 < y1 && row.y1 > y0 && ++count > most) break;
+  }
+  return count;
+}
+
+export function idsInView(): number[] {
+  const [x0, y0, x1, y1] = inView();
+  return [...store.rows.values()].filter((row) => row.x0 < x1 && row.x1 > x0 && row.y0 < y1 && row.y1 > y0).map((row) => row.id);
+}
+
+/** Show what the view asks for: the parts of it that are not here yet, or the density. */
+export async function update(): Promise<void> {
+  const image = store.image;
+  if (!image || !map.getSize()?.[0]) return;
+  const many = countInView(MOST) > MOST;
+  layer.setVisible(!many && drawn.visible);
+  fillLayer.setVisible(!many && drawn.visible && drawn.fill > 0);
+  density.setVisible(many && drawn.visible);
+  bold.setVisible(drawn.visible);
+  document.getElementById("view")?.classList.toggle("dense", many);
+  if (many) {
+    const name = `${image.key}/${image.version}`;
+    if (densityOf !== name) {
+      densityOf = name;
+      density.setSource(new ImageStatic({ url: `/api/images/${image.key}/density?${image.version}`, imageExtent: [0, -image.height, image.width, 0], projection }));
+    }
+    return;
+  }
+  const resolution = map.getView().getResolution()!;
+  const wanted = resolution <= 1.5 ? 1 : 2 ** Math.round(Math.log2(resolution));
+  const fresh = wanted !== step;
+  if (fresh) {
+    step = wanted;
+    loaded.clear();
+  }
+  const side = PART * step;
+  const [x0, y0, x1, y1] = inView();
+  const parts: [number, number][] = [];
+  for (let y = Math.max(0, Math.floor((y0 - widest) / side)); y * side < Math.min(y1, image.height); y++) {
+    for (let x = Math.max(0, Math.floor((x0 - widest) / side)); x * side < Math.min(x1, image.width); x++) {
+      if (!loaded.has(`${x}/${y}`)) parts.push([x, y]);
+    }
+  }
+  for (const [x, y] of parts) loaded.add(`${x}/${y}`);
+  const { key, version } = image;
+  const at = step;
+  const answers = await Promise.all(
+    parts.map(([x, y]) => bytes(`/api/images/${key}/outlines?x0=${x * side}&y0=${y * side}&x1=${(x + 1) * side}&y1=${(y + 1) * side}&step=${at}`)),
+  ).catch(() => null);
+  if (store.image?.key !== key || step !== at || !answers) return;
+  const found = answers.map(unpack);
+  if (found.some((one) => one.version !== store.image!.version)) {
+    // Changed meanwhile; once more, of the present nuclei.
+    if (version === store.image.version) await store.reload();
+    return;
+  }
+  if (fresh) forget();
+  const added: Feature<Polygon>[] = [];
+  for (const { found: nuclei } of found) {
+    for (const [id, geometry] of nuclei) {
+      if (!features.has(id)) {
+        const one = feature(id, geometry);
+        features.set(id, one);
+        added.push(one);
+      }
+    }
+  }
+  source.addFeatures(added);
+  highlight();
+}
+
+function forget(): void {
+  features.clear();
+  source.clear();
+}
+
+function reset(): void {
+  forget();
+  loaded.clear();
+  step = 0;
+  densityOf = "";
+  widest = 0;
+  const sizes: number[] = [];
+  for (const row of store.rows.values()) {
+    widest = Math.max(widest, row.x1 - row.x0, row.y1 - row.y0);
+    sizes.push(row.area);
+  }
+  sizes.sort((a, b) => a - b);
+  areas = [sizes[Math.floor(sizes.length * 0.05)] ?? 0, sizes[Math.floor(sizes.length * 0.95)] ?? 1];
+  void update();
+}
+
+/** An edit: the outlines that changed, and no others. */
+function take(changed: Changed): void {
+  for (const id of changed.gone) drop(id);
+  for (const row of changed.rows) {
+    drop(row.id);
+    const one = feature(row.id, polygon(changed.rings[row.id]));
+    features.set(row.id, one);
+    source.addFeature(one);
+    widest = Math.max(widest, row.x1 - row.x0, row.y1 - row.y0);
+  }
+  densityOf = "";
+  highlight();
+}
+
+function drop(id: number): void {
+  const one = features.get(id);
+  if (one) source.removeFeature(one);
+  features.delete(id);
+}
+
+/** The selected nuclei bold; of those whose outline is not here, the box. */
+function highlight(): void {
+  chosen.clear(true);
+  const some: Feature<Polygon>[] = [];
+  for (const id of store.selection) {
+    if (some.length >= MOST_SELECTED) break;
+    const one = features.get(id);
+    const row = store.rows.get(id);
+    if (one) some.push(new Feature(one.getGeometry()));
+    else if (row) some.push(new Feature(polygon([[[row.x0, row.y0], [row.x1, row.y0], [row.x1, row.y1], [row.x0, row.y1], [row.x0, row.y0]]])));
+  }
+  chosen.addFeatures(some);
+}
+
+/** The nucleus at a place of the map: the smallest of those whose outline holds it. */
+export function nucleusAt(coordinate: number[]): number | null {
+  let best: number | null = null;
+  let least = Infinity;
+  const [x, y] = [coordinate[0], -coordinate[1]];
+  for (const row of store.rows.values()) {
+    if (row.x0 <= x && x < row.x1 && row.y0 <= y && y < row.y1 && row.area < least) {
+      const one = features.get(row.id);
+      if (!one || one.getGeometry()!.intersectsCoordinate(coordinate)) {
+        best = row.id;
+        least = row.area;
+      }
+    }
+  }
+  return best;
+}
+
+map.on("moveend", () => void update());
+store.on("nuclei", (changed) => (changed ? take(changed) : reset()));
+store.on("selection", highlight);

@@ -1,0 +1,108 @@
+/** What the page knows: the images, the jobs, the image that is shown and its nuclei; who listens is told of changes. */
+import { type Box, type Changed, type Columns, type Details, type ImageRow, type Job, type Row, get } from "./api";
+
+type Events = {
+  images: [];
+  jobs: [Job | null];
+  image: [Details | null];
+  nuclei: [Changed | null];
+  selection: [];
+  tool: [];
+  history: [];
+};
+
+export type Tool = "select" | "draw" | "box" | "point" | "split" | "brush" | "erase" | "region";
+
+class Store {
+  images = new Map<string, ImageRow>();
+  jobs = new Map<number, Job>();
+  model = "";
+  models: string[] = [];
+  uploadLimit = 0;
+  image: Details | null = null;
+  rows = new Map<number, Row>();
+  selection = new Set<number>();
+  tool: Tool = "select";
+  brush = 8;
+  private listeners: { [K in keyof Events]?: ((...data: Events[K]) => void)[] } = {};
+
+  on<K extends keyof Events>(event: K, listener: (...data: Events[K]) => void): void {
+    const list = (this.listeners[event] ??= []) as ((...data: Events[K]) => void)[];
+    list.push(listener);
+  }
+
+  tell<K extends keyof Events>(event: K, ...data: Events[K]): void {
+    for (const listener of this.listeners[event] ?? []) listener(...data);
+  }
+
+  /** Show an image. */
+  async open(key: string): Promise<void> {
+    const [details, columns] = await Promise.all([get<Details>(`/api/images/${key}`), get<Columns>(`/api/images/${key}/nuclei`)]);
+    this.image = { ...details, version: columns.version };
+    this.setRows(columns);
+    this.selection.clear();
+    this.tell("image", this.image);
+    this.tell("nuclei", null);
+    this.tell("selection");
+    this.tell("history");
+  }
+
+  /** Ask for all nuclei of the image anew. */
+  async reload(): Promise<void> {
+    if (!this.image) return;
+    const key = this.image.key;
+    const [details, columns] = await Promise.all([get<Details>(`/api/images/${key}`), get<Columns>(`/api/images/${key}/nuclei`)]);
+    if (this.image?.key !== key) return;
+    Object.assign(this.image, details, { version: columns.version });
+    this.setRows(columns);
+    for (const id of this.selection) if (!this.rows.has(id)) this.selection.delete(id);
+    this.tell("nuclei", null);
+    this.tell("selection");
+    this.tell("history");
+  }
+
+  /** Take over what an edit changed. */
+  async take(changed: Changed): Promise<void> {
+    if (!this.image) return;
+    if (changed.all) return this.reload();
+    Object.assign(this.image, { version: changed.version, count: changed.count, undo: changed.undo, redo: changed.redo });
+    this.image.reviewed = changed.reviewed as Box[];
+    for (const id of changed.gone) {
+      this.rows.delete(id);
+      this.selection.delete(id);
+    }
+    for (const row of changed.rows) this.rows.set(row.id, row);
+    this.tell("nuclei", changed);
+    this.tell("selection");
+    this.tell("history");
+  }
+
+  select(ids: Iterable<number>): void {
+    this.selection = new Set(ids);
+    this.tell("selection");
+  }
+
+  use(tool: Tool): void {
+    this.tool = tool;
+    this.tell("tool");
+  }
+
+  private setRows(columns: Columns): void {
+    this.rows = new Map();
+    columns.id.forEach((id, k) => {
+      this.rows.set(id, {
+        id,
+        x0: columns.x0[k],
+        y0: columns.y0[k],
+        x1: columns.x1[k],
+        y1: columns.y1[k],
+        area: columns.area[k],
+        score: columns.score[k],
+        kind: columns.kind[k],
+        by_hand: columns.by_hand[k],
+      });
+    });
+  }
+}
+
+export const store = new Store();
