@@ -1,6 +1,7 @@
 # make setup   the environment in .venv (nothing but Python 3.11+, pip and a package index needed)
 # make demo    the whole main job on the sample images; open out/demo/overview.png
 # make test    lint and tests
+# make web     the page of maskseg serve, from web/ into the package (node comes with the environment)
 # make wheel   dist/: the wheels of maskseg and Detectron2, to be installed where there is no network
 # make bench   the tables of benchmarks/README.md
 PYTHON ?= python3
@@ -11,7 +12,10 @@ STAMP := $(VENV)/maskseg-setup-done
 
 D2_WHEEL := dist/detectron2-0.6-py3-none-any.whl
 
-.PHONY: setup demo test lint wheel bench
+# The page as the package holds it; newer than all that it is made of.
+PAGE := maskseg/serve/static/index.html
+
+.PHONY: setup demo test lint web wheel bench
 
 setup: $(STAMP)
 
@@ -26,15 +30,20 @@ $(STAMP): setup.cfg setup.py pyproject.toml constraints.txt tools/install_detect
 demo: setup
 	$(PY) tools/demo.py
 
+web: $(PAGE)
+
+$(PAGE): $(wildcard web/*.json web/*.ts web/*.html web/src/*) | setup
+	cd web && export PATH="$(abspath $(VENV))/bin:$$PATH" && npm ci --no-audit --no-fund && npm run build
+
 # With Detectron2's wheel, which tests/test_wheel.py installs beside maskseg's into an empty folder.
-test: setup lint $(D2_WHEEL)
+test: setup lint web $(D2_WHEEL)
 	$(PY) -m pytest
 
 lint: setup
 	$(PY) -m ruff check .
 
 # setuptools leaves its build folder, from which a module that is gone would come into the next wheel.
-wheel: setup $(D2_WHEEL)
+wheel: setup web $(D2_WHEEL)
 	rm -rf build dist/maskseg-*.whl
 	$(PY) -m pip wheel --disable-pip-version-check --no-deps --no-build-isolation --no-index -w dist .
 	rm -rf build
