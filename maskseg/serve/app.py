@@ -46,7 +46,6 @@ def create_app(server: Server) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        threading.Thread(target=server.warm_up, daemon=True).start()
         yield
         await run_in_threadpool(server.close)
 
@@ -118,7 +117,10 @@ def _add_routes(app: FastAPI) -> None:
     @app.get("/api/events", tags=["page"], response_class=StreamingResponse)
     async def events(request: Request) -> StreamingResponse:
         """Server-sent events: `job` (its row), `edited` (key and version of an image), `images` (a key)."""
-        stream = server_of(request).events.stream()
+        server = server_of(request)
+        # A page is open: a person may soon draw a box.
+        threading.Thread(target=server.warm_up, daemon=True).start()
+        stream = server.events.stream()
         return StreamingResponse(stream, media_type="text/event-stream", headers={"cache-control": "no-store"})
 
     @app.put(

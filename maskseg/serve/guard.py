@@ -80,7 +80,7 @@ class Guard:
         try:
             await self.app(scope, _limited(receive, limit), _with_headers(send))
         except TooLarge:
-            await _answer(send, 413, _too_large(limit))
+            await _answer(send, 413, _too_large(limit, scope["method"]))
 
     def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
         """Status and reason, where a request is not let in."""
@@ -96,7 +96,7 @@ class Guard:
         length = headers.get("content-length", "0")
         limit = self._largest if scope["method"] == "PUT" else SMALL
         if not length.isdecimal() or int(length) > limit:
-            return 413, _too_large(limit)
+            return 413, _too_large(limit, scope["method"])
         return None
 
     def _is_here(self, host: str) -> bool:
@@ -161,12 +161,10 @@ def _with_headers(send: Send) -> Send:
     return sending
 
 
-def _too_large(limit: int) -> str:
-    return (
-        f"more than {limit / 2**20:.0f} MB; open large images with: maskseg serve PATH"
-        if limit > SMALL
-        else "the request is too large"
-    )
+def _too_large(limit: int, method: str) -> str:
+    if method != "PUT":
+        return "the request is too large"
+    return f"more than {limit / 2**20:.0f} MB; open large images with: maskseg serve PATH"
 
 
 async def _answer(send: Send, status: int, text: str, headers: list[tuple[bytes, bytes]] | None = None) -> None:

@@ -253,7 +253,7 @@ class Jobs:
         if job.given["iterations"]:
             few = job.given["iterations"]
             options = ["SOLVER.MAX_ITER", str(few), "SOLVER.WARMUP_ITERS", str(max(1, few // 10))]
-        command = [sys.executable, "-m", "maskseg.cli.main", "train", "--from", model]
+        command = [sys.executable, "-m", "maskseg.serve.bound", "train", "--from", model]
         command += ["--data", f"{data.folder}:{TRAIN}", "-o", str(run), *options]
         self._run_training(job, command, run, folder / "training.log")
         if data.held:
@@ -265,7 +265,7 @@ class Jobs:
         with log.open("wb") as output, self._lock:
             if job.cancel.is_set():
                 raise Cancelled
-            self._training = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+            self._training = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=output)
         training = self._training
         try:
             while training.poll() is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from threading import Lock
 from typing import Any
 
 from maskseg.core.errors import InputError
@@ -28,6 +29,7 @@ class Server:
         self.jobs = Jobs(workspace, self.events)
         # A process of its own: a prediction of minutes must not keep a person waiting who draws a box.
         self._asked = Child()
+        self._warm, self._lock = False, Lock()
 
     def ask(self, task: dict[str, Any]) -> list[Any]:
         """What the network outlines where a person points; see `maskseg.serve.worker.ask`.
@@ -43,7 +45,11 @@ class Server:
         return answers[-1]["mask"]
 
     def warm_up(self) -> None:
-        """Load the model that answers, so that the first box does not wait for it."""
+        """Load the model that answers, once, so that the first box does not wait for it."""
+        with self._lock:
+            if self._warm:
+                return
+            self._warm = True
         # What is wrong the first box will say.
         with suppress(InputError, Cancelled):
             list(self._asked.run({"do": "ask", "model": self.workspace.model}))

@@ -85,6 +85,12 @@ class Served:
         return job
 
 
+@pytest.fixture(scope="session")
+def served():
+    """`Served`, for servers that outlast a test."""
+    return Served
+
+
 @pytest.fixture
 def serve(tmp_path):
     """Start servers, which end with the test."""
