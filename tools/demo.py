@@ -79,7 +79,8 @@ def main() -> None:
     write_picture(OUT / "overview.png", panel(sheet, columns=4))
     print(
         f"\nDone in {(time.perf_counter() - begin) / 60:.1f} minutes. "
-        f"Open {OUT / 'overview.png'}: truth red, prediction blue."
+        f"Open {OUT / 'overview.png'}: truth red, prediction blue.\n"
+        f"To see, correct and teach in the browser: maskseg serve {OUT / 'heldout' / 'images'}"
     )
 
 

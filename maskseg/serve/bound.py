@@ -17,5 +17,7 @@ def _end_with_server() -> None:
 
 
 if __name__ == "__main__":
+    if hasattr(os, "nice"):
+        os.nice(5)  # the page stays quick meanwhile
     threading.Thread(target=_end_with_server, daemon=True).start()
     runpy.run_module("maskseg.cli.main", run_name="__main__", alter_sys=True)

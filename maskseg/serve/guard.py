@@ -68,7 +68,8 @@ class Guard:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         refusal = self._refusal(scope, headers)
         if refusal:
-            await _answer(send, *refusal)
+            # To a person who opened the page, as text.
+            await _answer(send, *refusal, plain=not scope["path"].startswith("/api/"))
             return
         fresh = self._in_address(scope)
         if fresh and scope["method"] == "GET" and scope["path"] == "/":
@@ -167,9 +168,12 @@ def _too_large(limit: int, method: str) -> str:
     return f"more than {limit / 2**20:.0f} MB; open large images with: maskseg serve PATH"
 
 
-async def _answer(send: Send, status: int, text: str, headers: list[tuple[bytes, bytes]] | None = None) -> None:
-    body = json.dumps({"detail": text}).encode("utf-8")
-    about = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+async def _answer(
+    send: Send, status: int, text: str, headers: list[tuple[bytes, bytes]] | None = None, plain: bool = False
+) -> None:
+    body = text.encode("utf-8") if plain else json.dumps({"detail": text}).encode("utf-8")
+    kind = b"text/plain; charset=utf-8" if plain else b"application/json"
+    about = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
     about += [(b"connection", b"close"), *_HEADERS, *(headers or [])]
     await send({"type": "http.response.start", "status": status, "headers": about})
     await send({"type": "http.response.body", "body": body})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,10 @@ class Nuclei:
 
     def __getitem__(self, number: int) -> Nucleus:
         return self._by_id[number]
+
+    def __iter__(self) -> Iterator[Nucleus]:
+        """The nuclei, without their numbers."""
+        return iter(self._by_id.values())
 
     def get(self, number: int) -> Nucleus | None:
         """The nucleus of that number, if there is one."""

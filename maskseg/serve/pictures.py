@@ -76,7 +76,7 @@ class Picture:
         InputError
             If there is no such tile or the file is damaged there.
         """
-        side = TILE << z
+        side = TILE << min(max(z, 0), self.depth)
         height, width = self.shape
         if not (0 <= z <= self.depth and 0 <= x * side < width and 0 <= y * side < height):
             raise InputError(f"{self.file.name}: has no tile {z}/{x}/{y}")

@@ -43,6 +43,7 @@ def details(key: str, request: Request) -> dict[str, Any]:
     """An image: its size, and where its corrections stand."""
     workspace = server_of(request).workspace
     picture, session = workspace.picture(key), workspace.session(key)
+    session.belongs_to(picture.shape)
     with session.lock:
         return {
             "key": key,

@@ -100,14 +100,26 @@ class Session:
             head, *operations = self._log.operations
             if head.get("format") != FORMAT:
                 raise InputError(f"{folder / LOG}: corrections of another maskseg ({head.get('format')}); upgrade it")
-            if tuple(head["shape"]) != tuple(shape):
-                raise InputError(
-                    f"{folder / LOG}: corrections of an image of {head['shape'][1]} x {head['shape'][0]} pixels, but "
-                    f"it has {shape[1]} x {shape[0]} now; put the former image back, or move the folder away"
-                )
+            self.nuclei.shape = (head["shape"][0], head["shape"][1])
+            self.belongs_to(shape)
             for operation in operations:
                 self._replay(operation)
         self._log.operations.clear()
+
+    def belongs_to(self, shape: tuple[int, int]) -> None:
+        """Make sure that the corrections are of an image of that height and width.
+
+        Raises
+        ------
+        InputError
+            If they are of another: the file has changed since.
+        """
+        height, width = self.nuclei.shape
+        if (height, width) != tuple(shape):
+            raise InputError(
+                f"{self.folder / LOG}: corrections of an image of {width} x {height} pixels, but it has {shape[1]} x "
+                f"{shape[0]} now; put the former image back, or move the folder away"
+            )
 
     # ---- changing ----
 
@@ -196,12 +208,11 @@ class Session:
     def doubt(self) -> float | None:
         """How unsure the model is of this image: the mean of 1 - score; None once a person has been here."""
         with self.lock:
-            columns = self.nuclei.columns()
-            if self.reviewed or any(columns["by_hand"]):
+            if self.reviewed or any(nucleus.by_hand for nucleus in self.nuclei):
                 return None
-            # An image in which nothing was found is one to look at too.
-            scores = columns["score"]
-            return 1 - sum(scores) / len(scores) if scores else 0.5
+            scores = [nucleus.score for nucleus in self.nuclei]
+        # An image in which nothing was found is one to look at too.
+        return 1 - sum(scores) / len(scores) if scores else 0.5
 
     def typical(self) -> float:
         """Diameter in pixels of the median nucleus; a guess where there is none yet."""
@@ -262,6 +273,14 @@ class Session:
         after = {**dict.fromkeys(gone), **added}
         return Step("predict", self._before(after), after)
 
+    def _predicted_masks(self, operation: Operation) -> CropMasks:
+        """The nuclei of a prediction; none, and a notice, where their file is gone: what a person did stays."""
+        try:
+            return read_masks(self.folder / Path(operation["file"]).name)
+        except InputError as error:
+            self.notice = str(error)
+            return CropMasks.empty(self.nuclei.shape)
+
     def _replay(self, operation: Operation) -> None:
         name = operation["op"]
         if name == "undo":
@@ -272,7 +291,7 @@ class Session:
             after = tuple(tuple(box) for box in operation["reviewed"])
             self._take(Step("review", {}, {}, (self.reviewed, after)))  # type: ignore[arg-type]
         elif name == "predict":
-            masks = read_masks(self.folder / Path(operation["file"]).name)
+            masks = self._predicted_masks(operation)
             rows = zip(masks.boxes.tolist(), masks.bitmaps, masks.scores.tolist(), strict=True)
             added: After = {
                 number: edits.Nucleus(tuple(box), bitmap, round(score, 4), by_hand=False)

@@ -11,6 +11,7 @@ import tifffile
 from hypothesis import HealthCheck, Phase, given, settings
 from PIL import Image
 
+from maskseg.core.errors import InputError
 from maskseg.serve.app import create_app
 from maskseg.serve.pictures import Picture
 from maskseg.serve.state import Server
@@ -127,7 +128,7 @@ def test_nothing_that_schemathesis_sends_ends_in_a_server_error(app, monkeypatch
     # What would start the network is answered at once.
     monkeypatch.setattr(server, "ask", lambda task: [0, 0, 2, 2, "04", 1.0, 0, 1])
     monkeypatch.setattr(server.jobs, "_predict", lambda job: None)
-    monkeypatch.setattr(server.jobs, "_train", lambda job: None)
+    monkeypatch.setattr(server.jobs, "_train", _no_training)
     schema = schemathesis.openapi.from_asgi("/api/openapi.json", app)
     real = [item.key for item in server.workspace.items]
     sent = Counter()
@@ -136,6 +137,10 @@ def test_nothing_that_schemathesis_sends_ends_in_a_server_error(app, monkeypatch
         if operation.path != "/api/events":  # which never ends
             _send(operation, real[0], sent)
     assert sent[2] > 50 and sent[4] > 50, sent
+
+
+def _no_training(job):
+    raise InputError("there is no network in this test")
 
 
 def _send(operation, key, sent):

@@ -325,3 +325,29 @@ def test_the_log_appends_across_openings(tmp_path):
         assert [one["k"] for one in log.operations] == list(range(k))
         log.append({"k": k})
         log.close()
+
+
+def test_a_prediction_whose_file_is_gone_takes_nothing_else_with_it(tmp_path):
+    session = some(tmp_path)
+    labels = np.zeros(SHAPE, np.int32)
+    labels[30:40, 10:20] = 1
+    session.predicted(CropMasks.from_labels(labels), "model")
+    session.edit("classify", {"ids": [1], "kind": 2})
+    session.close()
+    (file,) = tmp_path.glob("predicted-*.npz")
+    file.write_bytes(b"damaged")
+    again = Session(tmp_path, SHAPE)
+    assert again.nuclei.masks()[0] == [1, 2, 3, 4] and again.nuclei[1].kind == 2
+    assert "predict them again" in again.notice
+
+
+def test_the_image_that_nobody_has_corrected_and_the_model_is_unsure_of_comes_first(tmp_path):
+    session = Session(tmp_path, SHAPE)
+    labels = np.zeros(SHAPE, np.int32)
+    labels[:10, :10], labels[:10, 20:30] = 1, 2
+    found = CropMasks.from_labels(labels, [0.8, 1.0])
+    session.predicted(found, "model")
+    assert session.doubt() == pytest.approx(0.1)
+    session.edit("delete", {"ids": [1]})
+    session.edit("classify", {"ids": [2], "kind": 1})
+    assert session.doubt() is None

@@ -41,6 +41,8 @@ function line(row: ImageRow): HTMLElement {
   const state = row.fault ? T.fault : row.predicted ? T.nucleiCount(row.nuclei) : T.notYet;
   const marks = [state, row.reviewed ? T.reviewedMark : row.doubt !== null && row.predicted ? T.doubt(row.doubt) : ""].filter(Boolean).join(" · ");
   const picture = h("img", { src: row.fault ? "data:," : `/api/images/${row.key}/thumbnail`, alt: "", loading: "lazy", width: 44, height: 44 });
+  // The list then says why it cannot be shown.
+  picture.onerror = () => void (row.fault || refresh(row.key));
   return h(
     "button",
     {
