@@ -7,11 +7,14 @@ import { T } from "./texts";
 /** Edits go out in the order in which they were made. */
 let queue: Promise<unknown> = Promise.resolve();
 
-function inTurn(work: () => Promise<Changed>): Promise<Changed | null> {
+function inTurn(path: string, body?: (version: number | null) => unknown): Promise<Changed | null> {
+  const key = store.image!.key;
   const next = queue.then(async () => {
     try {
-      const changed = await work();
-      await store.take(changed);
+      const version = store.image?.key === key ? store.image.version : null;
+      const changed = await send<Changed>("POST", `/api/images/${key}/${path}`, body?.(version));
+      // Another image may be shown by now.
+      if (store.image?.key === key) await store.take(changed);
       return changed;
     } catch (error) {
       say(String((error as Error).message), true);
@@ -25,28 +28,27 @@ function inTurn(work: () => Promise<Changed>): Promise<Changed | null> {
 
 /** Change nuclei; those that are new are selected. */
 export async function edit(one: Edit): Promise<void> {
-  const image = store.image;
-  if (!image) return;
+  if (!store.image) return;
   const slow = one.op === "add-box" || one.op === "add-point";
   if (slow) say(T.thinking);
-  const changed = await inTurn(() => send<Changed>("POST", `/api/images/${image.key}/edits`, { edit: one, version: store.image!.version }));
+  const changed = await inTurn("edits", (version) => ({ edit: one, version }));
   if (!changed) return;
   say("");
   if (one.op !== "classify" && one.op !== "erase" && changed.rows.length) store.select(changed.rows.map((row) => row.id));
 }
 
 export async function undo(): Promise<void> {
-  if (store.image?.undo) await inTurn(() => send<Changed>("POST", `/api/images/${store.image!.key}/undo`));
+  if (store.image?.undo) await inTurn("undo");
 }
 
 export async function redo(): Promise<void> {
-  if (store.image?.redo) await inTurn(() => send<Changed>("POST", `/api/images/${store.image!.key}/redo`));
+  if (store.image?.redo) await inTurn("redo");
 }
 
 export async function review(box: Box | null, on: boolean): Promise<void> {
   if (!store.image) return;
   const whole = box && box.map((value) => Math.round(value));
-  await inTurn(() => send<Changed>("POST", `/api/images/${store.image!.key}/review`, { box: whole, on }));
+  await inTurn("review", () => ({ box: whole, on }));
 }
 
 export const isReviewed = (): boolean => Boolean(store.image?.reviewed.length);

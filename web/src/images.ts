@@ -9,8 +9,11 @@ export function makeImages(): HTMLElement {
   const files = picker(false);
   const folder = picker(true);
   const show = () => list.replaceChildren(...(store.images.size ? [...store.images.values()].map(line) : [h("p", { class: "empty" }, T.noImages)]));
-  store.on("images", show);
-  store.on("image", show);
+  // Of a thousand images that are predicted each tells of itself: once a frame is enough.
+  let due = 0;
+  const soon = () => (due ||= requestAnimationFrame(() => ((due = 0), show())));
+  store.on("images", soon);
+  store.on("image", soon);
   return h(
     "aside",
     { id: "images" },

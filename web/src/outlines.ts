@@ -9,8 +9,9 @@ import VectorSource from "ol/source/Vector";
 import Stroke from "ol/style/Stroke";
 import Style from "ol/style/Style";
 import { type Changed, type Points, bytes } from "./api";
+import { Lines } from "./lines";
 import { store } from "./store";
-import { inView, map, projection } from "./view";
+import { inView, map, picture, projection } from "./view";
 
 /** Nuclei in view beyond which their density is shown. */
 const MOST = 4000;
@@ -23,24 +24,33 @@ export const KIND_COLOURS = ["#00c8ff", "#ff6b6b", "#ffd43b", "#69db7c", "#b197f
 
 export const drawn = { opacity: 1, width: 1.6, fill: 0, colour: 0, visible: true };
 
-const byKind = ["match", ["get", "kind"], ...KIND_COLOURS.slice(1).flatMap((colour, k) => [k + 1, colour]), KIND_COLOURS[0]];
-const byScore = ["interpolate", ["linear"], ["get", "score"], 0.5, "#ff3b30", 0.9, "#ffd60a", 1, "#32d74b"];
-const byArea = ["interpolate", ["linear"], ["get", "size"], 0, "#3b5bff", 0.5, "#00d5c8", 1, "#ffe94a"];
-const colour = ["case", ["==", ["var", "colour"], 1], byScore, ["==", ["var", "colour"], 2], byArea, ["==", ["var", "colour"], 3], byKind, KIND_COLOURS[0]];
+/** Colours along a scale from 0 to 1. */
+const SCORE_STOPS: [number, string][] = [[0.5, "#ff3b30"], [0.9, "#ffd60a"], [1, "#32d74b"]];
+const AREA_STOPS: [number, string][] = [[0, "#3b5bff"], [0.5, "#00d5c8"], [1, "#ffe94a"]];
+
+type Rgb = [number, number, number];
+const rgb = (hex: string): Rgb => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16)) as Rgb;
+
+function along(stops: [number, string][], value: number): Rgb {
+  const next = stops.findIndex(([place]) => value <= place);
+  if (next <= 0) return rgb(stops[next < 0 ? stops.length - 1 : 0][1]);
+  const [[low, from], [high, to]] = [stops[next - 1], stops[next]];
+  const share = (value - low) / (high - low);
+  const [a, b] = [rgb(from), rgb(to)];
+  return a.map((one, k) => Math.round(one + (b[k] - one) * share)) as Rgb;
+}
+
+function colourOf(id: number): Rgb {
+  const row = store.rows.get(id);
+  if (!row || drawn.colour === 0) return rgb(KIND_COLOURS[0]);
+  if (drawn.colour === 1) return along(SCORE_STOPS, row.score);
+  if (drawn.colour === 3) return rgb(KIND_COLOURS[row.kind]);
+  return along(AREA_STOPS, (row.area - areas[0]) / Math.max(1, areas[1] - areas[0]));
+}
 
 const source = new VectorSource<Feature<Polygon>>({ wrapX: false });
-const layer = new WebGLVectorLayer({
-  source,
-  variables: { colour: 0, width: drawn.width },
-  style: { "stroke-color": colour, "stroke-width": ["var", "width"] } as never,
-});
-const fillLayer = new WebGLVectorLayer({
-  source,
-  opacity: 0,
-  visible: false,
-  variables: { colour: 0 },
-  style: { "fill-color": colour } as never,
-});
+const lines = new Lines(picture);
+const fillLayer = new WebGLVectorLayer({ source, opacity: 0, visible: false, style: { "fill-color": ["get", "colour"] } as never });
 const density = new ImageLayer({ opacity: 0.85, visible: false });
 const chosen = new VectorSource<Feature<Polygon>>({ wrapX: false });
 const bold = new VectorLayer({
@@ -49,7 +59,6 @@ const bold = new VectorLayer({
 });
 map.addLayer(density);
 map.addLayer(fillLayer);
-map.addLayer(layer);
 map.addLayer(bold);
 
 const features = new Map<number, Feature<Polygon>>();
@@ -61,13 +70,38 @@ let areas: [number, number] = [0, 1];
 let densityOf = "";
 
 export function setDrawn(changes: Partial<typeof drawn>): void {
+  const recoloured = changes.colour !== undefined && changes.colour !== drawn.colour;
   Object.assign(drawn, changes);
-  layer.setOpacity(drawn.opacity);
-  layer.updateStyleVariables({ colour: drawn.colour, width: drawn.width });
-  fillLayer.setVisible(drawn.fill > 0 && layer.getVisible());
+  lines.opacity = drawn.opacity;
+  lines.width = drawn.width;
   fillLayer.setOpacity(drawn.fill);
-  fillLayer.updateStyleVariables({ colour: drawn.colour });
+  if (recoloured) {
+    for (const [id, one] of features) one.set("colour", css(id), true);
+    source.changed();
+    draw();
+  }
   void update();
+  map.render();
+}
+
+const css = (id: number): string => `rgb(${colourOf(id).join(",")})`;
+
+let due = 0;
+/** Hand the outlines to the graphics card, once a frame at most. */
+function draw(): void {
+  due ||= requestAnimationFrame(() => {
+    due = 0;
+    lines.set(
+      [...features].map(([id, one]) => {
+        const geometry = one.getGeometry()!;
+        const flat = geometry.getFlatCoordinates();
+        let begin = 0;
+        const rings = geometry.getEnds()!.map((end) => flat.slice(begin, (begin = end)));
+        return { rings, colour: colourOf(id) };
+      }),
+    );
+    map.render();
+  });
 }
 
 function polygon(rings: Points[]): Polygon {
@@ -75,12 +109,9 @@ function polygon(rings: Points[]): Polygon {
 }
 
 function feature(id: number, geometry: Polygon): Feature<Polygon> {
-  const row = store.rows.get(id);
-  const area = row?.area ?? 0;
   const one = new Feature(geometry);
   one.setId(id);
-  const size = Math.min(1, Math.max(0, (area - areas[0]) / Math.max(1, areas[1] - areas[0])));
-  one.setProperties({ score: row?.score ?? 1, kind: row?.kind ?? 0, size }, true);
+  one.set("colour", css(id), true);
   return one;
 }
 
@@ -128,10 +159,12 @@ export async function update(): Promise<void> {
   const image = store.image;
   if (!image || !map.getSize()?.[0]) return;
   const many = countInView(MOST) > MOST;
-  layer.setVisible(!many && drawn.visible);
-  fillLayer.setVisible(!many && drawn.visible && drawn.fill > 0);
+  if (lines.visible !== (!many && drawn.visible)) {
+    lines.visible = !many && drawn.visible;
+    map.render();
+  }
+  fillLayer.setVisible(lines.visible && drawn.fill > 0);
   density.setVisible(many && drawn.visible);
-  bold.setVisible(drawn.visible);
   document.getElementById("view")?.classList.toggle("dense", many);
   if (many) {
     const name = `${image.key}/${image.version}`;
@@ -181,16 +214,18 @@ export async function update(): Promise<void> {
     }
   }
   source.addFeatures(added);
+  draw();
   highlight();
 }
 
 function forget(): void {
   features.clear();
-  source.clear();
+  source.clear(true);
 }
 
 function reset(): void {
   forget();
+  draw();
   loaded.clear();
   step = 0;
   densityOf = "";
@@ -216,6 +251,7 @@ function take(changed: Changed): void {
     widest = Math.max(widest, row.x1 - row.x0, row.y1 - row.y0);
   }
   densityOf = "";
+  draw();
   highlight();
 }
 
@@ -227,7 +263,7 @@ function drop(id: number): void {
 
 /** The selected nuclei bold; of those whose outline is not here, the box. */
 function highlight(): void {
-  chosen.clear(true);
+  chosen.clear();
   const some: Feature<Polygon>[] = [];
   for (const id of store.selection) {
     if (some.length >= MOST_SELECTED) break;
@@ -237,6 +273,8 @@ function highlight(): void {
     else if (row) some.push(new Feature(polygon([[[row.x0, row.y0], [row.x1, row.y0], [row.x1, row.y1], [row.x0, row.y1], [row.x0, row.y0]]])));
   }
   chosen.addFeatures(some);
+  // A layer without anything is a canvas that each frame has to be laid over.
+  bold.setVisible(drawn.visible && some.length > 0);
 }
 
 /** The nucleus at a place of the map: the smallest of those whose outline holds it. */

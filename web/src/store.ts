@@ -24,6 +24,8 @@ class Store {
   selection = new Set<number>();
   tool: Tool = "select";
   brush = 8;
+  /** The image that was asked for last: an earlier one that comes later is not shown. */
+  private wanted = "";
   private listeners: { [K in keyof Events]?: ((...data: Events[K]) => void)[] } = {};
 
   on<K extends keyof Events>(event: K, listener: (...data: Events[K]) => void): void {
@@ -37,7 +39,11 @@ class Store {
 
   /** Show an image. */
   async open(key: string): Promise<void> {
-    const [details, columns] = await Promise.all([get<Details>(`/api/images/${key}`), get<Columns>(`/api/images/${key}/nuclei`)]);
+    this.wanted = key;
+    // The details first: they say whether the corrections belong to this image.
+    const details = await get<Details>(`/api/images/${key}`);
+    const columns = await get<Columns>(`/api/images/${key}/nuclei`);
+    if (this.wanted !== key) return;
     this.image = { ...details, version: columns.version };
     this.setRows(columns);
     this.selection.clear();

@@ -12,6 +12,13 @@ import { store } from "./store";
 
 const TILE = 256;
 
+// OpenLayers asks for smooth edges, which cost a computer without a graphics card most of a frame; tiles have none, and
+// the outlines bring their own.
+const getContext = HTMLCanvasElement.prototype.getContext as (kind: string, given?: object) => unknown;
+HTMLCanvasElement.prototype.getContext = function (this: HTMLCanvasElement, kind: string, given?: object) {
+  return getContext.call(this, kind, kind.includes("webgl") ? { ...given, antialias: false } : given);
+} as never;
+
 export const projection = new Projection({ code: "image-pixels", units: "pixels", extent: [0, -1, 1, 0] });
 
 export const map = new OlMap({
@@ -28,17 +35,21 @@ function channel(band: number, gain: string): unknown[] {
   return ["*", ["var", gain], ["^", ["clamp", stretched, 0, 1], ["/", 1, ["var", "gamma"]]]];
 }
 
-const layer = new WebGLTileLayer({
-  style: {
-    variables: { ...look },
-    color: ["array", channel(1, "red"), channel(2, "green"), channel(3, "blue"), ["band", 4]],
-  } as never,
-});
-map.addLayer(layer);
+const STYLE = { color: ["array", channel(1, "red"), channel(2, "green"), channel(3, "blue"), ["band", 4]] };
 
+export const picture = new WebGLTileLayer({ style: {} });
+map.addLayer(picture);
+
+let changedLook = false;
+
+/** Until a slider is moved the picture goes to the screen as it is, without any arithmetic. */
 export function setLook(changes: Partial<typeof look>): void {
   Object.assign(look, changes);
-  layer.updateStyleVariables({ ...look, white: Math.max(look.white, look.black + 0.01) });
+  const variables = { ...look, white: Math.max(look.white, look.black + 0.01) };
+  const neutral = !look.black && [look.white, look.gamma, look.red, look.green, look.blue].every((one) => one === 1);
+  if (changedLook && !neutral) picture.updateStyleVariables(variables);
+  else picture.setStyle(neutral ? {} : ({ variables, ...STYLE } as never));
+  changedLook = !neutral;
 }
 
 function resolutions(depth: number): number[] {
@@ -49,8 +60,8 @@ function show(details: Details): void {
   const extent = [0, -details.height, details.width, 0];
   projection.setExtent(extent);
   const grid = new TileGrid({ extent, origin: [0, 0], resolutions: resolutions(details.depth), tileSize: TILE });
-  layer.setExtent(extent);
-  layer.setSource(
+  picture.setExtent(extent);
+  picture.setSource(
     new TileImage({
       projection,
       tileGrid: grid,

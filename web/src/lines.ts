@@ -1,0 +1,167 @@
+/**
+ * Lines of thousands of outlines, drawn by WebGL into the canvas of the picture.
+ *
+ * OpenLayers' own line shader computes joins, caps and dashes for every pixel, which a computer without a graphics card
+ * takes seconds for. Here a segment is a rectangle of one colour, a little longer than it is, so that corners close.
+ */
+import type Layer from "ol/layer/Layer";
+import type RenderEvent from "ol/render/Event";
+
+const VERTEX = `
+precision highp float;
+attribute vec2 corner;
+attribute vec4 ends;
+attribute vec4 colour;
+uniform vec2 offset;
+uniform vec2 pixels;
+uniform vec2 size;
+uniform float radius;
+varying vec4 shade;
+varying float away;
+void main() {
+  vec2 a = (ends.xy + offset) * pixels;
+  vec2 b = (ends.zw + offset) * pixels;
+  vec2 along = b - a;
+  float length = max(length(along), 1e-6);
+  along /= length;
+  float reach = radius + 0.5;
+  away = corner.y * reach;
+  vec2 place = mix(a, b, corner.x) + along * (corner.x * 2.0 - 1.0) * radius * 0.5 + vec2(-along.y, along.x) * away;
+  gl_Position = vec4(place / size * 2.0, 0.0, 1.0);
+  shade = colour;
+}`;
+const FRAGMENT = `
+precision highp float;
+varying vec4 shade;
+varying float away;
+uniform float radius;
+uniform float opacity;
+void main() {
+  float alpha = opacity * clamp(radius + 0.5 - abs(away), 0.0, 1.0);
+  gl_FragColor = vec4(shade.rgb * alpha, alpha);
+}`;
+/** Two floats for each end, and a colour of four bytes. */
+const STRIDE = 20;
+
+type Outline = { rings: number[][]; colour: [number, number, number] };
+
+interface Program {
+  gl: WebGLRenderingContext;
+  instances: ANGLE_instanced_arrays;
+  program: WebGLProgram;
+  corners: WebGLBuffer;
+  segments: WebGLBuffer;
+  places: { corner: number; ends: number; colour: number };
+}
+
+export class Lines {
+  visible = true;
+  opacity = 1;
+  width = 1.6;
+  private made: Program | null = null;
+  private data = new ArrayBuffer(0);
+  private count = 0;
+  private fresh = false;
+  /** What positions are counted from, so that 32 bits are enough for parts of a pixel of any slide. */
+  private base: [number, number] = [0, 0];
+
+  /** Draw after each rendering of a WebGL layer. */
+  constructor(layer: Layer) {
+    layer.on("postrender" as never, ((event: RenderEvent) => this.draw(event)) as never);
+  }
+
+  /** Rings are flat lists x, y, each closed: its last point is its first. */
+  set(outlines: Iterable<Outline>): void {
+    const all = [...outlines];
+    let count = 0;
+    for (const { rings } of all) for (const ring of rings) count += ring.length / 2 - 1;
+    this.data = new ArrayBuffer(count * STRIDE);
+    this.count = count;
+    this.fresh = true;
+    const places = new Float32Array(this.data);
+    const colours = new Uint8Array(this.data);
+    const first = all[0]?.rings[0];
+    const [bx, by] = (this.base = first ? [first[0], first[1]] : [0, 0]);
+    let at = 0;
+    for (const { rings, colour } of all) {
+      for (const ring of rings) {
+        for (let k = 0; k + 3 < ring.length; k += 2, at += STRIDE) {
+          const place = at / 4;
+          places[place] = ring[k] - bx;
+          places[place + 1] = ring[k + 1] - by;
+          places[place + 2] = ring[k + 2] - bx;
+          places[place + 3] = ring[k + 3] - by;
+          colours[at + 16] = colour[0];
+          colours[at + 17] = colour[1];
+          colours[at + 18] = colour[2];
+          colours[at + 19] = 255;
+        }
+      }
+    }
+  }
+
+  private draw(event: RenderEvent): void {
+    const gl = event.context as unknown as WebGLRenderingContext;
+    const frame = event.frameState!;
+    if (!this.visible || !this.count) return;
+    if (this.made?.gl !== gl) {
+      this.made = make(gl);
+      this.fresh = true;
+    }
+    if (!this.made) return;
+    const { instances, program, corners, segments, places } = this.made;
+    gl.bindFramebuffer(gl.FRAMEBUFFER, null);
+    gl.useProgram(program);
+    gl.disable(gl.DEPTH_TEST);
+    gl.enable(gl.BLEND);
+    gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
+    const { center, resolution } = frame.viewState;
+    const set = (name: string) => gl.getUniformLocation(program, name);
+    gl.uniform2f(set("offset"), this.base[0] - center[0], this.base[1] - center[1]);
+    gl.uniform2f(set("pixels"), frame.pixelRatio / resolution, frame.pixelRatio / resolution);
+    gl.uniform2f(set("size"), gl.drawingBufferWidth, gl.drawingBufferHeight);
+    gl.uniform1f(set("radius"), (this.width * frame.pixelRatio) / 2);
+    gl.uniform1f(set("opacity"), this.opacity);
+    gl.bindBuffer(gl.ARRAY_BUFFER, corners);
+    gl.enableVertexAttribArray(places.corner);
+    gl.vertexAttribPointer(places.corner, 2, gl.FLOAT, false, 0, 0);
+    gl.bindBuffer(gl.ARRAY_BUFFER, segments);
+    if (this.fresh) gl.bufferData(gl.ARRAY_BUFFER, this.data, gl.DYNAMIC_DRAW);
+    this.fresh = false;
+    gl.enableVertexAttribArray(places.ends);
+    gl.vertexAttribPointer(places.ends, 4, gl.FLOAT, false, STRIDE, 0);
+    gl.enableVertexAttribArray(places.colour);
+    gl.vertexAttribPointer(places.colour, 4, gl.UNSIGNED_BYTE, true, STRIDE, 16);
+    instances.vertexAttribDivisorANGLE(places.corner, 0);
+    instances.vertexAttribDivisorANGLE(places.ends, 1);
+    instances.vertexAttribDivisorANGLE(places.colour, 1);
+    instances.drawArraysInstancedANGLE(gl.TRIANGLE_STRIP, 0, 4, this.count);
+    // As the layer expects to find them.
+    for (const place of Object.values(places)) {
+      instances.vertexAttribDivisorANGLE(place, 0);
+      gl.disableVertexAttribArray(place);
+    }
+  }
+}
+
+function make(gl: WebGLRenderingContext): Program | null {
+  const instances = gl.getExtension("ANGLE_instanced_arrays");
+  if (!instances) return null;
+  const program = gl.createProgram();
+  for (const [kind, code] of [
+    [gl.VERTEX_SHADER, VERTEX],
+    [gl.FRAGMENT_SHADER, FRAGMENT],
+  ] as const) {
+    const shader = gl.createShader(kind)!;
+    gl.shaderSource(shader, code);
+    gl.compileShader(shader);
+    gl.attachShader(program, shader);
+  }
+  gl.linkProgram(program);
+  if (!gl.getProgramParameter(program, gl.LINK_STATUS)) throw new Error(gl.getProgramInfoLog(program) ?? "shader");
+  const corners = gl.createBuffer();
+  gl.bindBuffer(gl.ARRAY_BUFFER, corners);
+  gl.bufferData(gl.ARRAY_BUFFER, new Float32Array([0, -1, 0, 1, 1, -1, 1, 1]), gl.STATIC_DRAW);
+  const place = (name: string) => gl.getAttribLocation(program, name);
+  return { gl, instances, program, corners, segments: gl.createBuffer(), places: { corner: place("corner"), ends: place("ends"), colour: place("colour") } };
+}
