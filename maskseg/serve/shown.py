@@ -36,7 +36,7 @@ def rings_of(nucleus: Nucleus, step: float) -> list[Ring]:
     rings = []
     for contour in found:
         if len(contour) > 8:
-            contour = cv2.approxPolyDP(contour, 0.6 * step, True)
+            contour = cv2.approxPolyDP(contour, (0.6 if step < 4 else 0.9) * step, True)
         # OpenCV runs through the centres of pixels.
         rings.append(contour[:, 0].astype(np.float32) + np.float32([x0 + 0.5, y0 + 0.5]))
     return [ring for ring in rings if len(ring) > 2]

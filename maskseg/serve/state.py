@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any
 
 from maskseg.core.errors import InputError
@@ -30,6 +30,13 @@ class Server:
         # A process of its own: a prediction of minutes must not keep a person waiting who draws a box.
         self._asked = Child()
         self._warm, self._lock = False, Lock()
+        Thread(target=self._read_ahead, daemon=True).start()
+
+    def _read_ahead(self) -> None:
+        """Read the corrections while the browser still starts."""
+        for item in self.workspace.items:
+            with suppress(InputError):
+                self.workspace.known_session(item.key)
 
     def ask(self, task: dict[str, Any]) -> list[Any]:
         """What the network outlines where a person points; see `maskseg.serve.worker.ask`.

@@ -56,10 +56,15 @@ def frames(page, seconds=3):
         """seconds => new Promise(resolve => {
           const view = maskseg.map.getView(), [x, y] = view.getCenter(), step = view.getResolution() * 4;
           let count = 0;
+          // As a hand does that drags.
+          view.beginInteraction();
           const begin = performance.now();
           const next = () => {
             const past = performance.now() - begin;
-            if (past > seconds * 1000) return resolve(count / past * 1000);
+            if (past > seconds * 1000) {
+              view.endInteraction();
+              return resolve(count / past * 1000);
+            }
             count++;
             view.setCenter([x + step * Math.sin(past / 200) * 20, y + step * Math.cos(past / 200) * 20]);
             maskseg.map.renderSync();

@@ -89,9 +89,12 @@ export function makeHistogram(): HTMLElement {
     store.select([]);
     paint();
   };
-  store.on("nuclei", () => {
+  let due = 0;
+  store.on("nuclei", (changed) => {
     brush = null;
-    count();
+    window.clearTimeout(due);
+    // An edit is seen at once; what it does to thousands of others may wait until the hand rests.
+    due = window.setTimeout(count, changed ? 300 : 0);
   });
   new ResizeObserver(paint).observe(canvas);
   new MutationObserver(paint).observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });

@@ -40,17 +40,17 @@ void main() {
   float alpha = opacity * clamp(radius + 0.5 - abs(away), 0.0, 1.0);
   gl_FragColor = vec4(shade.rgb * alpha, alpha);
 }`;
-/** Two floats for each end, and a colour of four bytes. */
-const STRIDE = 20;
+/** Of a corner: two floats for each end of its segment, a colour of four bytes, and which corner it is, two bytes of four. */
+const STRIDE = 24;
+const CORNERS = [0, -1, 0, 1, 1, -1, 1, 1];
 
 type Outline = { rings: number[][]; colour: [number, number, number] };
 
 interface Program {
   gl: WebGLRenderingContext;
-  instances: ANGLE_instanced_arrays;
   program: WebGLProgram;
   corners: WebGLBuffer;
-  segments: WebGLBuffer;
+  order: WebGLBuffer;
   places: { corner: number; ends: number; colour: number };
 }
 
@@ -60,6 +60,7 @@ export class Lines {
   width = 1.6;
   private made: Program | null = null;
   private data = new ArrayBuffer(0);
+  private order = new Uint32Array(0);
   private count = 0;
   private fresh = false;
   /** What positions are counted from, so that 32 bits are enough for parts of a pixel of any slide. */
@@ -75,26 +76,35 @@ export class Lines {
     const all = [...outlines];
     let count = 0;
     for (const { rings } of all) for (const ring of rings) count += ring.length / 2 - 1;
-    this.data = new ArrayBuffer(count * STRIDE);
+    // Four corners each, and not one instance: without a graphics card an instance costs as much as a whole drawing.
+    this.data = new ArrayBuffer(count * 4 * STRIDE);
+    this.order = new Uint32Array(count * 6);
     this.count = count;
     this.fresh = true;
     const places = new Float32Array(this.data);
+    const small = new Int8Array(this.data);
     const colours = new Uint8Array(this.data);
     const first = all[0]?.rings[0];
     const [bx, by] = (this.base = first ? [first[0], first[1]] : [0, 0]);
     let at = 0;
     for (const { rings, colour } of all) {
       for (const ring of rings) {
-        for (let k = 0; k + 3 < ring.length; k += 2, at += STRIDE) {
-          const place = at / 4;
-          places[place] = ring[k] - bx;
-          places[place + 1] = ring[k + 1] - by;
-          places[place + 2] = ring[k + 2] - bx;
-          places[place + 3] = ring[k + 3] - by;
-          colours[at + 16] = colour[0];
-          colours[at + 17] = colour[1];
-          colours[at + 18] = colour[2];
-          colours[at + 19] = 255;
+        for (let k = 0; k + 3 < ring.length; k += 2) {
+          const first = at / STRIDE;
+          this.order.set([first, first + 1, first + 2, first + 1, first + 2, first + 3], (first / 4) * 6);
+          for (let corner = 0; corner < 4; corner++, at += STRIDE) {
+            const place = at / 4;
+            places[place] = ring[k] - bx;
+            places[place + 1] = ring[k + 1] - by;
+            places[place + 2] = ring[k + 2] - bx;
+            places[place + 3] = ring[k + 3] - by;
+            colours[at + 16] = colour[0];
+            colours[at + 17] = colour[1];
+            colours[at + 18] = colour[2];
+            colours[at + 19] = 255;
+            small[at + 20] = CORNERS[2 * corner];
+            small[at + 21] = CORNERS[2 * corner + 1];
+          }
         }
       }
     }
@@ -109,7 +119,7 @@ export class Lines {
       this.fresh = true;
     }
     if (!this.made) return;
-    const { instances, program, corners, segments, places } = this.made;
+    const { program, corners, order, places } = this.made;
     gl.bindFramebuffer(gl.FRAMEBUFFER, null);
     gl.useProgram(program);
     gl.disable(gl.DEPTH_TEST);
@@ -123,30 +133,26 @@ export class Lines {
     gl.uniform1f(set("radius"), (this.width * frame.pixelRatio) / 2);
     gl.uniform1f(set("opacity"), this.opacity);
     gl.bindBuffer(gl.ARRAY_BUFFER, corners);
-    gl.enableVertexAttribArray(places.corner);
-    gl.vertexAttribPointer(places.corner, 2, gl.FLOAT, false, 0, 0);
-    gl.bindBuffer(gl.ARRAY_BUFFER, segments);
-    if (this.fresh) gl.bufferData(gl.ARRAY_BUFFER, this.data, gl.DYNAMIC_DRAW);
+    gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, order);
+    if (this.fresh) {
+      gl.bufferData(gl.ARRAY_BUFFER, this.data, gl.DYNAMIC_DRAW);
+      gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, this.order, gl.DYNAMIC_DRAW);
+    }
     this.fresh = false;
     gl.enableVertexAttribArray(places.ends);
     gl.vertexAttribPointer(places.ends, 4, gl.FLOAT, false, STRIDE, 0);
     gl.enableVertexAttribArray(places.colour);
     gl.vertexAttribPointer(places.colour, 4, gl.UNSIGNED_BYTE, true, STRIDE, 16);
-    instances.vertexAttribDivisorANGLE(places.corner, 0);
-    instances.vertexAttribDivisorANGLE(places.ends, 1);
-    instances.vertexAttribDivisorANGLE(places.colour, 1);
-    instances.drawArraysInstancedANGLE(gl.TRIANGLE_STRIP, 0, 4, this.count);
+    gl.enableVertexAttribArray(places.corner);
+    gl.vertexAttribPointer(places.corner, 2, gl.BYTE, false, STRIDE, 20);
+    gl.drawElements(gl.TRIANGLES, 6 * this.count, gl.UNSIGNED_INT, 0);
     // As the layer expects to find them.
-    for (const place of Object.values(places)) {
-      instances.vertexAttribDivisorANGLE(place, 0);
-      gl.disableVertexAttribArray(place);
-    }
+    for (const place of Object.values(places)) gl.disableVertexAttribArray(place);
   }
 }
 
 function make(gl: WebGLRenderingContext): Program | null {
-  const instances = gl.getExtension("ANGLE_instanced_arrays");
-  if (!instances) return null;
+  if (!gl.getExtension("OES_element_index_uint")) return null;
   const program = gl.createProgram();
   for (const [kind, code] of [
     [gl.VERTEX_SHADER, VERTEX],
@@ -159,9 +165,6 @@ function make(gl: WebGLRenderingContext): Program | null {
   }
   gl.linkProgram(program);
   if (!gl.getProgramParameter(program, gl.LINK_STATUS)) throw new Error(gl.getProgramInfoLog(program) ?? "shader");
-  const corners = gl.createBuffer();
-  gl.bindBuffer(gl.ARRAY_BUFFER, corners);
-  gl.bufferData(gl.ARRAY_BUFFER, new Float32Array([0, -1, 0, 1, 1, -1, 1, 1]), gl.STATIC_DRAW);
   const place = (name: string) => gl.getAttribLocation(program, name);
-  return { gl, instances, program, corners, segments: gl.createBuffer(), places: { corner: place("corner"), ends: place("ends"), colour: place("colour") } };
+  return { gl, program, corners: gl.createBuffer(), order: gl.createBuffer(), places: { corner: place("corner"), ends: place("ends"), colour: place("colour") } };
 }

@@ -16,7 +16,7 @@ import { inView, map, picture, projection } from "./view";
 /** Nuclei in view beyond which their density is shown. */
 const MOST = 4000;
 /** Side in screen pixels of the parts in which outlines are asked for. */
-const PART = 512;
+const PART = 256;
 /** Selected nuclei that are drawn bold. */
 const MOST_SELECTED = 2000;
 

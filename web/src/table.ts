@@ -1,5 +1,5 @@
 /** The table of nuclei, of which only the rows in sight are on the page; linked with the picture both ways. */
-import type { Row } from "./api";
+import type { Changed, Row } from "./api";
 import { h } from "./dom";
 import { KIND_COLOURS } from "./outlines";
 import { store } from "./store";
@@ -30,9 +30,27 @@ export function makeTable(): HTMLElement {
     arrange();
   }
 
+  const before = (a: Row, b: Row): number => (falling ? -1 : 1) * (a[by] - b[by]) || a.id - b.id;
+
+  /** After an edit: a few rows leave their places and find new ones, without all being sorted anew. */
+  function rearrange(changed: Changed): void {
+    const moved = new Set([...changed.gone, ...changed.rows.map((row) => row.id)]);
+    order = order.filter((row) => !moved.has(row.id));
+    for (const row of changed.rows) {
+      let [low, high] = [0, order.length];
+      while (low < high) {
+        const middle = (low + high) >> 1;
+        if (before(order[middle], row) < 0) low = middle + 1;
+        else high = middle;
+      }
+      order.splice(low, 0, row);
+    }
+    space.style.height = `${order.length * HEIGHT}px`;
+    paint();
+  }
+
   function arrange(): void {
-    const sign = falling ? -1 : 1;
-    order = [...store.rows.values()].sort((a, b) => sign * (a[by] - b[by]) || a.id - b.id);
+    order = [...store.rows.values()].sort(before);
     heads.forEach((head, k) => {
       head.dataset.sorted = COLUMNS[k] === by ? (falling ? "falling" : "rising") : "";
     });
@@ -96,7 +114,7 @@ export function makeTable(): HTMLElement {
     if (top < body.scrollTop || top + HEIGHT > body.scrollTop + body.clientHeight) body.scrollTop = Math.max(0, top - body.clientHeight / 2);
   }
 
-  store.on("nuclei", arrange);
+  store.on("nuclei", (changed) => (changed ? rearrange(changed) : arrange()));
   store.on("selection", () => {
     if (!own && store.selection.size) {
       const id = [...store.selection][0];
