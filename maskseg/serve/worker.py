@@ -154,6 +154,9 @@ def main() -> None:
     # What libraries print must not come between the answers.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    # Nor must a process that a library forks wait for a lock of the thread that reads the tasks.
+    given = os.fdopen(os.dup(sys.stdin.fileno()), encoding="utf-8")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     if hasattr(os, "nice"):
         os.nice(5)  # the page stays quick meanwhile
@@ -161,7 +164,7 @@ def main() -> None:
     tasks: queue.Queue[str | None] = queue.Queue()
 
     def read() -> None:
-        for line in sys.stdin:
+        for line in given:
             tasks.put(line)
         os._exit(0)
 
