@@ -6,10 +6,12 @@ import io
 import json
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -133,12 +135,8 @@ def _next_part(division: dict[str, str]) -> str:
 
 def progress(run: Path) -> tuple[int, int, list[tuple[int, float]]]:
     """Iterations done, iterations wanted, and the loss at some of them, of a training that may still run."""
-    wanted = 0
     config = run / "config.yaml"
-    if config.is_file():
-        import yaml
-
-        wanted = int(yaml.safe_load(config.read_text(encoding="utf-8"))["SOLVER"]["MAX_ITER"])
+    wanted = _iterations(config) if config.is_file() else 0
     losses: list[tuple[int, float]] = []
     metrics = run / "metrics.json"
     if metrics.is_file():
@@ -150,6 +148,12 @@ def progress(run: Path) -> tuple[int, int, list[tuple[int, float]]]:
             if "total_loss" in row:
                 losses.append((int(row["iteration"]) + 1, float(row["total_loss"])))
     return (losses[-1][0] if losses else 0), wanted, losses
+
+
+@cache
+def _iterations(config: Path) -> int:
+    """SOLVER.MAX_ITER of a config, which is written whole and once."""
+    return int(yaml.safe_load(config.read_text(encoding="utf-8"))["SOLVER"]["MAX_ITER"])
 
 
 def next_folder(workspace: Workspace) -> Path:

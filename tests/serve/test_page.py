@@ -137,6 +137,8 @@ def learn(page, tmp_path):
         key = row.get_attribute("data-key")
         row.click()
         page.until("key => maskseg.store.image.key === key", key)
+        page.page.wait_for_timeout(500)
+        picture(page, tmp_path, f"page-{key}")
         page.page.click("#review")
         page.until("maskseg.store.image.reviewed.length === 1")
     page.page.click('[data-tab="learn"]')

@@ -75,7 +75,8 @@ export function makeBar(): HTMLElement {
     reviewed.textContent = isReviewed() ? T.actions.unreview : T.actions.review;
     reviewed.classList.toggle("on", isReviewed());
     reviewed.disabled = !image;
-    hint.textContent = image ? T.toolHints[store.tool] : "";
+    // Beside what can be done with a selection there is no room for it on a small screen.
+    hint.textContent = image && !(store.selection.size && innerWidth < 1500) ? T.toolHints[store.tool] : "";
     size.hidden = store.tool !== "brush" && store.tool !== "erase";
     const input = size.querySelector("input")!;
     input.value = String(store.brush);
