@@ -23,7 +23,7 @@ from maskseg.data.dataset import ANNOTATIONS, write_coco
 from maskseg.data.split import SPLIT_FILE, write_split
 from maskseg.serve.nuclei import Box
 from maskseg.serve.session import Session
-from maskseg.serve.workspace import Workspace
+from maskseg.serve.workspace import Workspace, read_json
 
 # Parts of the data set: what is trained on, and what is held back to score the models before and after.
 TRAIN, HELD = "train", "held"
@@ -124,8 +124,7 @@ def make_data_set(workspace: Workspace, folder: Path) -> DataSet:
 
 def _division(workspace: Workspace) -> dict[str, str]:
     """Image key -> part, of all images that were ever in a data set."""
-    path = workspace.folder / _DIVISION
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_json(workspace.folder / _DIVISION)
 
 
 def _next_part(division: dict[str, str]) -> str:

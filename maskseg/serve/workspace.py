@@ -27,6 +27,23 @@ DROPPED = (*SUFFIXES, ".btf", ".tf8", *(set(SLIDE_SUFFIXES) - {".mrxs", ".vms", 
 _OPEN = 6
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file of ours; empty where there is no file.
+
+    Raises
+    ------
+    InputError
+        If it is damaged.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: damaged ({error}); move it away") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: damaged (no JSON object); move it away")
+    return found
+
+
 class NotFound(InputError):
     """There is no such image, job or file."""
 
@@ -89,7 +106,7 @@ class Workspace:
                 if path.is_file() and path.suffix.lower() in DROPPED and not path.name.startswith("."):
                     self.add(ImageFile(path.stem, path))
         self._models = self.folder / "models.json"
-        kept = json.loads(self._models.read_text(encoding="utf-8")) if self._models.is_file() else {}
+        kept = read_json(self._models)
         self.models: list[str] = list(dict.fromkeys([model, *kept.get("models", [])]))
         self.model: str = kept.get("model", model)
 

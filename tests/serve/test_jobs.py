@@ -97,3 +97,10 @@ def test_without_reviewed_nuclei_there_is_nothing_to_learn(workspace, tmp_path):
     workspace.session(workspace.items[0].key).review(None, True)
     with pytest.raises(InputError, match="no nucleus"):
         make_data_set(workspace, tmp_path / "data")
+
+
+def test_a_damaged_list_of_models_is_named(tmp_path):
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "models.json").write_text('{"model": "nucl')
+    with pytest.raises(InputError, match=r"models\.json: damaged"):
+        Workspace(tmp_path / "work")
