@@ -145,7 +145,7 @@ def learn(page, tmp_path):
     page.page.fill("#iterations", "20")
     page.until("!document.getElementById('start-learning').disabled")
     page.page.click("#start-learning")
-    page.until("document.querySelector('.training[data-state=done], #learn .bad')", seconds=900)
+    page.until("document.querySelector('.training[data-state=done], #learn .bad')", seconds=1800)
     assert page.page.locator("#learn .bad").count() == 0, page.page.locator("#learn .bad").inner_text()
     for which in ("before", "after"):
         assert 0 < float(page.page.inner_text(f"#score-{which}")) <= 1
