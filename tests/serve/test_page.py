@@ -153,7 +153,7 @@ def learn(page, tmp_path):
     picture(page, tmp_path, "learned")
     page.page.click("#keep")
     page.page.wait_for_selector("#decided")
-    assert page.js("maskseg.store.model").endswith("model")
+    page.until("maskseg.store.model.endsWith('model')")
 
 
 @pytest.fixture
