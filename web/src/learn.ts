@@ -79,7 +79,7 @@ function result(job: Job): HTMLElement | string {
   return h(
     "article",
     { class: "training", "data-state": job.state },
-    training.losses?.length ? curve(training.losses) : null,
+    (training.losses?.length ?? 0) > 1 ? curve(training.losses!) : null,
     job.state === "done" ? scores(job, training) : h("p", {}, `${T.learn.running}: ${job.words}`),
   );
 }
@@ -101,8 +101,12 @@ function scores(job: Job, training: Partial<Training>): HTMLElement {
 }
 
 function pair(job: Job, name: string): HTMLElement {
-  const picture = (which: "before" | "after") =>
-    h("figure", {}, h("img", { src: `/api/jobs/${job.id}/compared/${encodeURIComponent(name)}/${which}`, alt: `${T.learn[which]}: ${name}`, loading: "lazy" }), h("figcaption", {}, T.learn[which]));
+  // A click shows it in full size.
+  const picture = (which: "before" | "after") => {
+    const href = `/api/jobs/${job.id}/compared/${encodeURIComponent(name)}/${which}`;
+    const image = h("img", { src: href, alt: `${T.learn[which]}: ${name}`, loading: "lazy" });
+    return h("figure", {}, h("a", { href, target: "_blank" }, image), h("figcaption", {}, T.learn[which]));
+  };
   return h("div", { class: "pair", title: name }, picture("before"), picture("after"));
 }
 
