@@ -19,6 +19,7 @@ _CHOICES = {
     "POSTPROCESS.INSTANCES": ("components", "watershed", "largest"),
     "POSTPROCESS.TTA": ("none", "flip", "d4"),
     "POSTPROCESS.TTA_MERGE": ("auto", "union", "average"),
+    "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": ("value", "norm", "full_model"),
     "SOLVER.OPTIMIZER": ("SGD", "Adam", "AdamW"),
     "SOLVER.LR_SCHEDULER_NAME": ("WarmupMultiStepLR", "WarmupCosineLR"),
 }
@@ -79,8 +80,10 @@ def add_maskseg_config(cfg: CfgNode) -> None:
     cfg.DATALOADER.CACHE_DIR = ""
     # Each epoch takes a random share of the images, uniform between these two; 1, 1 takes them all.
     cfg.DATALOADER.EPOCH_SHARE = [1.0, 1.0]
-    # SGD | Adam | AdamW.
+    # SGD | Adam | AdamW; the latter two with the largest second moment seen so far in place of the present one (Reddi
+    # et al. 2018). CLIP_GRADIENTS.CLIP_TYPE is also "full_model": the norm of all gradients together.
     cfg.SOLVER.OPTIMIZER = "Adam"
+    cfg.SOLVER.AMSGRAD = False
     # Validation loss and score are computed over DATASETS.TEST every TEST.EVAL_PERIOD iterations.
 
     # ---- the network ----
@@ -223,9 +226,12 @@ def _with_overrides(cfg: CfgNode, overrides: list[str] | None) -> CfgNode:
         except _MISFITS as error:
             raise InputError(f"{' '.join(pair)}: {_one_line(error)}; give KEY VALUE pairs") from error
     for key, choices in _CHOICES.items():
-        section, _, name = key.partition(".")
-        if cfg[section][name] not in choices:
-            raise InputError(f"{key} is {cfg[section][name]!r}; choose one of {', '.join(choices)}")
+        *sections, name = key.split(".")
+        node = cfg
+        for section in sections:
+            node = node[section]
+        if node[name] not in choices:
+            raise InputError(f"{key} is {node[name]!r}; choose one of {', '.join(choices)}")
     if not 0 < cfg.MODEL.RPN.SURE <= 1:
         raise InputError(f"MODEL.RPN.SURE is {cfg.MODEL.RPN.SURE}; give an objectness over 0, at most 1")
     share = cfg.DATALOADER.EPOCH_SHARE
