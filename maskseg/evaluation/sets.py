@@ -207,8 +207,7 @@ def _coco_set(source: str, path: Path, part: str) -> LabelSet:
     if not ids:
         raise InputError(f"{source}: holds no image of part {part!r}; make the split again with maskseg split")
     modalities = {
-        name: split.get(name, {}).get("modality") or image.get("modality") or ""
-        for name, image in images.items()
+        name: split.get(name, {}).get("modality") or image.get("modality") or "" for name, image in images.items()
     }
     groups = {name: row.get("group", "") for name, row in split.items()}
     scored = any("score" in item for items in data.annotations.values() for item in items)

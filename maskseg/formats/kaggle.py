@@ -202,9 +202,7 @@ def read_encoded(path: str | os.PathLike[str]) -> dict[str, EncodedImage]:
             raise InputError(f"{path}: {row}")
         image = images.setdefault(row.image_id, EncodedImage(row.image_id, row.shape))
         if image.shape != row.shape:
-            raise InputError(
-                f"{path}: line {row.line}: image {row.image_id} has another Height or Width than before"
-            )
+            raise InputError(f"{path}: line {row.line}: image {row.image_id} has another Height or Width than before")
         image.rows.append((row.line, row.pixels))
     return images
 
@@ -290,9 +288,7 @@ def check_submission(path: str | os.PathLike[str], sizes: Mapping[str, tuple[int
         return faults
     missing = sorted(set(sizes) - set(images))
     faults.sort(key=lambda fault: fault.line or 0)
-    faults += [
-        Fault(None, f"image {name} is missing: without masks it needs a row `{name},`") for name in missing
-    ]
+    faults += [Fault(None, f"image {name} is missing: without masks it needs a row `{name},`") for name in missing]
     return faults
 
 
@@ -363,9 +359,7 @@ def _rows(path: str | os.PathLike[str], exact: bool = False) -> Iterator[_Row | 
                 yield Fault(1, f"the header is {','.join(header)[:60]!r} and must be {wanted} or {other}")
                 return
             if exact and tuple(header) != form:
-                yield Fault(
-                    1, f"the header is {','.join(header)[:60]!r} and must be {wanted} alone, in this order"
-                )
+                yield Fault(1, f"the header is {','.join(header)[:60]!r} and must be {wanted} alone, in this order")
             for cells in reader:
                 if not cells:
                     continue

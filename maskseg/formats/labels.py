@@ -28,9 +28,7 @@ def write_labels(path: str | os.PathLike[str], labels: np.ndarray) -> None:
     """
     largest = int(labels.max(initial=0))
     if labels.min(initial=0) < 0 or largest > np.iinfo(np.int32).max:
-        raise InputError(
-            f"{path}: labels below 0 or above {np.iinfo(np.int32).max} cannot be stored; renumber them"
-        )
+        raise InputError(f"{path}: labels below 0 or above {np.iinfo(np.int32).max} cannot be stored; renumber them")
     dtype = np.uint16 if largest <= np.iinfo(np.uint16).max else np.int32
     encoded = io.BytesIO()
     tifffile.imwrite(encoded, labels.astype(dtype, copy=False), compression="zlib", photometric="minisblack")
@@ -70,9 +68,7 @@ def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
     while labels.ndim > 2 and 1 in labels.shape:
         labels = labels.squeeze(labels.shape.index(1))
     if labels.ndim != 2:
-        raise InputError(
-            f"{path}: has the shape {labels.shape}; a label image has one channel, (height, width)"
-        )
+        raise InputError(f"{path}: has the shape {labels.shape}; a label image has one channel, (height, width)")
     if labels.dtype.kind == "f" and np.array_equal(labels, np.trunc(labels)) and np.abs(labels).max(initial=0) < 2**53:
         labels = labels.astype(np.int64)
     if labels.dtype.kind not in "biu":

@@ -73,9 +73,7 @@ def overlay(
     return drawn
 
 
-def panel(
-    pictures: Sequence[tuple[str, np.ndarray]], columns: int | None = None, cell: int = 480
-) -> np.ndarray:
+def panel(pictures: Sequence[tuple[str, np.ndarray]], columns: int | None = None, cell: int = 480) -> np.ndarray:
     """Lay pictures with a title each on one sheet.
 
     Parameters

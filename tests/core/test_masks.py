@@ -8,9 +8,7 @@ from pycocotools import mask as coco_mask
 from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks, trim
 
-label_images = hnp.arrays(
-    np.int32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=20), elements=st.integers(0, 7)
-)
+label_images = hnp.arrays(np.int32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=20), elements=st.integers(0, 7))
 
 
 def renumbered(labels):
@@ -39,9 +37,7 @@ def test_labels_come_back_renumbered(labels):
 
 @given(label_images)
 def test_boxes_are_as_small_as_can_be(labels):
-    for box, bitmap in zip(
-        CropMasks.from_labels(labels).boxes, CropMasks.from_labels(labels).bitmaps, strict=True
-    ):
+    for box, bitmap in zip(CropMasks.from_labels(labels).boxes, CropMasks.from_labels(labels).bitmaps, strict=True):
         tight, _ = trim(bitmap, int(box[0]), int(box[1]))
         assert tuple(box) == tight
 
@@ -168,9 +164,7 @@ def test_soft_masks_give_the_pixels_of_a_full_size_paste(seed, threshold):
     random = np.random.default_rng(seed)
     shape, count = (40, 53), 6
     corners = random.uniform(-8, 45, (count, 2))
-    boxes = np.concatenate([corners, corners + random.uniform(0.5, 30, (count, 2))], axis=1).astype(
-        np.float32
-    )
+    boxes = np.concatenate([corners, corners + random.uniform(0.5, 30, (count, 2))], axis=1).astype(np.float32)
     soft = random.random((count, 28, 28)).astype(np.float32)
     masks = CropMasks.from_soft(soft, boxes, threshold, shape, random.random(count))
     for i in range(count):

@@ -26,9 +26,7 @@ def image(repository):
 
 
 @pytest.mark.parametrize(("view", "magnify"), [(PLAIN, 1.0), (View(transposed=True, mirrored=True), 0.5)])
-def test_a_choice_among_the_kept_is_what_the_network_gives_at_those_thresholds(
-    model, image, view, magnify, tmp_path
-):
+def test_a_choice_among_the_kept_is_what_the_network_gives_at_those_thresholds(model, image, view, magnify, tmp_path):
     cache = DetectionCache(model, tmp_path, 0.1, SUPPRESSIONS)
     kept = cache.get("one", image, view, magnify)
     predictor = Predictor.from_weights(model.cfg, model.weights)

@@ -203,9 +203,7 @@ def all_masks_of_zeros_and_ones(folder):
 
 
 @pytest.mark.parametrize("packed_up", [False, True], ids=["folder", "zip"])
-@pytest.mark.parametrize(
-    "spoil", [no_masks, no_image, no_folders, cut_image, two_images, all_masks_of_zeros_and_ones]
-)
+@pytest.mark.parametrize("spoil", [no_masks, no_image, no_folders, cut_image, two_images, all_masks_of_zeros_and_ones])
 def test_a_bad_image_folder_is_named_and_costs_only_itself(spoil, packed_up, make_folder, tmp_path):
     good, bad = make_folder("good"), make_folder("bad", nuclei=3)
     reason, masks = spoil(bad)
