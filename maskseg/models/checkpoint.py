@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError
 from maskseg.core.files import remove_leftovers, write_whole
+from maskseg.models.starts import damp_new_blocks
 
 logger = logging.getLogger(__name__)
 
@@ -196,6 +197,8 @@ class Checkpointer(DetectionCheckpointer):
             begun = {left.name[1:].rpartition(".")[0] for left in folder.glob(".model_*.pth.*")}
             remove_leftovers(folder, begun | {"last_checkpoint"})
         self._whole = resume and self.has_checkpoint()
+        if not self._whole and not path:
+            damp_new_blocks(self.model, self.model.state_dict().keys())
         return super().resume_or_load(path, resume=resume)
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
@@ -236,6 +239,7 @@ class Checkpointer(DetectionCheckpointer):
                 f"{file}: a checkpoint of another network ({[*other, *lacking, *beyond][0]}); "
                 "go on with the config that it was begun with, or choose another OUTPUT_DIR"
             )
+        damp_new_blocks(self.model, set(missing) | {name for name, *_ in incompatible.incorrect_shapes})
         # A part may be wanted (an ImageNet start), nothing at all never.
         if len(missing) == total:
             raise InputError(

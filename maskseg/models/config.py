@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from detectron2.config import CfgNode
 
 _CHOICES = {
+    "INPUT.AUG.BORDER": ("constant", "reflect"),
+    "INPUT.AUG.SCALE_DRAW": ("log", "uniform"),
+    "TEST.KEEP_BEST": ("score", "loss"),
     "INPUT.FORMAT": ("RGB", "BGR"),
     "MODEL.CLASS_LOSS": ("bce", "focal"),
     "POSTPROCESS.FRAGMENTS": ("drop", "keep_largest"),
@@ -56,10 +59,15 @@ def add_maskseg_config(cfg: CfgNode) -> None:
     # Probability that a square of CROP_SIZE source pixels of a bigger image is taken in place of the whole image.
     cfg.INPUT.AUG.CROP_PROB = 0.5
     cfg.INPUT.AUG.CROP_SIZE = 256
-    # Random magnification, log-uniform between these two.
+    # Random magnification between these two, uniform in its logarithm (log) or in itself (uniform).
     cfg.INPUT.AUG.SCALE = [0.5, 2.0]
+    cfg.INPUT.AUG.SCALE_DRAW = "log"
     # Random rotation in degrees to either side.
     cfg.INPUT.AUG.ROTATE = 15.0
+    # Probability that an image is magnified and rotated, both together.
+    cfg.INPUT.AUG.AFFINE_PROB = 1.0
+    # What lies outside of the image: black (constant), or its mirror image (reflect).
+    cfg.INPUT.AUG.BORDER = "constant"
     # Mirror left-right and up-down, each with probability 1/2.
     cfg.INPUT.AUG.FLIP = True
     # Turn by a random multiple of 90 degrees.
@@ -87,13 +95,24 @@ def add_maskseg_config(cfg: CfgNode) -> None:
     # et al. 2018). CLIP_GRADIENTS.CLIP_TYPE is also "full_model": the norm of all gradients together.
     cfg.SOLVER.OPTIMIZER = "Adam"
     cfg.SOLVER.AMSGRAD = False
-    # Validation loss and score are computed over DATASETS.TEST every TEST.EVAL_PERIOD iterations.
+    # Validation loss and score are computed over DATASETS.TEST every TEST.EVAL_PERIOD iterations; model_best.pth holds the
+    # weights of the best score, or of the least loss.
+    cfg.TEST.KEEP_BEST = "score"
 
     # ---- the network ----
     # Loss of a classifier, bce (binary cross-entropy) or focal, and for bce the exponent of (images without a class) /
     # (images with it), the weight of the images that have it; 0 is no weight.
     cfg.MODEL.CLASS_LOSS = "bce"
     cfg.MODEL.CLASS_BALANCE = 0.5
+    # Scale and shift of the ResNet's frozen batch norms (gamma and beta) are trained, their statistics are not.
+    cfg.MODEL.RESNETS.TRAIN_AFFINE = False
+    # Both box losses are means over the coordinates of the positives; False: sums over them divided by all that were
+    # sampled, as in Detectron2.
+    cfg.MODEL.BOX_LOSS_MEAN = False
+    # Most negative ROIs for each positive one in training; 0 is no limit.
+    cfg.MODEL.ROI_HEADS.NEGATIVES_PER_POSITIVE = 0.0
+    # In training, most anchors of all levels together that go into the suppression; 0: RPN.PRE_NMS_TOPK_TRAIN a level.
+    cfg.MODEL.RPN.PRE_NMS_TOPK_ALL = 0
     # Levels that the FPN adds above its last one by pooling (Detectron2's own backbone adds one, to p5 only).
     cfg.MODEL.FPN.EXTRA_LEVELS = 1
     # Prediction on a CPU that has instructions for it: convolutions in bfloat16, in two thirds of the time.
@@ -197,7 +216,7 @@ def default_config(text: str = "", overrides: list[str] | None = None, source: s
     from detectron2.config import CfgNode as Node
     from detectron2.config import get_cfg
 
-    from maskseg.models import backbones, proposals, resnet_v2  # noqa: F401  registers what configs name
+    from maskseg.models import backbones, proposals, resnet_v2, roi_heads  # noqa: F401  registers what configs name
 
     for network in _NETWORKS:
         import_module(network)

@@ -381,9 +381,11 @@ def test_resnet101_starts_from_resnet50_weights(tmp_path, names):
             assert torch.equal(value, torch.from_numpy(values[name])), name
             taken.add(name)
         elif "running" not in name:
-            assert torch.equal(value, start[key]), name
+            # A new block begins near the identity, see tests/models/test_starts.py.
+            damped = 0.1 if name.endswith("conv3.norm.weight") else 1.0
+            assert torch.equal(value, start[key] * damped), name
     assert taken == values.keys()
     blocks = {name.rpartition(".conv")[0] for name in taken if name.startswith("res4") and "conv" in name}
     assert blocks == {f"res4.{number}" for number in range(6)}
     assert {name.split(".")[0] for name in taken} == {"stem", "res2", "res3", "res4", "res5"}
-    assert "backbone.bottom_up.res4.22.conv1.weight" in start, "the rest of res4 keeps its init"
+    assert "backbone.bottom_up.res4.22.conv1.weight" in start, "the rest of res4 begins afresh"
