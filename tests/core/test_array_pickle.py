@@ -1,5 +1,6 @@
 """Pickles of arrays are data: whatever the opcodes say, no pointer is followed and nothing is called."""
 
+import contextlib
 import io
 import pickle
 import struct
@@ -155,7 +156,5 @@ def test_a_broken_stream_of_opcodes_is_refused(data):
 def test_a_changed_byte_gives_arrays_or_one_error(at, value):
     data = bytearray(pickle.dumps({"model": {"a": np.ones((3, 4), "f4"), "b": np.float32(2)}, "__author__": "x"}, 2))
     data[at % len(data)] = value
-    try:
+    with contextlib.suppress(pickle.UnpicklingError):
         load(bytes(data))
-    except pickle.UnpicklingError:
-        pass
