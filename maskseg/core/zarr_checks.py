@@ -18,8 +18,8 @@ from typing import Any
 _NUMBER = re.compile(r"[<>|](b1|[iu][1248]|f[248])")
 _NUMBERS_3 = re.compile(r"bool|u?int(8|16|32|64)|float(16|32|64)")
 _CODECS_2 = frozenset(
-    "blosc zlib gzip bz2 lzma lz4 zstd delta shuffle fixedscaleoffset quantize bitround packbits astype "
-    "crc32 crc32c adler32 fletcher32".split()
+    {"blosc", "zlib", "gzip", "bz2", "lzma", "lz4", "zstd", "delta", "shuffle", "fixedscaleoffset", "quantize"}
+    | {"bitround", "packbits", "astype", "crc32", "crc32c", "adler32", "fletcher32"}
 )
 _CODECS_3 = frozenset({"bytes", "gzip", "zstd", "blosc", "crc32c", "transpose"})
 _SHARDS = "sharding_indexed"

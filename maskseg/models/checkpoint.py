@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
+from iopath.common.file_io import PathManager
 from numpy.typing import NDArray
 
 from maskseg.core.array_pickle import load_array_pickle
 from maskseg.errors import InputError
 from maskseg.files import remove_leftovers, write_whole
+from maskseg.models.downloads import downloaded, is_address
 from maskseg.models.weight_checks import check_archive, check_size, check_weights, read_arrays
 
 logger = logging.getLogger(__name__)
@@ -132,6 +134,21 @@ def misfit(name: str, there: tuple[int, ...], here: tuple[int, ...]) -> str:
     return f"{name} is {' x '.join(map(str, there))} there, {' x '.join(map(str, here))} here"
 
 
+def last_checkpoint(folder: Path) -> Path:
+    """The checkpoint that a training folder names as its last; it is in that folder.
+
+    Raises
+    ------
+    InputError
+        If what it names is elsewhere.
+    """
+    with (folder / "last_checkpoint").open("rb") as file:
+        name = file.read(1000).decode(errors="replace").strip()
+    if name in ("", "..") or Path(name).name != name or not name.isprintable():
+        raise InputError(f"{folder / 'last_checkpoint'}: names no file of its folder; write the checkpoint's there")
+    return folder / name
+
+
 class Checkpointer(DetectionCheckpointer):
     """Detectron2's checkpointer with safe reading and whole writing.
 
@@ -142,6 +159,15 @@ class Checkpointer(DetectionCheckpointer):
 
     # Whether everything has to fit.
     _whole = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Without Detectron2's handlers, which download whatever has an address.
+        self.path_manager = PathManager()
+
+    def get_checkpoint_file(self) -> str:
+        """Path of the checkpoint to go on from, "" if there is none."""
+        return str(last_checkpoint(Path(self.save_dir))) if self.has_checkpoint() else ""
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Write ``name.pth`` with the model and all checkpointables; a kill in mid-write loses nothing."""
@@ -182,15 +208,9 @@ class Checkpointer(DetectionCheckpointer):
             If it cannot be had or read, or nothing in it fits the network.
         """
         if path and not Path(path).is_file():
-            try:
-                path = self.path_manager.get_local_path(path)
-            except Exception as error:
-                raise InputError(
-                    f"{path}: cannot be had ({' '.join(str(error).split())[:80]}); "
-                    "set MODEL.WEIGHTS to a file that is here"
-                ) from error
-            if not Path(path).is_file():
+            if not is_address(path):
                 raise InputError(f"{path}: no such weight file; check MODEL.WEIGHTS")
+            path = str(downloaded(path))
         return super().load(path, checkpointables)
 
     def _load_file(self, filename: str) -> dict[str, Any]:
