@@ -129,7 +129,8 @@ class TiffLevels:
 
     def __init__(self, path: Path) -> None:
         try:
-            self._file = tifffile.TiffFile(path)
+            # Some kinds of TIFF name other files that they go on in, which may be any.
+            self._file = tifffile.TiffFile(path, _multifile=False, is_ndtiff=False, is_mmstack=False)
             series = self._file.series[0]
             self._series = [level for level in series.levels if level.axes == series.axes]
         except Exception as error:  # tifffile has errors of its own; all mean the same here

@@ -87,6 +87,8 @@ _LIMITS: dict[str, tuple[float, float]] = {
     ".NUM_CONV": (0, 32),
     ".CONV_DIM": _CHANNELS,
 }
+# Lists of names that are empty by default.
+_NAMES = ("DATASETS.TRAIN", "DATASETS.TEST", "MODEL.FPN.IN_FEATURES")
 _NORMS = ("", "BN", "SyncBN", "FrozenBN", "GN", "nnSyncBN", "naiveSyncBN", "LN")
 _DEPTHS = (18, 34, 50, 101, 152)
 _DEVICE = re.compile(r"(cpu|cuda|mps|xpu)(:[0-9]{1,2})?")
@@ -146,10 +148,10 @@ def _check_value(key: str, value: Any, usual: Any) -> None:
         items = list(_items(key, value, most))
         if len(items) > most:
             raise InputError(f"{key} is a list of {len(items)} values; give {most} at most")
-        kinds = {type(item) for item in _items(key, usual or (), most)} if isinstance(usual, (list, tuple)) else set()
+        text = _holds_text(key, usual, most)
         for item in items:
-            if isinstance(item, str) != (str in kinds) and kinds:
-                raise InputError(f"{key} holds {_short(item)}; give values as in {_short(usual)}")
+            if item is None or (text is not None and isinstance(item, str) != text):
+                raise InputError(f"{key} holds {_short(item)}; give {'names' if text else 'numbers'}")
             _check_one(key, item)
         return
     if isinstance(usual, float) and isinstance(value, int) and not isinstance(value, bool):
@@ -158,6 +160,14 @@ def _check_value(key: str, value: Any, usual: Any) -> None:
     if not alike or isinstance(value, bool) != isinstance(usual, bool):
         raise InputError(f"{key} is {_short(value)}; give a value such as {usual!r}")
     _check_one(key, value)
+
+
+def _holds_text(key: str, usual: Any, most: int) -> bool | None:
+    """Whether a list holds names, not numbers; None where its default does not tell."""
+    kinds = {type(item) for item in _items(key, usual, most)} if isinstance(usual, (list, tuple)) else set()
+    if not kinds and (key in _LIMITS or key in _NAMES):
+        return key in _NAMES
+    return str in kinds if kinds else None
 
 
 def _items(key: str, value: Any, most: int, depth: int = 0) -> Iterator[Any]:
