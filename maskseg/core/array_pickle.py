@@ -303,3 +303,43 @@ def load_array_pickle(file: IO[bytes]) -> Any:
         return _finished(reader.stack[0])
     except (ValueError, IndexError, KeyError, TypeError, OverflowError, UnicodeError) as error:
         raise UnpicklingError(f"damaged or no pickle of arrays: {' '.join(str(error).split())[:80]}") from error
+
+
+def check_tuples(data: bytes) -> None:
+    """Refuse a pickle whose tuples hold others again and again: as the key of a dict, one takes for ever to be hashed.
+
+    For pickles that PyTorch reads, whose own unpickler does not look at keys. Nothing is made of the opcodes.
+
+    Raises
+    ------
+    pickle.UnpicklingError
+        If a tuple, with all in it, has too many items, or it is no pickle.
+    """
+    # In place of each value, the number of items that its hash would go through.
+    stack: list[int] = []
+    marks: list[int] = []
+    memo: dict[int, int] = {}
+    try:
+        for opcode, argument, _ in pickletools.genops(io.BytesIO(data)):
+            name = opcode.name
+            if name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+                memo[len(memo) if name == "MEMOIZE" else argument] = stack[-1]
+                continue
+            if name in ("GET", "BINGET", "LONG_BINGET", "DUP"):
+                stack.append(stack[-1] if name == "DUP" else memo[argument])
+                continue
+            if name == "MARK":
+                marks.append(len(stack))
+                continue
+            if pickletools.markobject in opcode.stack_before:
+                at = marks.pop() - opcode.stack_before.index(pickletools.markobject)
+            else:
+                at = len(stack) - len(opcode.stack_before)
+            taken = stack[max(at, 0) :]
+            del stack[max(at, 0) :]
+            size = 1 + sum(taken) if name.startswith("TUPLE") else 1
+            if size > _MOST_OPCODES:
+                raise UnpicklingError("its tuples hold one another without end")
+            stack.extend([size] * len(opcode.stack_after))
+    except (ValueError, IndexError, KeyError, UnicodeError) as error:
+        raise UnpicklingError(f"damaged or no pickle: {' '.join(str(error).split())[:80]}") from error

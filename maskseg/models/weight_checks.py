@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from maskseg.core.array_pickle import check_tuples
 from maskseg.errors import InputError
 
 # The largest weight file that is read; a ResNet-101 with the state of its optimizer has under 1 GB.
@@ -53,6 +54,10 @@ def check_archive(path: Path) -> None:
         # torch.save compresses nothing.
         if claimed > held or any(member.compress_type != zipfile.ZIP_STORED for member in members):
             raise ValueError("its members are compressed or larger than the file")
+        with zipfile.ZipFile(path) as archive:
+            for member in members:
+                if member.filename.endswith(".pkl"):
+                    check_tuples(archive.read(member))
     elif claimed > _FREE + _GROWTH * held:
         raise ValueError(f"its {held} bytes claim to be {claimed}")
 

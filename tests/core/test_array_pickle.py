@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
-from maskseg.core.array_pickle import load_array_pickle
+from maskseg.core.array_pickle import check_tuples, load_array_pickle
 
 CORE = np.zeros(1).__reduce__()[0].__module__
 PLAIN = st.sampled_from(["?", *(f"{order}{code}" for order in "<>" for code in ("i2", "u4", "i8", "f2", "f4", "f8"))])
@@ -117,10 +117,19 @@ def test_arrays_that_share_their_bytes_cannot_claim_more_than_the_file():
 @pytest.mark.parametrize("end", [b"K\x01s.", b"."], ids=["as a key", "as a value"])
 def test_a_bomb_of_tuples_does_not_go_off(end):
     # Each tuple holds the one before twice. A plain unpickler would hash it 2 ** 60 times for a key.
-    doubled = b")\x94" + b"".join(b"h%ch%c\x86\x94" % (n, n) for n in range(60))
-    start = b"\x80\x04" + (b"}" if len(end) > 1 else b"")
-    with pytest.raises(pickle.UnpicklingError):
-        load(start + doubled + end)
+    as_key = len(end) > 1
+    doubled = b")\x94" + b"".join(b"h%c\x86\x94" % n for n in range(60))
+    data = b"\x80\x04" + (b"}" if as_key else b"") + doubled + end
+    with pytest.raises(pickle.UnpicklingError, match="no names" if as_key else "containers"):
+        load(data)
+    with pytest.raises(pickle.UnpicklingError, match="without end"):
+        check_tuples(data)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_tuples_of_every_day_pass(protocol):
+    state = {"param_groups": [{"betas": (0.9, 0.999), "params": list(range(300))}], "steps": ((1, 2), (3,), ()), "n": 1}
+    check_tuples(pickle.dumps({"a": np.ones((3, 4)), "state": state, "ordered": OrderedDict(a=(1, 2))}, protocol))
 
 
 @pytest.mark.parametrize(

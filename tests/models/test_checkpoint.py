@@ -202,6 +202,17 @@ def meta(path):
     torch.save({"model": {"a": torch.zeros(1 << 40, device="meta")}}, path)
 
 
+def tuples_of_tuples(path):
+    write(path, weights())
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    # A dict whose key is a tuple that holds the one before twice, and so on, 2 ** 60 in all.
+    bomb = b"\x80\x02})q\x00" + b"".join(b"h%c\x86q%c" % (n, n + 1) for n in range(60)) + b"K\x01s."
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, bomb if name.endswith("data.pkl") else content)
+
+
 def compressed(path):
     torch.save({"model": {"a": torch.zeros(30 << 20)}}, path)
     with zipfile.ZipFile(path) as archive:
@@ -246,7 +257,7 @@ def of_numbers(path):
 @pytest.mark.parametrize(
     ("make", "ending"),
     [
-        *((make, ".pth") for make in (expanded, sparse, of_text, in_a_list, meta, compressed)),
+        *((make, ".pth") for make in (expanded, sparse, of_text, in_a_list, meta, compressed, tuples_of_tuples)),
         *((make, ".npz") for make in (unpacked, header_only, structured, of_characters, not_an_array)),
         *((make, ".pkl") for make in (of_objects, of_numbers)),
     ],

@@ -6,6 +6,7 @@ import os
 import resource
 import threading
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -159,6 +160,20 @@ def test_an_address_in_a_config_file_is_refused_and_on_the_command_line_followed
     assert address == load_config(path, ["MODEL.WEIGHTS", address]).MODEL.WEIGHTS
     # The training that follows keeps it in its config.yaml, from which a prediction takes nothing.
     assert address == load_config("nuclei_R_18_FPN", ["MODEL.WEIGHTS", address]).MODEL.WEIGHTS
+
+
+def test_weights_are_taken_from_an_address_that_was_typed(server, tmp_path, caches):
+    np.savez(tmp_path / "w.npz", weight=np.full((1, 1), 3.0), bias=np.full(1, 4.0))
+    server.handler.content = (tmp_path / "w.npz").read_bytes()
+    network = torch.nn.Linear(1, 1)
+    Checkpointer(network, str(tmp_path / "run")).load(f"{server.address}/../../w.npz")
+    assert (network.weight.item(), network.bias.item()) == (3, 4)
+    assert len(everything(caches)) == 2
+    server.handler.content = b"no weights"
+    with pytest.raises(InputError, match="not a readable weight file"):
+        Checkpointer(network, str(tmp_path / "run")).load(f"{server.address}/other.npz")
+    with pytest.raises(InputError, match="no such weight file"):
+        Checkpointer(network, str(tmp_path / "run")).load("missing.npz")
 
 
 def test_the_addresses_of_maskseg_itself_are_known(repository):
