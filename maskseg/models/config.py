@@ -6,9 +6,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yaml import YAMLError, safe_load
+from yaml import YAMLError
 
 from maskseg.core.errors import InputError
+from maskseg.models.config_checks import check_config
+from maskseg.models.config_files import load_yaml, parse_yaml
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -30,7 +32,13 @@ _CHOICES = {
 # Networks of the projects, registered when they are imported.
 _NETWORKS = ("maskseg.projects.unet.network", "maskseg.projects.protein.network")
 # What the config library raises where a file, a key or a value does not fit.
-_MISFITS = (OSError, KeyError, ValueError, TypeError, AttributeError, AssertionError, YAMLError)
+_MISFITS = (
+    *(OSError, KeyError, ValueError, TypeError, AttributeError, AssertionError, YAMLError),
+    # Of a text that is nested without end.
+    *(RecursionError, MemoryError),
+)
+# Where a training read and wrote: not what the model is, so the config of a model has no say in it.
+_PLACES = ("MODEL.WEIGHTS", "OUTPUT_DIR", "DATALOADER.CACHE_DIR")
 
 
 def add_maskseg_config(cfg: CfgNode) -> None:
@@ -95,8 +103,8 @@ def add_maskseg_config(cfg: CfgNode) -> None:
     # et al. 2018). CLIP_GRADIENTS.CLIP_TYPE is also "full_model": the norm of all gradients together.
     cfg.SOLVER.OPTIMIZER = "Adam"
     cfg.SOLVER.AMSGRAD = False
-    # Validation loss and score are computed over DATASETS.TEST every TEST.EVAL_PERIOD iterations; model_best.pth holds the
-    # weights of the best score, or of the least loss.
+    # Validation loss and score are computed over DATASETS.TEST every TEST.EVAL_PERIOD iterations; model_best.pth has
+    # the weights of the best score, or of the least loss.
     cfg.TEST.KEEP_BEST = "score"
 
     # ---- the network ----
@@ -182,10 +190,13 @@ def config_path(name: str | Path) -> Path:
     raise InputError(f"{name}: no such config file; give a path or a name from configs/, such as nuclei_R_18_FPN")
 
 
-def load_config(config_file: str | Path, overrides: list[str] | None = None, settings: Path | None = None) -> CfgNode:
+def load_config(
+    config_file: str | Path, overrides: list[str] | None = None, settings: Path | None = None, *, of_model: bool = False
+) -> CfgNode:
     """Detectron2's defaults, maskseg's keys, the YAML file with its ``_BASE_``, then ``KEY VALUE`` overrides.
 
-    The keys of a second file, `settings`, come between the two.
+    The keys of a second file, `settings`, come between the two. `of_model`: the config of somebody's model, which says
+    nothing of folders and files.
 
     Raises
     ------
@@ -197,7 +208,7 @@ def load_config(config_file: str | Path, overrides: list[str] | None = None, set
     cfg = default_config()
     for path in (config_path(config_file), *([settings] if settings else [])):
         try:
-            cfg.merge_from_other_cfg(Node(_upgraded(Node.load_yaml_with_base(str(path)))))
+            cfg.merge_from_other_cfg(Node(_upgraded(load_yaml(path), of_model)))
         except _MISFITS as error:
             raise InputError(f"{path}: {_one_line(error)}; compare with configs/Base-nuclei.yaml") from error
     return _with_overrides(cfg, overrides)
@@ -206,7 +217,7 @@ def load_config(config_file: str | Path, overrides: list[str] | None = None, set
 def default_config(text: str = "", overrides: list[str] | None = None, source: str | Path = "") -> CfgNode:
     """Detectron2's defaults with maskseg's keys, a YAML text over them, then ``KEY VALUE`` overrides.
 
-    `source` is the file that holds the text, for the error message.
+    `source` is the model that holds the text, for the error message.
 
     Raises
     ------
@@ -214,25 +225,36 @@ def default_config(text: str = "", overrides: list[str] | None = None, source: s
         If a key or value does not fit.
     """
     from detectron2.config import CfgNode as Node
-    from detectron2.config import get_cfg
 
     from maskseg.models import backbones, proposals, resnet_v2, roi_heads  # noqa: F401  registers what configs name
 
     for network in _NETWORKS:
         import_module(network)
 
-    cfg = get_cfg()
-    add_maskseg_config(cfg)
+    cfg = _defaults()
     if text:
         try:
-            cfg.merge_from_other_cfg(Node(_upgraded(safe_load(text))))
+            cfg.merge_from_other_cfg(Node(_upgraded(parse_yaml(text), of_model=bool(source))))
         except _MISFITS as error:
             raise InputError(f"{source}: the config in it does not fit: {_one_line(error)}; upgrade maskseg") from error
     return _with_overrides(cfg, overrides)
 
 
-def _upgraded(keys: Any) -> Any:
+def _defaults() -> CfgNode:
+    from detectron2.config import get_cfg
+
+    cfg = get_cfg()
+    add_maskseg_config(cfg)
+    return cfg
+
+
+def _upgraded(keys: Any, of_model: bool = False) -> Any:
     """The content of a config file with keys of earlier versions under their present names."""
+    for key in _PLACES if of_model else ():
+        section, _, name = key.rpartition(".")
+        part = keys.get(section) if section and isinstance(keys, dict) else keys
+        if isinstance(part, dict):
+            part.pop(name, None)
     rules = keys.get("POSTPROCESS") if isinstance(keys, dict) else None
     if isinstance(rules, dict):
         if "FLIP" in rules:
@@ -250,6 +272,7 @@ def _with_overrides(cfg: CfgNode, overrides: list[str] | None) -> CfgNode:
             cfg.merge_from_list(pair)
         except _MISFITS as error:
             raise InputError(f"{' '.join(pair)}: {_one_line(error)}; give KEY VALUE pairs") from error
+    check_config(cfg, _defaults(), overrides[::2])
     for key, choices in _CHOICES.items():
         *sections, name = key.split(".")
         node = cfg

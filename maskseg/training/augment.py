@@ -94,7 +94,7 @@ class RandomWarp:
         linear = scale * linear
         offset = middle - scale * at - linear @ (np.array(shape[::-1]) / 2)
         low, high = middle - scale * taken / 2, middle + scale * taken / 2
-        box = [int(round(value)) for value in np.clip([*low, *high], 0, self.window)]
+        box = [round(value) for value in np.clip([*low, *high], 0, self.window)]
         return Warp(_pixel_centres(linear, offset), (box[0], box[1], box[2], box[3]))
 
     def _placed(self, shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float64]:
