@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from maskseg.intensity import Samples, joined, limits, limits_of, sample_step, sampled
+
 Box = tuple[int, int, int, int]
 
 # Rows that are resampled at a time, and the side of the blocks in which a whole image is gone through.
@@ -144,17 +146,20 @@ def blocks(shape: tuple[int, int], side: int = _BLOCK) -> Iterator[Box]:
             yield x0, y0, min(x0 + side, width), min(y0 + side, height)
 
 
-def grey_counts(source: Source) -> NDArray[np.int64]:
-    """How often each of the 256 values is in an image, int64 (256,).
+def source_limits(source: Source) -> tuple[float, float]:
+    """`maskseg.intensity.limits` of an image that is read in parts.
 
-    Of an image with smaller levels in its preview: a slide is not decoded as a whole for it.
+    Of an image with smaller levels those of its preview: a slide is not decoded as a whole for it.
     """
     if source.preview is not None:
-        return np.bincount(source.preview.ravel(), minlength=256)
-    counts = np.zeros(256, np.int64)
-    for box in blocks(source.shape):
-        counts += np.bincount(source.read(box).ravel(), minlength=256)
-    return counts
+        return limits(source.preview)
+    step = sample_step(source.shape)
+    rows: list[list[Samples]] = []
+    for box in blocks(source.shape, _BLOCK // step * step):
+        if box[0] == 0:
+            rows.append([])
+        rows[-1].append(sampled(source.read(box), step))
+    return limits_of(joined(rows))
 
 
 class Glass:

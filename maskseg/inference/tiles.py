@@ -35,12 +35,12 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from maskseg.errors import InputError
-from maskseg.inference.canvas import ArraySource, Box, Glass, Resized, Source, Stretched, grey_counts
+from maskseg.inference.canvas import ArraySource, Box, Glass, Resized, Source, Stretched, source_limits
 from maskseg.inference.magnification import magnification
 from maskseg.inference.predictor import STRIDE, Predictor
 from maskseg.inference.seams import Seams, Settled, TilePart
 from maskseg.inference.views import PLAIN, View, merge, views_of
-from maskseg.intensity import stretch_table
+from maskseg.intensity import table
 from maskseg.masks import CropMasks, SoftCrops
 from maskseg.models.scaling import input_scale, scaled_shape
 from maskseg.processes import give_back_memory
@@ -249,7 +249,7 @@ class TiledImage:
         """The image as the network sees it, without the padding."""
         source: Source = self.source
         if self.predictor.cfg.INPUT.STRETCH:
-            source = Stretched(source, stretch_table(grey_counts(source)))
+            source = Stretched(source, table(*source_limits(source)))
         return source if source.shape == self.tiling.shape else Resized(source, self.tiling.shape)
 
     def _path(self, tile: int) -> Path:
