@@ -37,8 +37,12 @@ _BACKGROUND_SHARE, _OUTSTANDING_SHARE = 0.005, 0.035
 # What stands out differs from the local background by this many times its spread, and by this part of the difference
 # that _COMPACT samples exceed.
 _SPREADS, _PART, _COMPACT = 5.0, 0.05, 16
-# The limits are apart by at least this many times the noise, of which whole numbers have a half at least.
-_NOISES, _LEAST_NOISE = 16.0, 0.5
+# The limits are apart by at least this many times the noise. To that belongs what even the quietest twentieth of the
+# squares have; whole numbers have so much at least, and such a spread.
+_NOISES, _QUIET, _LEAST_NOISE, _LEAST_SPREAD = 18.0, 0.05, 0.5, 0.25
+# Where no _FEWEST samples differ from the local background by this part of the distance of the limits, it is widened,
+# by the square of what is missing, up to so many times.
+_FEWEST, _LEAST_CONTRAST, _MOST_WIDER = 4, 0.5, 8.0
 # A value is fill if this share of the samples has it and if, within this part of its distance from the median, others
 # are fewer than this part of them; and if half of the rest lies in squares of which most is left.
 _FILL_SHARE, _FILL_GAP, _FILL_NEAR, _FILL_LEFT = 2e-4, 1 / 16, 0.05, 0.9
@@ -123,17 +127,20 @@ def limits_of(samples: Samples, whole: bool = True) -> tuple[float, float]:
     kept = used & np.isfinite(compact)
     if fill.size:
         kept &= (compact != fill.min()) & (compact != fill.max())
-    background = np.stack([_background(compact[..., k], kept[..., k]) for k in range(plain.shape[2])], axis=2)
+    background, quiet = _background(compact, kept)
     difference = compact - background
     differences = difference[kept]
-    spread = max(_deviation(differences), _LEAST_NOISE / 2 * whole)
+    spread = max(_deviation(differences), _LEAST_SPREAD * whole)
     high = _outer_limit(plain[used], compact[kept], difference[used], differences, spread)
     low = -_outer_limit(-plain[used], -compact[kept], -difference[used], -differences, spread)
-    noise = max(_deviation((plain - compact)[kept]), _LEAST_NOISE * whole)
-    least = max(_NOISES * noise, 1e-6 * abs(high), 1e-12)
+    noise = max(math.hypot(_deviation((plain - compact)[kept]), quiet), _LEAST_NOISE * whole)
+    # Where next to nothing stands out, what the picture holds is uneven light.
+    contrast = _quantile(np.abs(differences), 1 - _FEWEST / max(len(differences), _FEWEST))
+    uneven = min((_LEAST_CONTRAST * (high - low) / max(contrast, 1e-12)) ** 2, _MOST_WIDER) * (high - low)
+    least = max(_NOISES * noise, uneven, 1e-6 * abs(high), 1e-12)
     if high - low < least:
         # Away from the background: in fluorescence it is dark, in transmitted light bright.
-        if _quantile(plain[used], 0.5) > low + 0.75 * (high - low):
+        if _quantile(plain[used], 0.5) > low + 0.6 * (high - low):
             low = high - least
         else:
             high = low + least
@@ -166,7 +173,7 @@ def _outer_limit(
     rest = plain[plain_difference <= least]
     limit = _quantile(rest, 1 - _BACKGROUND_SHARE) if rest.size else -np.inf
     outstanding = compact[difference > least]
-    if len(outstanding) >= _COMPACT // 4 or not rest.size:
+    if len(outstanding) >= _FEWEST or not rest.size:
         limit = max(limit, _quantile(outstanding, 1 - _OUTSTANDING_SHARE))
     return limit
 
@@ -180,21 +187,27 @@ def _squares(samples: NDArray[Any], outside: Any) -> NDArray[Any]:
     return padded.reshape(rows, _SQUARE, columns, _SQUARE).swapaxes(1, 2).reshape(rows, columns, _SQUARE**2)
 
 
-def _background(compact: NDArray[np.float32], kept: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """The local background (h, w) of samples (h, w) of which some are kept."""
-    if not kept.any():
-        return compact
-    ranked = np.sort(_squares(np.where(kept, compact, np.float32(np.inf)), np.float32(np.inf)), axis=2)
-    counts = np.isfinite(ranked).sum(axis=2)
-    medians = np.take_along_axis(ranked, (counts // 2)[..., None], axis=2)[..., 0]
-    few = counts < _LEAST_SHARE * _SQUARE**2
-    if few.all():
-        return np.full_like(compact, _quantile(compact[kept], 0.5))
-    medians[few] = _quantile(medians[~few], 0.5)
-    medians = cv2.medianBlur(medians, 5)
-    height, width = compact.shape
-    large = cv2.resize(medians, None, fx=_SQUARE, fy=_SQUARE, interpolation=cv2.INTER_LINEAR)
-    return large[:height, :width]
+def _background(compact: NDArray[np.float32], kept: NDArray[np.bool_]) -> tuple[NDArray[np.float32], float]:
+    """The local background (h, w, C) of samples of which some are kept, and its noise where it is quietest."""
+    found, noises = np.empty_like(compact), [np.zeros(0, np.float32)]
+    for channel in range(compact.shape[2]):
+        values = np.where(kept[..., channel], compact[..., channel], np.float32(np.inf))
+        ranked = np.sort(_squares(values, np.inf), axis=2)
+        counts = np.isfinite(ranked).sum(axis=2)
+        places = counts[..., None] * np.array([1, 2, 3]) // 4
+        first, medians, third = np.moveaxis(np.take_along_axis(ranked, places, axis=2), 2, 0)
+        medians = medians.copy()
+        many = counts >= _LEAST_SHARE * _SQUARE**2
+        if many.any():
+            medians[~many] = _quantile(medians[many], 0.5)
+            noises.append((third - first)[many] / 1.349)
+        else:
+            medians[:] = _quantile(compact[kept], 0.5) if kept.any() else 0
+        medians = cv2.medianBlur(medians, 3)
+        large = cv2.resize(medians, None, fx=_SQUARE, fy=_SQUARE, interpolation=cv2.INTER_LINEAR)
+        found[..., channel] = large[: compact.shape[0], : compact.shape[1]]
+    quartiles = np.concatenate(noises)
+    return found, _quantile(quartiles, _QUIET) if quartiles.size else 0.0
 
 
 def _fill(plain: NDArray[np.float32], used: NDArray[np.bool_], extreme: Any, whole: bool) -> NDArray[np.bool_]:
