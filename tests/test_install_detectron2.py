@@ -23,8 +23,7 @@ SOURCES = {
     "detectron2/layers/rotated_boxes.py": "from detectron2 import _C\n",
     "detectron2/evaluation/__init__.py": "",
     "detectron2/evaluation/coco_evaluation.py": (
-        "from pycocotools.cocoeval import COCOeval\n"
-        "from detectron2.evaluation.fast_eval_api import COCOeval_opt\n"
+        "from pycocotools.cocoeval import COCOeval\nfrom detectron2.evaluation.fast_eval_api import COCOeval_opt\n"
     ),
     "detectron2/evaluation/pascal_voc_evaluation.py": "x = y.astype(np.bool)\n# x = y.astype(np.bool)\n",
     "detectron2/evaluation/sem_seg_evaluation.py": (
@@ -35,9 +34,7 @@ SOURCES = {
     "detectron2/data/datasets/__init__.py": "",
     "detectron2/data/datasets/pascal_voc.py": "fileids = np.loadtxt(f, dtype=np.str)\n",
     "detectron2/data/transforms/__init__.py": "",
-    "detectron2/data/transforms/transform.py": (
-        "def f(interp=Image.LINEAR, fill=0):\n    return Image.BILINEAR\n"
-    ),
+    "detectron2/data/transforms/transform.py": ("def f(interp=Image.LINEAR, fill=0):\n    return Image.BILINEAR\n"),
     "detectron2/structures/__init__.py": "",
     "detectron2/structures/masks.py": "a = z.astype(np.bool)\n" * 3 + "b = np.bool_\n",
     "detectron2/utils/__init__.py": "",

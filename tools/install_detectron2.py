@@ -124,7 +124,7 @@ PROJECTS = {
     "projects/Panoptic-DeepLab/panoptic_deeplab": "detectron2/projects/panoptic_deeplab",
 }
 
-PYPROJECT = '''[build-system]
+PYPROJECT = """[build-system]
 requires = ["setuptools>=70.1"]
 build-backend = "setuptools.build_meta"
 
@@ -143,7 +143,7 @@ exclude = ["detectron2.model_zoo.configs*"]
 
 [tool.setuptools.package-data]
 "detectron2.model_zoo" = ["configs/**/*.yaml", "configs/**/*.py"]
-'''
+"""
 
 
 def probe(python: str = sys.executable) -> tuple[bool, str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yaml import YAMLError, safe_load
 
-from maskseg.errors import InputError
+from maskseg.core.errors import InputError
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -19,9 +20,12 @@ _CHOICES = {
     "POSTPROCESS.INSTANCES": ("components", "watershed", "largest"),
     "POSTPROCESS.TTA": ("none", "flip", "d4"),
     "POSTPROCESS.TTA_MERGE": ("auto", "union", "average"),
+    "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": ("value", "norm", "full_model"),
     "SOLVER.OPTIMIZER": ("SGD", "Adam", "AdamW"),
     "SOLVER.LR_SCHEDULER_NAME": ("WarmupMultiStepLR", "WarmupCosineLR"),
 }
+# Networks of the projects, registered when they are imported.
+_NETWORKS = ("maskseg.projects.unet.network", "maskseg.projects.protein.network")
 # What the config library raises where a file, a key or a value does not fit.
 _MISFITS = (OSError, KeyError, ValueError, TypeError, AttributeError, AssertionError, YAMLError)
 
@@ -79,8 +83,10 @@ def add_maskseg_config(cfg: CfgNode) -> None:
     cfg.DATALOADER.CACHE_DIR = ""
     # Each epoch takes a random share of the images, uniform between these two; 1, 1 takes them all.
     cfg.DATALOADER.EPOCH_SHARE = [1.0, 1.0]
-    # SGD | Adam | AdamW.
+    # SGD | Adam | AdamW; the latter two with the largest second moment seen so far in place of the present one (Reddi
+    # et al. 2018). CLIP_GRADIENTS.CLIP_TYPE is also "full_model": the norm of all gradients together.
     cfg.SOLVER.OPTIMIZER = "Adam"
+    cfg.SOLVER.AMSGRAD = False
     # Validation loss and score are computed over DATASETS.TEST every TEST.EVAL_PERIOD iterations.
 
     # ---- the network ----
@@ -191,7 +197,10 @@ def default_config(text: str = "", overrides: list[str] | None = None, source: s
     from detectron2.config import CfgNode as Node
     from detectron2.config import get_cfg
 
-    from maskseg.models import backbones, classifier, proposals, resnet_v2, unet  # noqa: F401  registers what configs name
+    from maskseg.models import backbones, proposals, resnet_v2  # noqa: F401  registers what configs name
+
+    for network in _NETWORKS:
+        import_module(network)
 
     cfg = get_cfg()
     add_maskseg_config(cfg)
@@ -223,9 +232,12 @@ def _with_overrides(cfg: CfgNode, overrides: list[str] | None) -> CfgNode:
         except _MISFITS as error:
             raise InputError(f"{' '.join(pair)}: {_one_line(error)}; give KEY VALUE pairs") from error
     for key, choices in _CHOICES.items():
-        section, _, name = key.partition(".")
-        if cfg[section][name] not in choices:
-            raise InputError(f"{key} is {cfg[section][name]!r}; choose one of {', '.join(choices)}")
+        *sections, name = key.split(".")
+        node = cfg
+        for section in sections:
+            node = node[section]
+        if node[name] not in choices:
+            raise InputError(f"{key} is {node[name]!r}; choose one of {', '.join(choices)}")
     if not 0 < cfg.MODEL.RPN.SURE <= 1:
         raise InputError(f"MODEL.RPN.SURE is {cfg.MODEL.RPN.SURE}; give an objectness over 0, at most 1")
     share = cfg.DATALOADER.EPOCH_SHARE

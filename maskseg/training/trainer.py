@@ -20,10 +20,11 @@ from detectron2.solver.build import get_default_optimizer_params, maybe_add_grad
 from detectron2.utils import comm
 from torch.utils.data import DataLoader
 
-from maskseg import tasks
-from maskseg.data.coco import dataset_dicts
-from maskseg.errors import InputError
+from maskseg.core.errors import InputError
+from maskseg.data.dataset import dataset_dicts
+from maskseg.models import tasks
 from maskseg.models.checkpoint import Checkpointer
+from maskseg.models.precision import computes_in_bfloat16
 from maskseg.training.curves import Log
 from maskseg.training.distributed import parallel
 from maskseg.training.hooks import KeepBest, ProgressBar, StopOnSignal, Validation
@@ -69,8 +70,11 @@ def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimiz
         bias_lr_factor=solver.BIAS_LR_FACTOR,
         weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
     )
-    kind = maybe_add_gradient_clipping(cfg, _OPTIMIZERS[solver.OPTIMIZER])
-    extra = {"momentum": solver.MOMENTUM} if solver.OPTIMIZER == "SGD" else {}
+    kind = _OPTIMIZERS[solver.OPTIMIZER]
+    # Detectron2 clips each tensor by itself; the norm of all together is clipped by `Trainer.run_step`.
+    if solver.CLIP_GRADIENTS.CLIP_TYPE != "full_model":
+        kind = maybe_add_gradient_clipping(cfg, kind)
+    extra = {"momentum": solver.MOMENTUM} if solver.OPTIMIZER == "SGD" else {"amsgrad": solver.AMSGRAD}
     return kind(parameters, lr=solver.BASE_LR, **extra)
 
 
@@ -124,6 +128,9 @@ class Trainer(TrainerBase):
             )
         self.plain_model = build_model(cfg).to(memory_format=torch.channels_last)
         self.model = parallel(self.plain_model)
+        self.mixed = cfg.SOLVER.AMP.ENABLED and computes_in_bfloat16(self.plain_model.device)
+        if cfg.SOLVER.AMP.ENABLED and not self.mixed:
+            logger.info("trains in float32: this CPU has no instructions for bfloat16")
         self.optimizer = build_optimizer(cfg, self.model)
         self.scheduler = build_lr_scheduler(cfg, self.optimizer)
         self.checkpointer = Checkpointer(
@@ -193,7 +200,7 @@ class Trainer(TrainerBase):
         waited = time.perf_counter() - begin
         # Proposals and dropout are drawn at random; from here on that too follows from seed and iteration.
         torch.manual_seed((self.seed << 32) + (self.iter << 8) + comm.get_rank())
-        with torch.autocast(self.plain_model.device.type, dtype=torch.bfloat16, enabled=self.cfg.SOLVER.AMP.ENABLED):
+        with torch.autocast(self.plain_model.device.type, dtype=torch.bfloat16, enabled=self.mixed):
             losses = self.model(batch)
             total = sum(losses.values())
         if not torch.isfinite(total):
@@ -201,5 +208,8 @@ class Trainer(TrainerBase):
             raise InputError(f"the loss is {total.item()} at iteration {self.iter}; images {ids}; lower SOLVER.BASE_LR")
         self.optimizer.zero_grad()
         total.backward()
+        clip = self.cfg.SOLVER.CLIP_GRADIENTS
+        if clip.ENABLED and clip.CLIP_TYPE == "full_model":
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip.CLIP_VALUE)
         SimpleTrainer.write_metrics(losses, waited)
         self.optimizer.step()

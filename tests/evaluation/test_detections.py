@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from maskseg.errors import InputError
+from maskseg.core.errors import InputError
 from maskseg.evaluation.detections import DetectionCache
-from maskseg.images import read_image
+from maskseg.imaging.reading import read_image
 from maskseg.inference.predictor import Predictor
-from maskseg.inference.views import PLAIN, View
+from maskseg.inference.tta import PLAIN, View
 from maskseg.models.zoo import find_model
 
 SUPPRESSIONS = (0.2, 0.4, 0.7)
@@ -26,9 +26,7 @@ def image(repository):
 
 
 @pytest.mark.parametrize(("view", "magnify"), [(PLAIN, 1.0), (View(transposed=True, mirrored=True), 0.5)])
-def test_a_choice_among_the_kept_is_what_the_network_gives_at_those_thresholds(
-    model, image, view, magnify, tmp_path
-):
+def test_a_choice_among_the_kept_is_what_the_network_gives_at_those_thresholds(model, image, view, magnify, tmp_path):
     cache = DetectionCache(model, tmp_path, 0.1, SUPPRESSIONS)
     kept = cache.get("one", image, view, magnify)
     predictor = Predictor.from_weights(model.cfg, model.weights)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from maskseg.errors import InputError
+from maskseg.core.errors import InputError
 from maskseg.evaluation.matching import matches, overlaps
 
 label_images = hnp.array_shapes(min_dims=2, max_dims=2, max_side=12).flatmap(
@@ -59,9 +59,7 @@ def test_renaming_the_labels_changes_no_pair(images, random):
     assert sorted(plain.truth_areas) == sorted(renamed.truth_areas)
 
 
-@pytest.mark.parametrize(
-    "dtype", [bool, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64]
-)
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64])
 def test_any_integer_dtype_gives_the_same_pairs(dtype):
     truth = np.array([[1, 1, 0], [0, 1, 0]]).astype(dtype)
     pairs = overlaps(truth, np.array([[1, 0, 0], [0, 1, 2]]))

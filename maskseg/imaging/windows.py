@@ -1,0 +1,195 @@
+"""Images that are read window by window, and what is done to a window before the network sees it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from maskseg.imaging.intensity import Samples, joined, limits, limits_of, sample_step, sampled
+
+Box = tuple[int, int, int, int]
+
+# Rows that are resampled at a time, and the side of the blocks in which a whole image is gone through.
+_STRIP, _BLOCK = 64, 2048
+# Grey values: glass is at least this bright, and within this distance of its most frequent colour; above the third it
+# is what scanners fill in where they did not look.
+_GLASS, _FROM_GLASS, _FILLED = 200, 12, 250
+
+
+class Source(Protocol):
+    """An image read in parts.
+
+    Attributes
+    ----------
+    name : str
+        For messages.
+    shape : (int, int)
+        Height and width in pixels.
+    preview : uint8 array (h, w, 3) or None
+        A small picture of the whole of it, where the file holds smaller levels.
+    """
+
+    name: str
+    shape: tuple[int, int]
+    preview: NDArray[np.uint8] | None
+
+    def read(self, box: Box) -> NDArray[np.uint8]:
+        """The pixels of x0, y0, x1, y1, which lies inside the image: uint8 (h, w, 3), RGB."""
+
+    def values(self, box: Box) -> NDArray[Any]:
+        """The same as it is in the file, (h, w, 1 or 3): what to measure on."""
+
+
+class ArraySource:
+    """An image that is in memory, uint8 (H, W, 3), and its values as they are in the file, (H, W, 1 or 3)."""
+
+    preview = None
+
+    def __init__(self, image: NDArray[np.uint8], name: str = "image", values: NDArray[Any] | None = None) -> None:
+        self.name, self.shape = name, image.shape[:2]
+        self._image, self._values = image, image if values is None else values
+
+    def read(self, box: Box) -> NDArray[np.uint8]:
+        """See `Source`."""
+        x0, y0, x1, y1 = box
+        return self._image[y0:y1, x0:x1]
+
+    def values(self, box: Box) -> NDArray[Any]:
+        """See `Source`."""
+        x0, y0, x1, y1 = box
+        return self._values[y0:y1, x0:x1]
+
+
+class Stretched:
+    """A source through a table of grey values, uint8 (256,)."""
+
+    def __init__(self, source: Source, table: NDArray[np.uint8]) -> None:
+        self.name, self.shape = source.name, source.shape
+        self._source, self._table = source, table
+
+    @property
+    def preview(self) -> NDArray[np.uint8] | None:
+        """See `Source`."""
+        return None if self._source.preview is None else cv2.LUT(self._source.preview, self._table)
+
+    def read(self, box: Box) -> NDArray[np.uint8]:
+        """See `Source`."""
+        return cv2.LUT(np.ascontiguousarray(self._source.read(box)), self._table)
+
+    values = read
+
+
+class Resized:
+    """A source scaled to `shape`, (height, width), each pixel the same whatever the window.
+
+    Averaging over the area of the pixel where it shrinks, bilinear between pixel centres where it grows: OpenCV's
+    ``INTER_AREA`` and ``INTER_LINEAR`` on the whole image, up to rounding.
+    """
+
+    def __init__(self, source: Source, shape: tuple[int, int]) -> None:
+        self.name, self.shape = source.name, shape
+        self._source = source
+
+    @property
+    def preview(self) -> NDArray[np.uint8] | None:
+        """See `Source`."""
+        return self._source.preview
+
+    def read(self, box: Box) -> NDArray[np.uint8]:
+        """See `Source`."""
+        x0, y0, x1, y1 = box
+        left, across = _weights(x0, x1, self._source.shape[1], self.shape[1])
+        pixels = np.empty((y1 - y0, x1 - x0, 3), np.uint8)
+        for begin in range(y0, y1, _STRIP):
+            end = min(begin + _STRIP, y1)
+            top, down = _weights(begin, end, self._source.shape[0], self.shape[0])
+            (height, rows), (width, columns) = down.shape, across.shape
+            block = self._source.read((left, top, left + columns, top + rows)).astype(np.float32)
+            tall = (down @ block.reshape(rows, columns * 3)).reshape(height, columns, 3)
+            wide = across @ np.ascontiguousarray(tall.transpose(1, 0, 2)).reshape(columns, height * 3)
+            pixels[begin - y0 : end - y0] = np.rint(wide).reshape(width, height, 3).transpose(1, 0, 2)
+        return pixels
+
+    values = read
+
+
+def _weights(begin: int, end: int, size: int, new_size: int) -> tuple[int, csr_array]:
+    """First old pixel, and the weights (end - begin, K) of the K old pixels from there, of new pixels begin..end."""
+    ratio = size / new_size
+    new = np.arange(begin, end)
+    if ratio > 1:
+        low, high = new[:, None] * ratio, (new[:, None] + 1) * ratio
+        old = np.floor(low).astype(np.int64) + np.arange(math.ceil(ratio) + 1)
+        weights = (np.minimum(old + 1, high) - np.maximum(old, low)).clip(0) / ratio
+    else:
+        centre = (new[:, None] + 0.5) * ratio - 0.5
+        old = np.floor(centre).astype(np.int64) + np.arange(2)
+        weights = 1 - np.abs(old - centre)
+    old = old.clip(0, size - 1)
+    first = int(old.min())
+    rows = np.repeat(np.arange(len(new)), old.shape[1])
+    shape = (len(new), int(old.max()) - first + 1)
+    return first, csr_array((weights.ravel().astype(np.float32), (rows, (old - first).ravel())), shape=shape)
+
+
+def blocks(shape: tuple[int, int], side: int = _BLOCK) -> Iterator[Box]:
+    """Boxes of at most side x side pixels that cover an image row by row."""
+    height, width = shape
+    for y0 in range(0, height, side):
+        for x0 in range(0, width, side):
+            yield x0, y0, min(x0 + side, width), min(y0 + side, height)
+
+
+def source_limits(source: Source) -> tuple[float, float]:
+    """`maskseg.imaging.intensity.limits` of an image that is read in parts.
+
+    Of an image with smaller levels those of its preview: a slide is not decoded as a whole for it.
+    """
+    if source.preview is not None:
+        return limits(source.preview)
+    step = sample_step(source.shape)
+    rows: list[list[Samples]] = []
+    for box in blocks(source.shape, _BLOCK // step * step):
+        if box[0] == 0:
+            rows.append([])
+        rows[-1].append(sampled(source.read(box), step))
+    return limits_of(joined(rows))
+
+
+class Glass:
+    """Where a slide is empty.
+
+    Empty is what has nearly the most frequent colour, if that is bright in all channels; and what is white. In
+    fluorescence the most frequent colour is dark, so that nothing is empty.
+
+    Parameters
+    ----------
+    preview : uint8 array (h, w, 3) or None
+        A small picture of the image; without it nothing is known to be empty.
+    shape : (int, int)
+        Height and width of the image.
+    """
+
+    def __init__(self, preview: NDArray[np.uint8] | None, shape: tuple[int, int]) -> None:
+        self._tissue: NDArray[np.bool_] | None = None
+        if preview is None:
+            return
+        frequent = np.array([np.bincount(preview[..., k].ravel(), minlength=256).argmax() for k in range(3)])
+        if frequent.min() >= _GLASS:
+            near = (np.abs(preview.astype(np.int16) - frequent) <= _FROM_GLASS).all(axis=2)
+            self._tissue = ~(near | (preview >= _FILLED).all(axis=2))
+            self._ratio = preview.shape[1] / shape[1], preview.shape[0] / shape[0]
+
+    def covers(self, box: Box) -> bool:
+        """Whether x0, y0, x1, y1 of the image is empty, and a pixel of the preview around it."""
+        if self._tissue is None:
+            return False
+        (across, down), (x0, y0, x1, y1) = self._ratio, box
+        top, left = max(0, int(y0 * down) - 1), max(0, int(x0 * across) - 1)
+        return not self._tissue[top : math.ceil(y1 * down) + 1, left : math.ceil(x1 * across) + 1].any()
