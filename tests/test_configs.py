@@ -45,7 +45,7 @@ def test_the_reference_has_the_numbers_of_the_method(reference):
     assert aug.ROTATE == 15
     assert aug.FLIP and aug.QUARTER_TURNS
     # Found not to help there: no other change of the picture.
-    assert (reference.INPUT.STRETCH, aug.CONTRAST, aug.BRIGHTNESS, aug.GAMMA) == (False, 0, 0, 0)
+    assert (reference.INPUT.NORMALIZE, aug.CONTRAST, aug.BRIGHTNESS, aug.GAMMA) == ("off", 0, 0, 0)
     assert reference.DATALOADER.MODALITY_BALANCE == 0
     assert rules.MASK_THRESHOLD == 0.35
     assert rules.TTA == "flip" and rules.TTA_MERGE == "auto" and rules.TTA_MIN_IOU == 0.1

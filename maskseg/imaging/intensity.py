@@ -28,6 +28,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from maskseg.core.errors import InputError
+
+# What INPUT.NORMALIZE may be, but for two limits.
+AUTO, OFF = "auto", "off"
 # Rows and columns from one sample to the next, more in images that would have more than _MOST samples.
 _STEP, _MOST = 4, 4096 * 4096
 # Side in samples of the squares whose medians are the background, and the least share of one that is not fill.
@@ -46,6 +50,10 @@ _FEWEST, _LEAST_CONTRAST, _MOST_WIDER = 4, 0.5, 8.0
 # A value is fill if this share of the samples has it and if, within this part of its distance from the median, others
 # are fewer than this part of them; and if half of the rest lies in squares of which most is left.
 _FILL_SHARE, _FILL_GAP, _FILL_NEAR, _FILL_LEFT = 2e-4, 1 / 16, 0.05, 0.9
+
+
+# Parts of their distance that are left beyond the limits where other kinds of values become 8 bits.
+_ROOM_BELOW, _ROOM_ABOVE = 1 / 8, 1 / 2
 
 
 @dataclass(frozen=True)
@@ -112,11 +120,12 @@ def limits(values: NDArray[Any]) -> tuple[float, float]:
     low, high : float
     """
     values = values.reshape(*values.shape[:2], -1)
-    return limits_of(sampled(values, sample_step(values.shape)), np.issubdtype(values.dtype, np.integer))
+    return limits_of(sampled(values, sample_step(values.shape)))
 
 
-def limits_of(samples: Samples, whole: bool = True) -> tuple[float, float]:
-    """`limits` of the image that was sampled; `whole` says that it holds whole numbers."""
+def limits_of(samples: Samples) -> tuple[float, float]:
+    """`limits` of the image that was sampled."""
+    whole = samples.plain.dtype.kind in "uib"
     plain = samples.plain.astype(np.float32, copy=False)
     compact = samples.compact.astype(np.float32, copy=False)
     known = np.isfinite(plain)
@@ -127,6 +136,8 @@ def limits_of(samples: Samples, whole: bool = True) -> tuple[float, float]:
     kept = used & np.isfinite(compact)
     if fill.size:
         kept &= (compact != fill.min()) & (compact != fill.max())
+    if not kept.any():
+        compact, kept = plain, used
     background, quiet = _background(compact, kept)
     difference = compact - background
     differences = difference[kept]
@@ -237,21 +248,71 @@ def scaled(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
 
     What is no number becomes 0.
     """
-    if values.dtype == np.uint8:
-        return cv2.LUT(np.ascontiguousarray(values), table(low, high))
+    if values.dtype == np.uint8 and values.size > 256:
+        table = scaled(np.arange(256, dtype=np.uint8), low, high)
+        return cv2.LUT(np.ascontiguousarray(values), table).reshape(values.shape)
     with np.errstate(invalid="ignore"):
         wide = (values.astype(np.float32) - np.float32(low)) * np.float32(255.0 / (high - low))
         return np.rint(np.nan_to_num(np.clip(wide, 0, 255))).astype(np.uint8)
 
 
-def table(low: float, high: float) -> NDArray[np.uint8]:
-    """What the 256 values of 8 bits become, uint8 (256,); see `scaled`."""
-    return np.rint(np.clip((np.arange(256) - low) * (255.0 / (high - low)), 0, 255)).astype(np.uint8)
+def in_8_bits(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
+    """Values of another kind than 8 bits, brought to that by their limits, with room at either end.
+
+    So the limits that are found in the result are the same again: nothing near them has been clipped.
+    """
+    span = high - low
+    return scaled(values, low - _ROOM_BELOW * span, high + _ROOM_ABOVE * span)
 
 
 def stretch(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """An image, uint8 (H, W, 3), with its `limits` at 0 and 255."""
     return scaled(image, *limits(image))
+
+
+def fixed_limits(how: str) -> tuple[float, float] | None:
+    """The two limits that a value of INPUT.NORMALIZE or --normalize gives; None for "auto" and "off".
+
+    Raises
+    ------
+    InputError
+        If it is none of these.
+    """
+    if how in (AUTO, OFF):
+        return None
+    try:
+        low, high = (float(part) for part in how.split(","))
+        if not -math.inf < low < high < math.inf:
+            raise ValueError
+    except ValueError:
+        raise InputError(
+            f"normalize {how}: give auto, off, or the two values that become black and white, such as 100,4000"
+        ) from None
+    return low, high
+
+
+def normalized(image: NDArray[Any], how: str) -> NDArray[np.uint8]:
+    """An image as the network sees it.
+
+    Parameters
+    ----------
+    image : uint8 array (H, W, 3), or an array (H, W, 1 or 3) of any numbers where the limits are given
+    how : str
+        "auto": its `limits` become 0 and 255; "off": it stays as it is; "LOW,HIGH": these do.
+
+    Returns
+    -------
+    uint8 array (H, W, 3)
+
+    Raises
+    ------
+    InputError
+        If `how` is none of these.
+    """
+    fixed = fixed_limits(how)
+    if how != OFF:
+        image = scaled(image, *(fixed or limits(image)))
+    return np.broadcast_to(image.reshape(*image.shape[:2], -1), (*image.shape[:2], 3))
 
 
 def jitter(
