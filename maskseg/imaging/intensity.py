@@ -211,7 +211,7 @@ def _background(compact: NDArray[np.float32], kept: NDArray[np.bool_]) -> tuple[
         many = counts >= _LEAST_SHARE * _SQUARE**2
         if many.any():
             medians[~many] = _quantile(medians[many], 0.5)
-            noises.append((third - first)[many] / 1.349)
+            noises.append((third[many] - first[many]) / 1.349)
         else:
             medians[:] = _quantile(compact[kept], 0.5) if kept.any() else 0
         medians = cv2.medianBlur(medians, 3)
