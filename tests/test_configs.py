@@ -200,3 +200,23 @@ def test_a_mistaken_override_is_one_line(overrides, message):
         load_config("nuclei_R_18_FPN", overrides)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 500
+
+
+def test_a_config_of_the_time_of_the_stretch_key_is_normalized_as_it_was_stretched():
+    for stretch, normalize in ((True, "auto"), (False, "off")):
+        inputs = default_config(f"INPUT: {{STRETCH: {str(stretch).lower()}}}").INPUT
+        assert normalize == inputs.NORMALIZE
+        assert "STRETCH" not in inputs
+
+
+@pytest.mark.parametrize("value", ["auto", "off", "100,4000", "-0.5,1e3"])
+def test_normalize_is_the_same_text_from_yaml_the_command_line_and_a_saved_config(value):
+    """YAML has ``off`` for False, and Python ``100,4000`` for a pair of numbers."""
+    given = load_config("nuclei_R_18_FPN", ["INPUT.NORMALIZE", value])
+    for cfg in (given, default_config(given.dump()), default_config(f"INPUT:\n  NORMALIZE: {value}\n")):
+        assert value == cfg.INPUT.NORMALIZE
+
+
+def test_other_values_of_normalize_are_one_line():
+    with pytest.raises(InputError, match="give auto, off, or the two values"):
+        load_config("nuclei_R_18_FPN", ["INPUT.NORMALIZE", "4000,100"])
