@@ -8,7 +8,7 @@ and its noise becomes white. So the limits come from what stands out, by rank fi
 
 1. The image is sampled in every fourth row and column twice: as it is, and after two 3 x 3 medians, which leave only
    what is compact. Both are sums of parts: a slide is sampled window by window.
-2. Fill values are left out: a least or greatest value that many samples share exactly and hardly any come near
+2. Fill values are left out: zeros, or the greatest value of the type, that many samples share and hardly any come near
    (unscanned area, border of a registration, scale bar, dead rows), as long as what is left has a background.
 3. The local background is the median of squares of 64 pixels, smoothed. What is compact and brighter than it by several
    times its spread is the bright share, what is darker by as much the dark share, whatever the part of the picture.
@@ -47,6 +47,9 @@ _NOISES, _QUIET, _LEAST_NOISE, _LEAST_SPREAD = 18.0, 0.05, 0.5, 0.25
 # Where no _FEWEST samples differ from the local background by this part of the distance of the limits, it is widened,
 # by the square of what is missing, up to so many times.
 _FEWEST, _LEAST_CONTRAST, _MOST_WIDER = 4, 0.5, 8.0
+# Values that can be fill: zero or the least of a signed type, and the greatest of a type or camera, of floats 1 too.
+_LOW_FILLS = {0.0, *(-(2.0**bits) for bits in (7, 15, 31))}
+_HIGH_FILLS = {float(np.float32(2.0**bits - 1)) for bits in (7, 8, *range(10, 17), 31, 32)}
 # A value is fill if this share of the samples has it and if, within this part of its distance from the median, others
 # are fewer than this part of them; and if half of the rest lies in squares of which most is left.
 _FILL_SHARE, _FILL_GAP, _FILL_NEAR, _FILL_LEFT = 2e-4, 1 / 16, 0.05, 0.9
@@ -227,6 +230,8 @@ def _fill(plain: NDArray[np.float32], used: NDArray[np.bool_], extreme: Any, who
     if not used.any():
         return none
     value = extreme(plain[used])
+    if float(value) not in (_LOW_FILLS if extreme is np.min else _HIGH_FILLS if whole else {1.0, *_HIGH_FILLS}):
+        return none
     same = used & (plain == value)
     rest = used & ~same
     count, left = int(same.sum()), int(rest.sum())
