@@ -264,10 +264,12 @@ def scaled(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
 def in_8_bits(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
     """Values of another kind than 8 bits, brought to that by their limits, with room at either end.
 
-    So the limits that are found in the result are the same again: nothing near them has been clipped.
+    So the limits that are found in the result are the same again: nothing near them has been clipped, and zeros that
+    are below them stay zero.
     """
     span = high - low
-    return scaled(values, low - _ROOM_BELOW * span, high + _ROOM_ABOVE * span)
+    least = low - _ROOM_BELOW * span
+    return scaled(values, max(least, 0.0) if low >= 0 else least, high + _ROOM_ABOVE * span)
 
 
 def stretch(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -138,7 +138,9 @@ def test_wide_values_are_scaled_by_the_limits_with_room_at_either_end(kind, chan
     pixels = {1: rgb[..., 0], 3: rgb, 4: np.dstack([rgb, np.full_like(rgb[..., :1], 65535)])}[channels]
     kept = (rgb[..., :1] if channels == 1 else rgb).astype(float)
     low, high = limits(kept.astype(rgb.dtype))
-    expected = np.clip(((kept - low) / (high - low) + 1 / 8) / (1 + 1 / 8 + 1 / 2) * 255, 0, 255)
+    black, white = low - (high - low) / 8, high + (high - low) / 2
+    black = max(black, 0) if low >= 0 else black
+    expected = np.clip((kept - black) / (white - black) * 255, 0, 255)
     read = read_image(write(pixels))
     assert read.dtype == np.uint8
     assert np.abs(read - expected).max() <= 0.51
