@@ -48,6 +48,14 @@ def predict(
         float | None,
         typer.Option(help="Median diameter of the nuclei in pixels, if known: images are magnified to fit the model."),
     ] = None,
+    normalize: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|off|LOW,HIGH",
+            help="Brightness: by what stands out in each image (auto), as it is in the file (off), or so that two "
+            "values of the file become black and white; the model's own choice where not given.",
+        ),
+    ] = None,
     microns_per_pixel: Annotated[
         float | None, typer.Option(help="Side of a pixel in micrometres: the table of nuclei has them too.")
     ] = None,
@@ -81,6 +89,7 @@ def predict(
       maskseg predict images/ -o out/
       maskseg predict stage1_test.zip -o out/ --model runs/nuclei_R_18_FPN --formats rle
       maskseg predict images/ -o out/ --tta d4 --diameter 12
+      maskseg predict plate/ -o out/ --normalize 100,4000
       maskseg predict slides/*.tif -o out/ --formats geojson,table --microns-per-pixel 0.25
       maskseg predict slide.svs -o out/ --formats geojson,labels --mpp 0.5
       RAY_ADDRESS=head:6379 maskseg predict /shared/images -o /shared/out --cluster ray
@@ -88,6 +97,7 @@ def predict(
     import hashlib
 
     from maskseg.core.errors import InputError
+    from maskseg.imaging.intensity import fixed_limits
     from maskseg.imaging.reading import find_images
     from maskseg.inference.predictor import Predictor
     from maskseg.inference.run import FORMATS, Tiles
@@ -108,7 +118,14 @@ def predict(
     # Beyond these it is a mistake, such as a size in micrometres.
     if diameter is not None and not 1 <= diameter <= 10_000:
         raise InputError(f"--diameter {diameter}: give the diameter of a nucleus in pixels of the image, such as 25")
-    found = find_model(model, [] if diameter is None else ["POSTPROCESS.DIAMETER", str(float(diameter))])
+    overrides = [] if diameter is None else ["POSTPROCESS.DIAMETER", str(float(diameter))]
+    if normalize is not None:
+        try:
+            fixed_limits(normalize)
+        except InputError as error:
+            raise InputError(f"--{error}") from None
+        overrides += ["INPUT.NORMALIZE", normalize]
+    found = find_model(model, overrides)
     if diameter is not None and not found.cfg.INPUT.NUCLEUS_DIAMETER:
         raise InputError(
             f"--diameter {diameter}: the model {model} does not say how large the nuclei were that it was trained on; "

@@ -113,7 +113,7 @@ class Predictor:
         Parameters
         ----------
         image : uint8 array (H, W, 3)
-            RGB, already stretched if the config says so.
+            RGB, already normalized as the config says.
         magnify : float
             Times the scale of the config; below 1 the image takes a part of the canvas only.
         """
@@ -178,7 +178,8 @@ class Predictor:
         Parameters
         ----------
         image : uint8 array (H, W, 3)
-            RGB, as `maskseg.imaging.reading.read_image` gives it.
+            RGB, as `maskseg.imaging.reading.read_image` gives it; where INPUT.NORMALIZE has fixed limits, (H, W, 1 or
+            3) of any kind.
         tta : {"none", "flip", "d4"}, optional
             Views whose masks are merged: the image alone, its mirror image too, or all eight symmetries of the square;
             the config's ``POSTPROCESS.TTA`` where not given.
@@ -190,7 +191,7 @@ class Predictor:
         """
         rules = self.cfg.POSTPROCESS
         views = views_of(rules.TTA if tta is None else tta)
-        stretched = intensity.stretch(image) if self.cfg.INPUT.STRETCH else image
+        seen = intensity.normalized(image, self.cfg.INPUT.NORMALIZE)
         shape, cfg = image.shape[:2], self.cfg.INPUT
         scale = input_scale(shape, cfg.LONG_SIDE, cfg.SHRINK)
 
@@ -198,7 +199,7 @@ class Predictor:
             if magnify > 1 and shape[0] * shape[1] * (scale * magnify) ** 2 > LARGE:
                 # Tiles are never shrunk by the scale of the config.
                 raise _TooLarge(magnify * min(scale, 1.0))
-            return self.look(stretched, view, magnify)
+            return self.look(seen, view, magnify)
 
         try:
             return assemble(look, rules, views, cfg.NUCLEUS_DIAMETER / scale)

@@ -39,6 +39,7 @@ from maskseg.formats.nuclei_table import Row, nucleus_rows, write_nuclei, write_
 from maskseg.formats.ome_zarr import write_zarr_labels
 from maskseg.formats.overlay import overlay, write_picture
 from maskseg.formats.svg import write_svg
+from maskseg.imaging.intensity import fixed_limits
 from maskseg.imaging.reading import ImageFile
 from maskseg.imaging.slides import is_large, open_source
 from maskseg.inference.batching import groups, together
@@ -197,7 +198,9 @@ def _segment(
     """The image, its values, its nuclei and its share of the seconds that its group of `size` images took."""
     image, values, seconds = reading.result()
     begin = time.perf_counter()
-    masks = predictor.segment(image, tta)
+    # Fixed limits are those of the values in the file.
+    fixed = fixed_limits(predictor.cfg.INPUT.NORMALIZE) and values.dtype != bool
+    masks = predictor.segment(values if fixed else image, tta)
     return image, values, masks, seconds + (time.perf_counter() - begin) / size
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from yaml import YAMLError
 
 from maskseg.core.errors import InputError
+from maskseg.imaging.intensity import fixed_limits
 from maskseg.models.config_checks import check_config
 from maskseg.models.config_files import load_yaml, parse_yaml
 
@@ -55,8 +56,9 @@ def add_maskseg_config(cfg: CfgNode) -> None:
     cfg.INPUT.NUCLEUS_DIAMETER = 0.0
     # U-Net: height and width to which every image is resized, whatever its aspect; () for the two rules above.
     cfg.INPUT.SIZE = ()
-    # Stretch each image linearly so that its 0.5 and 99.5 percentiles become 0 and 255 (dark microscopes).
-    cfg.INPUT.STRETCH = False
+    # auto: each image is mapped linearly by its brightness limits (maskseg.imaging.intensity); off: it is seen as it
+    # is; LOW,HIGH: these values of the file become black and white.
+    cfg.INPUT.NORMALIZE = "off"
     # Protein localisation: which of red, green, blue, yellow the network sees.
     cfg.INPUT.CHANNELS = ["red", "green", "blue", "yellow"]
 
@@ -261,6 +263,11 @@ def _upgraded(keys: Any, of_model: bool = False) -> Any:
             rules["TTA"] = "flip" if rules.pop("FLIP") else "none"
         if "FLIP_MIN_IOU" in rules:
             rules["TTA_MIN_IOU"] = rules.pop("FLIP_MIN_IOU")
+    inputs = keys.get("INPUT") if isinstance(keys, dict) else None
+    if isinstance(inputs, dict) and "STRETCH" in inputs:
+        inputs["NORMALIZE"] = "auto" if inputs.pop("STRETCH") else "off"
+    if isinstance(inputs, dict) and "NORMALIZE" in inputs:
+        inputs["NORMALIZE"] = _quoted(inputs["NORMALIZE"])
     return keys
 
 
@@ -269,7 +276,7 @@ def _with_overrides(cfg: CfgNode, overrides: list[str] | None) -> CfgNode:
     # One by one, so that the message can name the one at fault.
     for pair in (overrides[at : at + 2] for at in range(0, len(overrides), 2)):
         try:
-            cfg.merge_from_list(pair)
+            cfg.merge_from_list([pair[0], _quoted(pair[1])] if pair[0] == "INPUT.NORMALIZE" and pair[1:] else pair)
         except _MISFITS as error:
             raise InputError(f"{' '.join(pair)}: {_one_line(error)}; give KEY VALUE pairs") from error
     check_config(cfg, _defaults(), overrides[::2])
@@ -302,6 +309,15 @@ def _with_overrides(cfg: CfgNode, overrides: list[str] | None) -> CfgNode:
     if not cfg.POSTPROCESS.DIAMETER >= 0:
         raise InputError(f"POSTPROCESS.DIAMETER is {cfg.POSTPROCESS.DIAMETER}; give pixels, or 0 for an estimate")
     return cfg
+
+
+def _quoted(value: Any) -> str:
+    """INPUT.NORMALIZE in quotes: ``off`` is no False and ``100,4000`` no pair of numbers, whatever read them."""
+    if isinstance(value, (list, tuple)):
+        value = ",".join(map(str, value))
+    text = "off" if value is False else str(value).strip("'\"")
+    fixed_limits(text)
+    return repr(text)
 
 
 def _one_line(error: Exception) -> str:

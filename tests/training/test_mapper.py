@@ -204,7 +204,7 @@ def test_validation_labels_lie_on_their_nuclei(write_dataset, nuclei, tmp_path, 
     labels = nuclei(2, (120, 128), 25)
     folder = write_dataset(tmp_path / "data", {"one": labels})
     cfg = load_config(
-        "nuclei_R_18_FPN", ["INPUT.SHRINK", "True", "INPUT.STRETCH", "False", "INPUT.LONG_SIDE", f"{long_side}"]
+        "nuclei_R_18_FPN", ["INPUT.SHRINK", "True", "INPUT.NORMALIZE", "off", "INPUT.LONG_SIDE", f"{long_side}"]
     )
     sample = validation_sample(cfg, dataset_dicts(str(folder))[0])
     image, moved = sample["image"][0].numpy().astype(float), sample["instances"].gt_masks.labels[0].numpy()
