@@ -1,0 +1,1 @@
+"""Images in: what their files mean, and which part of them is looked at."""
