@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from maskseg.images import read_image
+from maskseg.imaging.reading import read_image
 from maskseg.inference.predictor import Predictor, SoftMasks, load_model
 from maskseg.models.precision import in_bfloat16
 

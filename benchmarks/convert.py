@@ -28,7 +28,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 from scipy import ndimage
 
-from maskseg.data.mask_folders import convert
+from maskseg.formats.mask_folders import convert
 
 SAMPLE = Path(__file__).resolve().parent.parent / "datasets" / "sample" / "train"
 

@@ -25,12 +25,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from maskseg.core.masks import CropMasks
 from maskseg.evaluation.aggregate import panoptic_quality
 from maskseg.evaluation.dsb import THRESHOLDS, at_thresholds, summarise
 from maskseg.evaluation.matching import matches, overlaps
 from maskseg.evaluation.results import coco_ap, compare_image, errors_by_size
 from maskseg.evaluation.sets import open_set
-from maskseg.masks import CropMasks
 
 Pair = tuple[NDArray[Any], NDArray[Any], NDArray[np.float32]]  # truth, prediction, scores of the labels 1 ... N
 TOLERANCE = 1e-6

@@ -24,14 +24,14 @@ from numpy.typing import NDArray
 from sklearn.metrics import adjusted_rand_score
 from sklearn.model_selection import GroupKFold
 
-from maskseg.data.coco import image_id, load_coco
-from maskseg.data.groups import DISTANCE, acquisition_groups
-from maskseg.data.modality import Colours, Limits, infer_modality
-from maskseg.data.mosaic_search import find_mosaics
-from maskseg.data.near_duplicates import near_duplicates
+from maskseg.curate.groups import DISTANCE, acquisition_groups
+from maskseg.curate.modality import Colours, Limits, infer_modality
+from maskseg.curate.mosaic_search import find_mosaics
+from maskseg.curate.near_duplicates import near_duplicates
+from maskseg.curate.survey import Look, look
+from maskseg.data.dataset import image_id, load_coco
 from maskseg.data.split import SPLIT_FILE, read_split
-from maskseg.data.survey import Look, look
-from maskseg.images import read_image
+from maskseg.imaging.reading import read_image
 
 FOLDS = 5
 SHOWN, SIDE = 10, 128

@@ -31,12 +31,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from maskseg.data import mosaic_search
-from maskseg.data.coco import dataset_dicts
-from maskseg.data.mosaic_search import Edges, Seam, edges, find_mosaics, seams_of
-from maskseg.data.mosaic_table import read_table
+from maskseg.convert.mosaic_table import read_table
+from maskseg.curate import mosaic_search
+from maskseg.curate.mosaic_search import Edges, Seam, edges, find_mosaics, seams_of
+from maskseg.data.dataset import dataset_dicts
 from maskseg.data.split import read_split
-from maskseg.images import read_image
+from maskseg.imaging.reading import read_image
 
 
 def seams_found(tiles: dict[str, Edges]) -> set[Seam]:

@@ -20,9 +20,9 @@ import torch
 from detectron2.layers.mask_ops import paste_masks_in_image
 from numpy.typing import NDArray
 
+from maskseg.core.masks import CropMasks, SoftCrops
 from maskseg.inference.postprocess import clean
-from maskseg.inference.views import VIEWS, merge
-from maskseg.masks import CropMasks, SoftCrops
+from maskseg.inference.tta import VIEWS, merge
 
 THRESHOLD = 0.5
 

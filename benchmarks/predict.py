@@ -43,7 +43,7 @@ def cold(model: str, folder: str) -> None:
 
 def rows(name: str, files: Sequence[Any], predictor: Any, repeats: int) -> None:
     """Print what predict and its network take, without and with the flipped view."""
-    from maskseg.inference.batch import predict_files
+    from maskseg.inference.run import predict_files
 
     for tta in ("none", "flip"):
         batches: list[list[Any]] = []
@@ -84,14 +84,14 @@ def main() -> None:
         cpu, wall = seconds(lambda: cold(options.model, folder), resource.RUSAGE_CHILDREN)
 
     def imports() -> None:
-        import maskseg.inference.batch
-        import maskseg.inference.predictor  # noqa: F401
+        import maskseg.inference.predictor
+        import maskseg.inference.run  # noqa: F401
 
     import_cpu, import_wall = seconds(imports)
     import cv2
     import torch
 
-    from maskseg.images import find_images
+    from maskseg.imaging.reading import find_images
     from maskseg.inference.predictor import load_model
     from maskseg.training.trainer import load_records
 

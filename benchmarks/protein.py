@@ -23,8 +23,8 @@ from matplotlib.figure import Figure
 from tabulate import tabulate
 from tqdm import tqdm
 
-from maskseg.data.protein import CHANNELS, CLASSES
 from maskseg.models.config import load_config
+from maskseg.projects.protein.data import CHANNELS, CLASSES
 from maskseg.training.trainer import build_optimizer
 
 BATCHES = (1, 2, 5, 10, 20)

@@ -33,15 +33,15 @@ import torch
 from detectron2.structures import Boxes, Instances
 from numpy.typing import NDArray
 
-from maskseg.images import ImageFile, read_image
-from maskseg.inference.canvas import ArraySource
-from maskseg.inference.large import predict_large
+from maskseg.core.masks import CropMasks
+from maskseg.formats.labels import read_labels
+from maskseg.imaging.reading import ImageFile, read_image
+from maskseg.imaging.slides import open_source
+from maskseg.imaging.windows import ArraySource
 from maskseg.inference.postprocess import overlaps
 from maskseg.inference.predictor import Predictor, load_model
-from maskseg.inference.sources import open_source
-from maskseg.inference.tiles import TiledImage
-from maskseg.masks import CropMasks
-from maskseg.output.labels import read_labels
+from maskseg.inference.tiled_run import predict_large
+from maskseg.inference.tiling import TiledImage
 
 TILE = 512
 

@@ -29,8 +29,8 @@ from detectron2.data import DatasetMapper
 from detectron2.data import transforms as T
 from torch.utils.data import DataLoader
 
-from maskseg.data.coco import dataset_dicts
-from maskseg.data.mask_folders import convert
+from maskseg.data.dataset import dataset_dicts
+from maskseg.formats.mask_folders import convert
 from maskseg.models.config import load_config
 from maskseg.training.mapper import Samples
 from maskseg.training.sampler import EpochSampler, modality_weights

@@ -23,16 +23,16 @@ from detectron2.config import CfgNode
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from maskseg import intensity
-from maskseg.data.coco import dataset_dicts, load_record
+from maskseg.core.masks import SoftCrops
+from maskseg.data.dataset import dataset_dicts, load_record
 from maskseg.evaluation.bootstrap import mean_interval
 from maskseg.evaluation.detections import DetectionCache
 from maskseg.evaluation.dsb import image_scores
+from maskseg.imaging import intensity
+from maskseg.imaging.scaling import input_scale
 from maskseg.inference.predictor import LARGE
-from maskseg.inference.views import VIEWS, View, assemble
-from maskseg.masks import SoftCrops
+from maskseg.inference.tta import VIEWS, View, assemble
 from maskseg.models.config import load_config
-from maskseg.models.scaling import input_scale
 from maskseg.models.zoo import find_model
 
 Image, Labels = NDArray[np.uint8], NDArray[np.int32]

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# Fixtures that tests of several packages share.
+pytest_plugins = ["tests.fixtures.datasets", "tests.fixtures.sample", "tests.fixtures.training"]
+
 # On a busy machine an example may take any time; only its result counts.
 settings.register_profile("maskseg", parent=settings.default, deadline=None)
 settings.load_profile("maskseg")

@@ -8,7 +8,7 @@ from detectron2.modeling import build_model
 from detectron2.solver import build_lr_scheduler
 from yaml import safe_load
 
-from maskseg.errors import InputError
+from maskseg.core.errors import InputError
 from maskseg.models.config import config_path, default_config, load_config
 from maskseg.training.trainer import build_optimizer
 

@@ -100,7 +100,7 @@ def test_wheel_holds_every_module_config_template_and_model(source, wheel):
     assert len(modules) > 10
     assert "maskseg/configs/nuclei_R_101_FPN.yaml" in configs
     assert weights >= {"maskseg/weights/nuclei.safetensors", "maskseg/weights/CARD.md"}
-    assert "maskseg/output/page.html" in templates
+    assert "maskseg/reports/page.html" in templates
     assert inside == modules | configs | weights | templates
     assert wheel.stat().st_size <= MOST
 

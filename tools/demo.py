@@ -33,10 +33,10 @@ def run(*arguments: str) -> None:
 
 def outlines(folder: Path, title: str) -> list[tuple[str, np.ndarray]]:
     """Pictures of the held-out images with a title each: truth red, the prediction in a folder blue."""
-    from maskseg.data.coco import dataset_dicts, load_record
+    from maskseg.data.dataset import dataset_dicts, load_record
     from maskseg.evaluation.dsb import image_scores
-    from maskseg.output.labels import read_labels
-    from maskseg.output.overlay import overlay
+    from maskseg.formats.labels import read_labels
+    from maskseg.formats.overlay import overlay
 
     pictures = []
     for record in dataset_dicts(str(OUT / "heldout")):
@@ -73,7 +73,7 @@ def main() -> None:
     run("train", "--from", "nuclei", "--data", str(OUT / "train"), "-o", str(OUT / "run"))
     predict_and_score(OUT / "finetuned", "--model", str(OUT / "run"))
 
-    from maskseg.output.overlay import panel, write_picture
+    from maskseg.formats.overlay import panel, write_picture
 
     sheet = outlines(OUT / "bundled", "bundled") + outlines(OUT / "finetuned", "fine-tuned")
     write_picture(OUT / "overview.png", panel(sheet, columns=4))

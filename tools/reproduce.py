@@ -25,9 +25,9 @@ from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 from detectron2.utils.logger import setup_logger
 
-from maskseg.data.coco import dataset_dicts, load_record
+from maskseg.core.files import write_whole
+from maskseg.data.dataset import dataset_dicts, load_record
 from maskseg.evaluation.evaluator import evaluate_records
-from maskseg.files import write_whole
 from maskseg.inference.predictor import Predictor
 from maskseg.models.config import load_config, to_device
 from maskseg.models.zoo import export, find_model

@@ -34,10 +34,10 @@ def check(
       maskseg check data/mine --page check.html --table findings.csv
       maskseg check data/mine --fix data/fixed --ignore no-nuclei
     """
-    from maskseg.data.check import KINDS, Report, write_findings
-    from maskseg.data.check import check as find
-    from maskseg.data.repair import CHANGES, write_repaired
-    from maskseg.processes import available_cores
+    from maskseg.core.processes import available_cores
+    from maskseg.curate.check import KINDS, Report, write_findings
+    from maskseg.curate.check import check as find
+    from maskseg.curate.repair import CHANGES, write_repaired
 
     workers = workers or available_cores()
 
@@ -54,7 +54,7 @@ def check(
         write_findings(table, report.findings)
         typer.echo(f"{table}: findings")
     if page is not None:
-        from maskseg.cli.check_page import check_page
+        from maskseg.reports.check_page import check_page
 
         check_page(report).write(page)
         typer.echo(f"{page}: page")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from maskseg.data.convert import Summary
+    from maskseg.convert.convert import Summary
 
 app = typer.Typer(
     help="Convert annotations to a COCO data set: DIR/annotations.json and DIR/images/.", no_args_is_help=True
@@ -41,8 +41,8 @@ def folders(
       maskseg convert folders stage1_train.zip -o data/dsb2018
       maskseg convert folders datasets/sample/train -o data/sample --modality datasets/sample/modality.csv
     """
-    from maskseg.data.mask_folders import convert
     from maskseg.data.split import read_modalities
+    from maskseg.formats.mask_folders import convert
 
     report(out, convert(source, out, read_modalities(modality) if modality else None, _processes(workers)))
 
@@ -64,8 +64,8 @@ def labels(
       maskseg convert labels stardist_set/train -o data/mine
       maskseg convert labels cellpose_folder -o data/mine --workers 4
     """
-    from maskseg.data.label_images import convert
     from maskseg.data.split import read_modalities
+    from maskseg.formats.label_images import convert
 
     report(out, convert(source, out, read_modalities(modality) if modality else None, _processes(workers)))
 
@@ -93,8 +93,8 @@ def coco(
       maskseg convert coco export.json -o data/mine --images photos/
       maskseg convert coco instances.json -o data/mine --images train2017/ --category neoplastic --category stromal
     """
-    from maskseg.data.coco_files import convert
     from maskseg.data.split import read_modalities
+    from maskseg.formats.coco_files import convert
 
     modalities = read_modalities(modality) if modality else None
     report(out, convert(source, out, images, category or (), modalities, _processes(workers)))
@@ -121,7 +121,7 @@ def mosaics(
       maskseg convert mosaics data/dsb2018:train -o data/mosaics
       maskseg convert mosaics data/dsb2018:train -o data/mosaics --table mosaics.csv
     """
-    from maskseg.data.mosaics import convert
+    from maskseg.convert.mosaics import convert
     from maskseg.data.split import SPLIT_FILE
 
     if ":" not in dataset and (Path(dataset) / SPLIT_FILE).is_file():
@@ -158,7 +158,7 @@ def xml(
       maskseg convert xml tissue_images annotations -o data/tissue
       maskseg convert xml monuseg.zip monuseg.zip -o data/tissue --pieces 4
     """
-    from maskseg.data.tissue import convert, fates
+    from maskseg.convert.tissue import convert, fates
 
     summary = convert(tissue, annotation, out, pieces, offset, layer or (), _processes(workers))
     typer.echo(f"regions: {fates(summary)}; one by one in {out}/regions.csv")
@@ -182,7 +182,7 @@ def ultrasound(
       maskseg convert ultrasound ultrasound-nerve-segmentation.zip -o data/ultrasound
       maskseg convert ultrasound train/ -o data/ultrasound
     """
-    from maskseg.data.ultrasound import CONTRADICTIONS, convert
+    from maskseg.projects.ultrasound.data import CONTRADICTIONS, convert
 
     summary, contradictions = convert(source, out, _processes(workers))
     typer.echo(f"near duplicates that contradict each other: {len(contradictions)}; listed in {out}/{CONTRADICTIONS}")
@@ -190,7 +190,7 @@ def ultrasound(
 
 
 def _processes(workers: int | None) -> int:
-    from maskseg.processes import available_cores
+    from maskseg.core.processes import available_cores
 
     return workers or available_cores()
 

@@ -107,7 +107,7 @@ def compare_with(true: LabelSet, pred: str, images: Path | None) -> tuple[dict[s
 
 def sizes_of(images: Path | None) -> dict[str, tuple[int, int]]:
     """Height and width of the images of a folder."""
-    from maskseg.images import find_images
+    from maskseg.imaging.reading import find_images
 
     return {file.id: file.size() for file in find_images([images])} if images else {}
 
@@ -122,7 +122,7 @@ def write_results(out: Path, rows: list[dict[str, Any]], summary: dict[str, Any]
     import csv
     import json
 
-    from maskseg.files import write_whole
+    from maskseg.core.files import write_whole
 
     with write_whole(out / "per_image.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")

@@ -46,7 +46,7 @@ def export(
       maskseg export out/ -o imagescope/ --to xml
     """
     from maskseg.cli.convert import report
-    from maskseg.data.export import export as write
-    from maskseg.processes import available_cores
+    from maskseg.convert.export import export as write
+    from maskseg.core.processes import available_cores
 
     report(out, write(source, out, to.value, images, workers or available_cores()))

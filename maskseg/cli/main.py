@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 import maskseg
-from maskseg.errors import InputError
+from maskseg.core.errors import InputError
 
 # Command -> "module:attribute", in the order of use; the attribute is a function, or a Typer app.
 COMMANDS = {

@@ -87,11 +87,11 @@ def predict(
     """
     import hashlib
 
-    from maskseg import tasks
-    from maskseg.errors import InputError
-    from maskseg.images import find_images
-    from maskseg.inference.batch import FORMATS, Tiles
+    from maskseg.core.errors import InputError
+    from maskseg.imaging.reading import find_images
     from maskseg.inference.predictor import Predictor
+    from maskseg.inference.run import FORMATS, Tiles
+    from maskseg.models import tasks
     from maskseg.models.zoo import find_model
 
     chosen = list(dict.fromkeys(item.strip() for item in formats.split(",") if item.strip()))

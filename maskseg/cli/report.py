@@ -35,11 +35,11 @@ def data(
       maskseg report data data/mine -o data.html
       maskseg report data data/dsb2018:train -o train.html --config-file nuclei_R_101_FPN
     """
-    from maskseg.cli.report_data import Setting, data_page
-    from maskseg.data.coco import dataset_dicts
-    from maskseg.data.statistics import Anchors
+    from maskseg.curate.statistics import Anchors
+    from maskseg.data.dataset import dataset_dicts
+    from maskseg.imaging.scaling import input_scale
     from maskseg.models.config import load_config
-    from maskseg.models.scaling import input_scale
+    from maskseg.reports.data_page import Setting, data_page
 
     records = dataset_dicts(dataset)
     cfg = load_config(config_file)

@@ -34,11 +34,11 @@ def report_run(
 
     from tqdm import tqdm
 
-    from maskseg.errors import InputError
-    from maskseg.evaluation.report import build_page
+    from maskseg.core.errors import InputError
     from maskseg.evaluation.sets import compare as compare_sets
     from maskseg.evaluation.sets import open_set
-    from maskseg.images import find_images
+    from maskseg.imaging.reading import find_images
+    from maskseg.reports.report import build_page
 
     true = open_set(truth)
     if images is None:

@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from maskseg.data.survey import Survey
+    from maskseg.curate.survey import Survey
 
 # Near duplicates in different parts, and images that cannot be read, that are listed.
 _LISTED = 20
@@ -58,12 +58,12 @@ def split(
     from collections import Counter
     from fnmatch import fnmatchcase
 
-    from maskseg.data.coco import image_id, load_coco
-    from maskseg.data.mosaics import read_table
+    from maskseg.convert.mosaics import read_table
+    from maskseg.core.errors import InputError
+    from maskseg.core.processes import available_cores
+    from maskseg.curate.survey import survey
+    from maskseg.data.dataset import image_id, load_coco
     from maskseg.data.split import SPLIT_FILE, UNLISTED, divide, read_modalities, read_split, write_split
-    from maskseg.data.survey import survey
-    from maskseg.errors import InputError
-    from maskseg.processes import available_cores
 
     data = load_coco(dataset)
     names = [image_id(image) for image in data.images]

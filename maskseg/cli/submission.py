@@ -36,9 +36,9 @@ def check(
       maskseg submission check out/submission.csv --images stage1_test/
       maskseg submission check out/submission.csv --images stage1_test.zip
     """
-    from maskseg.data.protein import check_predicted, group_channels
-    from maskseg.images import find_images
-    from maskseg.output.submission import check_submission, read_encoded
+    from maskseg.formats.kaggle import check_submission, read_encoded
+    from maskseg.imaging.reading import find_images
+    from maskseg.projects.protein.data import check_predicted, group_channels
 
     found = find_images(images)
     if file.is_file() and check_predicted(file, ids := group_channels(found)):

@@ -55,7 +55,7 @@ def train(
       torchrun --nproc-per-node 4 tools/train_net.py --config-file nuclei_R_101_FPN
       maskseg train --eval-only DATASETS.TEST "('data/dsb2018:val_stratified',)"
     """
-    from maskseg.errors import InputError
+    from maskseg.core.errors import InputError
     from maskseg.models.config import load_config, to_device
     from maskseg.training.distributed import run
     from maskseg.training.finetune import default_folder, finetune_config
@@ -93,7 +93,7 @@ def train(
 
 def _set_epochs(cfg: CfgNode, epochs: int) -> None:
     """Make the schedule as long as that many passes over DATASETS.TRAIN, its parts in proportion."""
-    from maskseg import tasks
+    from maskseg.models import tasks
 
     solver, images = cfg.SOLVER, len(tasks.part(cfg, "records")(cfg.DATASETS.TRAIN))
     iterations = max(1, round(epochs * images * sum(cfg.DATALOADER.EPOCH_SHARE) / 2 / solver.IMS_PER_BATCH))
@@ -110,7 +110,7 @@ def _log_to(folder: str) -> None:
     from detectron2.utils import comm
     from detectron2.utils.logger import setup_logger
 
-    from maskseg.errors import InputError
+    from maskseg.core.errors import InputError
 
     # Another training of this process, such as that of the fold before, wrote to another folder.
     setup_logger.cache_clear()
@@ -127,7 +127,7 @@ def _train_folds(cfg: CfgNode, resume: bool) -> None:
     """Train on each fold in turn, in this process and those beside it."""
     from detectron2.utils import comm
 
-    from maskseg import tasks
+    from maskseg.models import tasks
     from maskseg.training.folds import fold_configs, pooled_scores
 
     configs = fold_configs(cfg)
@@ -145,8 +145,8 @@ def _train(cfg: CfgNode, resume: bool) -> None:
     """Train in this process; Detectron2's `launch` starts one a GPU."""
     from detectron2.utils import comm
 
-    from maskseg.errors import InputError
-    from maskseg.files import write_whole
+    from maskseg.core.errors import InputError
+    from maskseg.core.files import write_whole
     from maskseg.training.diameter import nucleus_diameter
     from maskseg.training.trainer import Trainer, load_records
 
@@ -172,11 +172,11 @@ def _evaluate(cfg: CfgNode, model: str) -> None:
     """Score a model on each of DATASETS.TEST, under the config at hand."""
     import json
 
-    from maskseg import tasks
-    from maskseg.errors import InputError
+    from maskseg.core.errors import InputError
+    from maskseg.core.files import write_whole
     from maskseg.evaluation.evaluator import evaluate_records
-    from maskseg.files import write_whole
     from maskseg.inference.predictor import Predictor
+    from maskseg.models import tasks
     from maskseg.models.zoo import find_model
 
     found = find_model(model)

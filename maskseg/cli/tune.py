@@ -42,8 +42,8 @@ def tune(
       maskseg tune data/mine:dev --model nuclei -o tuned/ --search optuna
       maskseg predict images/ -o out/ --model tuned/nuclei.safetensors
     """
-    from maskseg.data.coco import dataset_dicts
-    from maskseg.errors import InputError
+    from maskseg.core.errors import InputError
+    from maskseg.data.dataset import dataset_dicts
     from maskseg.evaluation.tune import Trials, optuna_search, search_grid
     from maskseg.evaluation.tune import tune as run
     from maskseg.evaluation.tune_output import settings_table, summary, write_plot, write_settings, write_trials

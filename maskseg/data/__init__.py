@@ -1,1 +1,1 @@
-"""Data sets: converters to one COCO form, splits, and readers of them. No torch."""
+"""Data sets in their one COCO form, their division into parts, and packing. No torch."""

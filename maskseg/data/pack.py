@@ -3,7 +3,7 @@
 A packed data set holds ``annotations.json.gz``, ``images/`` and ``split.csv`` where there was one. Commands and
 training read it as they read any other. Each image is in the smallest of these forms that gives the same pixels:
 
-- lossless WebP of the RGB that `maskseg.images.read_image` gives, for images of at most 8 bits;
+- lossless WebP of the RGB that `maskseg.imaging.reading.read_image` gives, for images of at most 8 bits;
 - TIFF with deflate and a predictor, for TIFF files of more bits or of more than 16,383 pixels a side;
 - the file as it was (a JPEG is smaller than anything else that holds its pixels).
 """
@@ -26,12 +26,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from maskseg.data.coco import ANNOTATIONS, PACKED, load_coco, read_annotations
+from maskseg.core.errors import InputError
+from maskseg.core.files import write_whole
+from maskseg.core.processes import available_cores, in_order
+from maskseg.data.dataset import ANNOTATIONS, PACKED, load_coco, read_annotations
 from maskseg.data.split import SPLIT_FILE
-from maskseg.errors import InputError
-from maskseg.files import write_whole
-from maskseg.images import leads_outside, read_image
-from maskseg.processes import available_cores, in_order
+from maskseg.imaging.reading import leads_outside, read_image
 
 # On the DSB images, beside method 4: method 2 takes 0.7 of the time for 3 % more bytes, method 5 three times as
 # long for 2 % fewer. The quality of a lossless image is effort too, and does nothing at method 4.

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from maskseg.errors import InputError
-from maskseg.files import write_whole
+from maskseg.core.errors import InputError
+from maskseg.core.files import write_whole
 
 SPLIT_FILE = "split.csv"
 # Part of the images that belong to none, such as those that the table of `maskseg split --from` does not name.

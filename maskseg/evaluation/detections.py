@@ -20,10 +20,10 @@ import torch
 from detectron2.structures import Instances
 from numpy.typing import NDArray
 
-from maskseg.errors import InputError
-from maskseg.files import write_whole
+from maskseg.core.errors import InputError
+from maskseg.core.files import write_whole
 from maskseg.inference.predictor import Predictor, SoftMasks
-from maskseg.inference.views import View
+from maskseg.inference.tta import View
 from maskseg.models.zoo import Model
 
 

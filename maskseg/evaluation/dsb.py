@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskseg.errors import InputError
+from maskseg.core.errors import InputError
 from maskseg.evaluation.aggregate import aji, aji_plus, dice, panoptic_quality
 from maskseg.evaluation.bootstrap import mean_interval
 from maskseg.evaluation.matching import Overlaps, matches, overlaps

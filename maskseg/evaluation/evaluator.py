@@ -11,9 +11,9 @@ from detectron2.utils import comm
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from maskseg.data.coco import load_record
+from maskseg.core.masks import CropMasks
+from maskseg.data.dataset import load_record
 from maskseg.evaluation import dsb
-from maskseg.masks import CropMasks
 
 if TYPE_CHECKING:
     from maskseg.inference.predictor import Predictor
@@ -85,7 +85,7 @@ class NucleusEvaluator(Evaluator):
         Parameters
         ----------
         inputs : sequence of dict
-            Records of `maskseg.data.coco.dataset_dicts`, with their true nuclei.
+            Records of `maskseg.data.dataset.dataset_dicts`, with their true nuclei.
         outputs : iterable of CropMasks
             The nuclei that were found, in the same order.
         """
@@ -125,14 +125,14 @@ def evaluate_records(
     ----------
     predictor : Predictor
     records : list of dict
-        From `maskseg.data.coco.dataset_dicts`.
+        From `maskseg.data.dataset.dataset_dicts`.
     tta : str, optional
         See `Predictor.segment`.
     shared : bool
         Called in every process of a distributed training: each takes its share of the images. Otherwise this process
         takes all.
     evaluator : Evaluator, optional
-        That of the task (`maskseg.tasks`); nuclei where not given.
+        That of the task (`maskseg.models.tasks`); nuclei where not given.
 
     Returns
     -------

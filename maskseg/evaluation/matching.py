@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from maskseg.errors import InputError
+from maskseg.core.errors import InputError
 
 _LARGEST_LABEL = 2**32 - 1
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskseg.evaluation.dsb import THRESHOLDS, pair_scores
-from maskseg.evaluation.failures import Kind, Kinds, kinds
+from maskseg.evaluation.error_types import Kind, Kinds, kinds
 from maskseg.evaluation.matching import Overlaps, matches, overlaps
 
 # IoU in percent at which errors are told apart.
@@ -121,7 +121,7 @@ def coco_ap(results: Sequence[ImageResult]) -> dict[str, float] | None:
 
 
 def errors_by_size(results: Sequence[ImageResult]) -> dict[str, Any]:
-    """Nuclei of a set by size and by what became of them (`maskseg.evaluation.failures`).
+    """Nuclei of a set by size and by what became of them (`maskseg.evaluation.error_types`).
 
     Small, medium and large are thirds of all true nuclei by area; a predicted nucleus that is extra counts for its own.
 

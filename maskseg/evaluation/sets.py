@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from maskseg.data.coco import image_id, is_dataset, load_coco
+from maskseg.core.errors import InputError
+from maskseg.data.dataset import image_id, is_dataset, load_coco
 from maskseg.data.split import SPLIT_FILE, images_of_part, read_split
-from maskseg.errors import InputError
 from maskseg.evaluation.results import ImageResult, compare_image
-from maskseg.output.labels import SUFFIXES, read_labels
-from maskseg.output.submission import read_encoded
+from maskseg.formats.kaggle import read_encoded
+from maskseg.formats.labels import SUFFIXES, read_labels
 
 # In a folder that `maskseg predict` wrote: the same nuclei as its label images, with their scores.
 PREDICTIONS = "predictions.json"

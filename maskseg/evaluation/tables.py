@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from maskseg.evaluation.dsb import text_table
-from maskseg.evaluation.failures import Kind
+from maskseg.evaluation.error_types import Kind
 
 
 def threshold_table(summary: dict[str, Any]) -> str:

@@ -12,17 +12,17 @@ from detectron2.config import CfgNode
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from maskseg import intensity
-from maskseg.data.coco import load_record
+from maskseg.core.masks import CropMasks, SoftCrops
+from maskseg.core.optional import need
+from maskseg.data.dataset import load_record
 from maskseg.data.split import stratified_split
 from maskseg.evaluation.bootstrap import mean_interval
 from maskseg.evaluation.detections import DetectionCache, Detections
 from maskseg.evaluation.dsb import THRESHOLDS, at_thresholds
 from maskseg.evaluation.matching import matches, overlaps
-from maskseg.extras import need
-from maskseg.inference.views import VIEWS, View, assemble, views_of
-from maskseg.masks import CropMasks, SoftCrops
-from maskseg.models.scaling import input_scale
+from maskseg.imaging import intensity
+from maskseg.imaging.scaling import input_scale
+from maskseg.inference.tta import VIEWS, View, assemble, views_of
 from maskseg.models.zoo import Model
 
 SCORE, SUPPRESSION = "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "MODEL.ROI_HEADS.NMS_THRESH_TEST"
@@ -49,7 +49,7 @@ class Trials:
     ----------
     model : Model
     records : list of dict
-        From `maskseg.data.coco.dataset_dicts`.
+        From `maskseg.data.dataset.dataset_dicts`.
     cache : Path
         Folder for the detections.
 

@@ -11,9 +11,9 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from maskseg.core.files import write_whole
 from maskseg.evaluation.dsb import text_table
 from maskseg.evaluation.tune import Settings, Trials, Tuned, standard_error
-from maskseg.files import write_whole
 
 _COLUMNS = 3  # of the plot
 

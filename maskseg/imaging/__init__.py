@@ -1,1 +1,1 @@
-"""Images in: what their files mean, and which part of them is looked at."""
+"""Reading of images, whole or window by window, and what is done to their intensities and sizes. No torch."""

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from maskseg.masks import CropMasks, trim
-from maskseg.morphology import close, fill_holes
+from maskseg.core.masks import CropMasks, trim
+from maskseg.core.morphology import close, fill_holes
 
 
 class Overlaps(NamedTuple):

@@ -14,14 +14,15 @@ from detectron2.modeling import GeneralizedRCNN, build_model
 from detectron2.structures import Instances
 from numpy.typing import NDArray
 
-from maskseg import intensity, tasks
-from maskseg.errors import InputError
-from maskseg.inference.views import View, assemble, views_of
-from maskseg.masks import CropMasks, SoftCrops
+from maskseg.core.errors import InputError
+from maskseg.core.masks import CropMasks, SoftCrops
+from maskseg.imaging import intensity
+from maskseg.imaging.scaling import channels_first, input_scale, resize_image
+from maskseg.inference.tta import View, assemble, views_of
+from maskseg.models import tasks
 from maskseg.models.checkpoint import model_weights
 from maskseg.models.config import to_device
 from maskseg.models.precision import in_bfloat16, inference
-from maskseg.models.scaling import channels_first, input_scale, resize_image
 from maskseg.models.zoo import find_model
 
 logger = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ class Predictor:
     Attributes
     ----------
     tiled : bool
-        Whether large images are predicted tile by tile, see `maskseg.inference.tiles`.
+        Whether large images are predicted tile by tile, see `maskseg.inference.tiling`.
     """
 
     tiled = True
@@ -172,7 +173,7 @@ class Predictor:
         Parameters
         ----------
         image : uint8 array (H, W, 3)
-            RGB, as `maskseg.images.read_image` gives it.
+            RGB, as `maskseg.imaging.reading.read_image` gives it.
         tta : {"none", "flip", "d4"}, optional
             Views whose masks are merged: the image alone, its mirror image too, or all eight symmetries of the square;
             the config's ``POSTPROCESS.TTA`` where not given.
@@ -197,7 +198,7 @@ class Predictor:
         try:
             return assemble(look, rules, views, cfg.NUCLEUS_DIAMETER / scale)
         except _TooLarge as error:
-            from maskseg.inference.tiles import segment_in_tiles
+            from maskseg.inference.tiling import segment_in_tiles
 
             return segment_in_tiles(self, image, tta, error.magnify)
 

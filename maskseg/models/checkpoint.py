@@ -16,8 +16,8 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from numpy.typing import NDArray
 
-from maskseg.errors import InputError
-from maskseg.files import remove_leftovers, write_whole
+from maskseg.core.errors import InputError
+from maskseg.core.files import remove_leftovers, write_whole
 
 logger = logging.getLogger(__name__)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yaml import YAMLError, safe_load
 
-from maskseg.errors import InputError
+from maskseg.core.errors import InputError
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -22,6 +23,8 @@ _CHOICES = {
     "SOLVER.OPTIMIZER": ("SGD", "Adam", "AdamW"),
     "SOLVER.LR_SCHEDULER_NAME": ("WarmupMultiStepLR", "WarmupCosineLR"),
 }
+# Networks of the projects, registered when they are imported.
+_NETWORKS = ("maskseg.projects.unet.network", "maskseg.projects.protein.network")
 # What the config library raises where a file, a key or a value does not fit.
 _MISFITS = (OSError, KeyError, ValueError, TypeError, AttributeError, AssertionError, YAMLError)
 
@@ -191,7 +194,10 @@ def default_config(text: str = "", overrides: list[str] | None = None, source: s
     from detectron2.config import CfgNode as Node
     from detectron2.config import get_cfg
 
-    from maskseg.models import backbones, classifier, proposals, resnet_v2, unet  # noqa: F401  registers what configs name
+    from maskseg.models import backbones, proposals, resnet_v2  # noqa: F401  registers what configs name
+
+    for network in _NETWORKS:
+        import_module(network)
 
     cfg = get_cfg()
     add_maskseg_config(cfg)

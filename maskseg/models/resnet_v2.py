@@ -11,7 +11,7 @@ from detectron2.modeling.backbone import FPN, Backbone
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from maskseg.errors import InputError
+from maskseg.core.errors import InputError
 from maskseg.models.backbones import build_fpn
 
 _STAGES = ("res2", "res3", "res4")

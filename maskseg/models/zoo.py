@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from yaml import safe_load
 
-from maskseg.errors import InputError
-from maskseg.files import write_whole
+from maskseg.core.errors import InputError
+from maskseg.core.files import write_whole
 from maskseg.models.checkpoint import checksum, model_weights
 from maskseg.models.config import default_config, load_config
 

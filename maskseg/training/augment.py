@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from maskseg.models.scaling import input_scale
+from maskseg.imaging.scaling import input_scale
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode

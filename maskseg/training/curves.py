@@ -10,7 +10,7 @@ from typing import Any
 from detectron2.engine.hooks import PeriodicWriter
 from detectron2.utils.events import JSONWriter, TensorboardXWriter
 
-from maskseg.files import named_if_full, remove_leftovers, write_whole
+from maskseg.core.files import named_if_full, remove_leftovers, write_whole
 
 METRICS, TABLE, PICTURE = "metrics.json", "metrics.csv", "curves.png"
 # Those that are drawn, where they are written: the sum, and of Mask R-CNN's five the three that say most.

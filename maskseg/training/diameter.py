@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from maskseg.models.scaling import input_scale
-from maskseg.rle import coco_to_runs_of_all
+from maskseg.core.rle import coco_to_runs_of_all
+from maskseg.imaging.scaling import input_scale
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -22,7 +22,7 @@ def nucleus_diameter(records: Sequence[Mapping[str, Any]], cfg: CfgNode) -> floa
     Parameters
     ----------
     records : sequence of dict
-        From `maskseg.data.coco.dataset_dicts`.
+        From `maskseg.data.dataset.dataset_dicts`.
     cfg : CfgNode
     """
     medians = []

@@ -11,7 +11,7 @@ from detectron2.engine import create_ddp_model, launch
 from detectron2.utils import comm
 from torch import distributed, multiprocessing, nn
 
-from maskseg.errors import InputError
+from maskseg.core.errors import InputError
 
 
 def run(function: Callable[..., None], num_gpus: int, args: tuple[Any, ...]) -> None:

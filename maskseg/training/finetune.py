@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from maskseg.data.coco import dataset_dicts, load_coco
+from maskseg.core.errors import InputError
+from maskseg.data.dataset import dataset_dicts, load_coco
 from maskseg.data.split import SPLIT_FILE, read_split
-from maskseg.errors import InputError
 from maskseg.models.zoo import find_model
 
 if TYPE_CHECKING:

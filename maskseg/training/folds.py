@@ -7,12 +7,12 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maskseg import tasks
-from maskseg.data.coco import load_coco
+from maskseg.core.errors import InputError
+from maskseg.core.files import write_whole
+from maskseg.data.dataset import load_coco
 from maskseg.data.split import SPLIT_FILE, read_split
-from maskseg.errors import InputError
-from maskseg.files import write_whole
 from maskseg.inference.predictor import Predictor
+from maskseg.models import tasks
 from maskseg.models.zoo import find_model
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from detectron2.utils.events import EventStorage
 from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm import tqdm
 
-from maskseg import tasks
 from maskseg.evaluation.evaluator import evaluate_records
+from maskseg.models import tasks
 from maskseg.models.checkpoint import Checkpointer, write_checkpoint
 
 logger = logging.getLogger(__name__)

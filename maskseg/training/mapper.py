@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch.utils.data import Dataset
 
-from maskseg import intensity
-from maskseg.data.coco import load_layers, record_layers
-from maskseg.images import read_image
-from maskseg.models.scaling import channels_first, input_scale, resize_image
+from maskseg.data.dataset import load_layers, record_layers
+from maskseg.imaging import intensity
+from maskseg.imaging.reading import read_image
+from maskseg.imaging.scaling import channels_first, input_scale, resize_image
 from maskseg.training.augment import RandomWarp, warp_image, warp_labels
 from maskseg.training.cache import ImageCache, kept_file
 from maskseg.training.label_masks import LabelMasks
@@ -34,7 +34,7 @@ class Samples(Dataset):
     ----------
     cfg : CfgNode
     records : list of dict
-        From `maskseg.data.coco.dataset_dicts`.
+        From `maskseg.data.dataset.dataset_dicts`.
     """
 
     def __init__(self, cfg: CfgNode, records: list[dict[str, Any]]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
-from maskseg.errors import InputError
+from maskseg.core.errors import InputError
 
 
 def modality_weights(modalities: list[str], exponent: float) -> NDArray[np.float64]:

@@ -20,9 +20,9 @@ from detectron2.solver.build import get_default_optimizer_params, maybe_add_grad
 from detectron2.utils import comm
 from torch.utils.data import DataLoader
 
-from maskseg import tasks
-from maskseg.data.coco import dataset_dicts
-from maskseg.errors import InputError
+from maskseg.core.errors import InputError
+from maskseg.data.dataset import dataset_dicts
+from maskseg.models import tasks
 from maskseg.models.checkpoint import Checkpointer
 from maskseg.training.curves import Log
 from maskseg.training.distributed import parallel

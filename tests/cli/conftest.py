@@ -5,9 +5,9 @@ import shutil
 import pytest
 
 from maskseg.cli import main as cli
-from maskseg.data.coco import dataset_dicts
-from maskseg.data.mask_folders import convert
+from maskseg.data.dataset import dataset_dicts
 from maskseg.data.split import write_split
+from maskseg.formats.mask_folders import convert
 
 
 @pytest.fixture(scope="session")

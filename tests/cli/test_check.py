@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from maskseg.data.coco import load_coco, write_coco
-from maskseg.masks import CropMasks
+from maskseg.core.masks import CropMasks
+from maskseg.data.dataset import load_coco, write_coco
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from maskseg.output.labels import write_labels
+from maskseg.formats.labels import write_labels
 
 
 def squares(count, side=4):

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskseg.masks import CropMasks
-from maskseg.output.aperio_xml import write_aperio_xml
+from maskseg.core.masks import CropMasks
+from maskseg.formats.aperio_xml_writer import write_aperio_xml
 
 
 @pytest.fixture

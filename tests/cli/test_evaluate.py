@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskseg.data.coco import write_coco
-from maskseg.masks import CropMasks
-from maskseg.output.labels import write_labels
-from maskseg.output.submission import write_submission
+from maskseg.core.masks import CropMasks
+from maskseg.data.dataset import write_coco
+from maskseg.formats.kaggle import write_submission
+from maskseg.formats.labels import write_labels
 
 SHAPE = (24, 30)
 

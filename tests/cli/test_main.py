@@ -9,7 +9,7 @@ import types
 import pytest
 
 from maskseg.cli import main as cli
-from maskseg.errors import InputError
+from maskseg.core.errors import InputError
 
 
 def run(monkeypatch, *arguments: str) -> int:

@@ -5,8 +5,8 @@ import shutil
 import numpy as np
 import pytest
 
-from maskseg.data.coco import dataset_dicts, load_record
-from maskseg.data.mask_folders import convert
+from maskseg.data.dataset import dataset_dicts, load_record
+from maskseg.formats.mask_folders import convert
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ import roifile
 import tifffile
 from PIL import Image
 
-from maskseg.data.coco import dataset_dicts
-from maskseg.data.mask_folders import convert
+from maskseg.core.masks import CropMasks
+from maskseg.data.dataset import dataset_dicts
 from maskseg.evaluation.dsb import image_scores
-from maskseg.masks import CropMasks
-from maskseg.output.geojson import read_geojson
-from maskseg.output.labels import read_labels
+from maskseg.formats.geojson import read_geojson
+from maskseg.formats.labels import read_labels
+from maskseg.formats.mask_folders import convert
 
 
 def maskseg(*arguments, cwd):

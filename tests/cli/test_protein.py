@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from maskseg.data.protein import check_predicted, protein_dicts
-from maskseg.errors import InputError
+from maskseg.core.errors import InputError
 from maskseg.inference.predictor import load_model
-from maskseg.inference.protein import predict_proteins
 from maskseg.models.config import load_config
-from maskseg.training.protein import ProteinSamples, validation_sample
+from maskseg.projects.protein.data import check_predicted, protein_dicts
+from maskseg.projects.protein.predictor import predict_proteins
+from maskseg.projects.protein.samples import ProteinSamples, validation_sample
 
 SIDE = 32
 

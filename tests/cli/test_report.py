@@ -10,8 +10,8 @@ import pytest
 @pytest.fixture(scope="module")
 def sample(repository, tmp_path_factory):
     """The real sample images as a data set."""
-    from maskseg.data.mask_folders import convert
     from maskseg.data.split import read_modalities
+    from maskseg.formats.mask_folders import convert
 
     out = tmp_path_factory.mktemp("sample")
     modalities = read_modalities(repository / "datasets" / "sample" / "modality.csv")
@@ -20,7 +20,7 @@ def sample(repository, tmp_path_factory):
 
 
 def test_the_page_tells_what_is_in_the_data_set(maskseg, sample, tmp_path):
-    from maskseg.data.coco import load_coco
+    from maskseg.data.dataset import load_coco
 
     data = load_coco(sample)
     nuclei = sum(map(len, data.annotations.values()))
@@ -46,7 +46,7 @@ def test_the_anchors_are_those_of_the_config(maskseg, sample, tmp_path):
 
 
 def test_images_without_nuclei_have_no_figures_of_nuclei(maskseg, sample, tmp_path):
-    from maskseg.data.coco import load_coco, write_coco
+    from maskseg.data.dataset import load_coco, write_coco
 
     (tmp_path / "images").symlink_to(sample / "images")
     write_coco(tmp_path / "annotations.json", load_coco(sample).images, [])

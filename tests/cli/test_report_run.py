@@ -6,12 +6,12 @@ import shutil
 import numpy as np
 import pytest
 
-from maskseg.data.coco import dataset_dicts, load_record
-from maskseg.data.mask_folders import convert
+from maskseg.core.masks import CropMasks
+from maskseg.data.dataset import dataset_dicts, load_record
 from maskseg.evaluation.dsb import image_scores
-from maskseg.masks import CropMasks
-from maskseg.output.coco import write_predictions
-from maskseg.output.labels import write_labels
+from maskseg.formats.coco import write_predictions
+from maskseg.formats.labels import write_labels
+from maskseg.formats.mask_folders import convert
 
 
 @pytest.fixture(scope="module")

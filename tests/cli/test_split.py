@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from maskseg.data.coco import dataset_dicts, write_coco
+from maskseg.data.dataset import dataset_dicts, write_coco
 from maskseg.data.split import read_split, write_split
 
 TABLE = "image_id,modality\n" + "".join(f"i{n},{'tissue' if n % 4 else 'cells'}\n" for n in range(40))

@@ -6,8 +6,8 @@ import shutil
 import pytest
 import torch
 
-from maskseg.data.mask_folders import convert
 from maskseg.evaluation import tune as module
+from maskseg.formats.mask_folders import convert
 from maskseg.models.checkpoint import read_weights
 from maskseg.models.zoo import find_model
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import tifffile
 
-from maskseg.data.coco import dataset_dicts
-from maskseg.images import read_image
+from maskseg.data.dataset import dataset_dicts
+from maskseg.formats.kaggle import read_submission
+from maskseg.imaging.reading import read_image
 from maskseg.inference.predictor import load_model
 from maskseg.models.checkpoint import model_weights
 from maskseg.models.config import load_config
 from maskseg.models.zoo import find_model
-from maskseg.output.submission import read_submission
 
 QUICK = {
     "MODEL.UNET.CHANNELS": "[8, 16, 16]",

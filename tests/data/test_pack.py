@@ -10,12 +10,12 @@ import pytest
 import tifffile
 from PIL import Image
 
-from maskseg.data.coco import dataset_dicts, load_coco, load_record
-from maskseg.data.mask_folders import convert
+from maskseg.core.errors import InputError
+from maskseg.data.dataset import dataset_dicts, load_coco, load_record
 from maskseg.data.pack import pack, packed_image, unpack, unpacked_image
 from maskseg.data.split import write_split
-from maskseg.errors import InputError
-from maskseg.images import read_image
+from maskseg.formats.mask_folders import convert
+from maskseg.imaging.reading import read_image
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from maskseg.core.errors import InputError
 from maskseg.data.split import (
     divide,
     held_out_groups,
@@ -14,7 +15,6 @@ from maskseg.data.split import (
     stratified_split,
     write_split,
 )
-from maskseg.errors import InputError
 
 DSB = Path(__file__).parents[2] / "datasets" / "splits" / "dsb2018_stage1.csv"
 SHARES = {"val": 0.1, "dev": 0.1, "train": 0.8}

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from maskseg.errors import InputError
+from maskseg.core.errors import InputError
 from maskseg.evaluation.detections import DetectionCache
-from maskseg.images import read_image
+from maskseg.imaging.reading import read_image
 from maskseg.inference.predictor import Predictor
-from maskseg.inference.views import PLAIN, View
+from maskseg.inference.tta import PLAIN, View
 from maskseg.models.zoo import find_model
 
 SUPPRESSIONS = (0.2, 0.4, 0.7)

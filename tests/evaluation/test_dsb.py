@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from maskseg.data.coco import load_coco
-from maskseg.data.mask_folders import convert
-from maskseg.errors import InputError
+from maskseg.core.errors import InputError
+from maskseg.data.dataset import load_coco
 from maskseg.evaluation.dsb import image_scores, score_table, summarise
+from maskseg.formats.mask_folders import convert
 
 
 def dense_dsb_score(truth, prediction):

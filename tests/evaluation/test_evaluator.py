@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from maskseg.data.coco import dataset_dicts, load_record
-from maskseg.data.mask_folders import convert
+from maskseg.core.masks import CropMasks
+from maskseg.data.dataset import dataset_dicts, load_record
 from maskseg.evaluation.dsb import image_scores, summarise
 from maskseg.evaluation.evaluator import NucleusEvaluator, evaluate_records
-from maskseg.masks import CropMasks
+from maskseg.formats.mask_folders import convert
 
 
 class EverySecond:
@@ -60,7 +60,7 @@ PROCESS = """
 import json, sys
 sys.path.insert(0, sys.argv[3])
 from detectron2.utils import comm
-from maskseg.data.coco import dataset_dicts
+from maskseg.data.dataset import dataset_dicts
 from maskseg.evaluation.evaluator import evaluate_records
 from maskseg.training.distributed import run
 from test_evaluator import EverySecond

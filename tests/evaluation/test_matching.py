@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from maskseg.errors import InputError
+from maskseg.core.errors import InputError
 from maskseg.evaluation.matching import matches, overlaps
 
 label_images = hnp.array_shapes(min_dims=2, max_dims=2, max_side=12).flatmap(

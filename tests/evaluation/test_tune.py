@@ -7,13 +7,13 @@ import pytest
 import yaml
 from PIL import Image
 
-from maskseg.data.coco import dataset_dicts, load_record
-from maskseg.data.mask_folders import convert
-from maskseg.errors import InputError
+from maskseg.core.errors import InputError
+from maskseg.data.dataset import dataset_dicts, load_record
 from maskseg.evaluation import tune as module
 from maskseg.evaluation.dsb import image_scores
 from maskseg.evaluation.tune import Trials, optuna_search, search_grid, tune
 from maskseg.evaluation.tune_output import write_plot, write_settings, write_trials
+from maskseg.formats.mask_folders import convert
 from maskseg.inference.predictor import Predictor
 from maskseg.models.zoo import find_model
 

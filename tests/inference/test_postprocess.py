@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from maskseg.core.masks import CropMasks, trim
+from maskseg.core.morphology import fill_holes
 from maskseg.inference import postprocess
-from maskseg.masks import CropMasks, trim
-from maskseg.morphology import fill_holes
 
 
 def drawn(*pictures: str, scores=None) -> CropMasks:

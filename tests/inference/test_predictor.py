@@ -10,11 +10,11 @@ from detectron2.structures import Boxes, Instances
 from scipy import ndimage
 from torch.nn.functional import adaptive_avg_pool2d
 
-from maskseg.errors import InputError
+from maskseg.core.errors import InputError
+from maskseg.core.masks import CropMasks
 from maskseg.inference import predictor as predictor_module
 from maskseg.inference.predictor import Predictor
-from maskseg.inference.views import VIEWS
-from maskseg.masks import CropMasks
+from maskseg.inference.tta import VIEWS
 from maskseg.models.config import load_config
 
 

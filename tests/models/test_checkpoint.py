@@ -14,7 +14,7 @@ from detectron2.modeling import build_backbone, build_model
 from safetensors.torch import save_file
 from torch import nn
 
-from maskseg.errors import InputError
+from maskseg.core.errors import InputError
 from maskseg.models.checkpoint import Checkpointer, load_array_pickle, read_weights
 from maskseg.models.config import load_config
 

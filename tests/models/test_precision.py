@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from maskseg.images import read_image
+from maskseg.imaging.reading import read_image
 from maskseg.inference.predictor import load_model
 from maskseg.models import precision
 from maskseg.models.precision import in_bfloat16, inference

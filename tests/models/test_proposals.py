@@ -5,7 +5,7 @@ import torch
 from detectron2.modeling import build_model
 from detectron2.structures import ImageList
 
-from maskseg.errors import InputError
+from maskseg.core.errors import InputError
 from maskseg.models import proposals as proposals_module
 from maskseg.models.config import load_config
 

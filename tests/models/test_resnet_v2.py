@@ -9,7 +9,7 @@ import torch
 from detectron2.modeling import build_model
 from torch.nn import functional as F
 
-from maskseg.errors import InputError
+from maskseg.core.errors import InputError
 from maskseg.models.checkpoint import Checkpointer
 from maskseg.models.config import load_config
 from maskseg.models.resnet_v2 import ResNetV2

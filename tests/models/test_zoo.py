@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from maskseg.cli.models import app
-from maskseg.errors import InputError
+from maskseg.core.errors import InputError
 from maskseg.inference.predictor import Predictor, load_model
 from maskseg.models import zoo
 from maskseg.models.checkpoint import Checkpointer, checksum

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from maskseg.imaging.scaling import input_scale, resize_image, scaled_shape
 from maskseg.models.config import load_config
-from maskseg.models.scaling import input_scale, resize_image, scaled_shape
 from maskseg.training.augment import RandomWarp, warp_image, warp_labels
 
 # Nothing at random but the place.

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from detectron2.utils.events import EventStorage
 
-from maskseg.errors import InputError
+from maskseg.core.errors import InputError
 from maskseg.training.curves import Log, draw, forget_from, read_metrics, write_table
 
 

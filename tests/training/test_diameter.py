@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from maskseg.masks import CropMasks
+from maskseg.core.masks import CropMasks
 from maskseg.models.config import load_config
 from maskseg.training.diameter import nucleus_diameter
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from maskseg.errors import InputError
+from maskseg.core.errors import InputError
 from maskseg.models.config import load_config
 from maskseg.training import distributed
 from maskseg.training.trainer import Trainer

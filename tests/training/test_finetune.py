@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from maskseg.errors import InputError
+from maskseg.core.errors import InputError
 from maskseg.models.config import load_config
 from maskseg.training import finetune
 from maskseg.training.finetune import default_folder, finetune_config

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from maskseg.data.coco import load_record
-from maskseg.errors import InputError
+from maskseg.core.errors import InputError
+from maskseg.core.masks import CropMasks
+from maskseg.data.dataset import load_record
 from maskseg.evaluation import dsb
 from maskseg.inference.predictor import Predictor
-from maskseg.masks import CropMasks
 from maskseg.models.config import load_config
 from maskseg.training import folds
 from maskseg.training.folds import fold_configs, pooled_scores

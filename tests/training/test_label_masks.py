@@ -6,7 +6,7 @@ import torch
 from detectron2.structures import BitMasks, Boxes
 from scipy import ndimage
 
-from maskseg.images import read_image
+from maskseg.imaging.reading import read_image
 from maskseg.training.label_masks import LabelMasks
 
 

@@ -13,9 +13,9 @@ from pycocotools import mask as coco_mask
 from scipy import ndimage
 from torch.utils.data import DataLoader
 
-from maskseg.data.coco import dataset_dicts, load_coco, load_record, write_coco
+from maskseg.core.errors import InputError
+from maskseg.data.dataset import dataset_dicts, load_coco, load_record, write_coco
 from maskseg.data.pack import pack, unpack
-from maskseg.errors import InputError
 from maskseg.inference.predictor import Predictor
 from maskseg.models.config import load_config
 from maskseg.training.augment import warp_labels
@@ -220,7 +220,7 @@ def test_validation_labels_lie_on_their_nuclei(write_dataset, nuclei, tmp_path, 
 
 
 def test_a_record_of_the_sample_is_its_image_and_labels(repository, tmp_path):
-    from maskseg.data.mask_folders import convert
+    from maskseg.formats.mask_folders import convert
 
     convert(repository / "datasets" / "sample" / "heldout", tmp_path, progress=False)
     record = next(item for item in dataset_dicts(str(tmp_path)) if item["image_id"].startswith("a1f50f10"))

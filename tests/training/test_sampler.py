@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskseg.errors import InputError
+from maskseg.core.errors import InputError
 from maskseg.training.sampler import EpochSampler, modality_weights, with_shares
 
 

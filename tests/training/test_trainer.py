@@ -8,8 +8,8 @@ import pytest
 import torch
 from detectron2.engine import HookBase
 
-from maskseg.data.coco import dataset_dicts
-from maskseg.errors import InputError
+from maskseg.core.errors import InputError
+from maskseg.data.dataset import dataset_dicts
 from maskseg.models.checkpoint import read_weights
 from maskseg.models.config import load_config
 from maskseg.training.hooks import Validation, validation_losses

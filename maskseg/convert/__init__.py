@@ -1,0 +1,1 @@
+"""Annotations in any form to a data set, and back. No torch."""

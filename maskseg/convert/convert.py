@@ -1,0 +1,282 @@
+"""What all converters share: images read over processes, written as they come, and accounted for one by one.
+
+A converter lists its tasks, one for each image of the source, and gives a function that reads one. Everything else is
+done here: the processes, the files, the numbering, and what is left out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from tqdm import tqdm
+
+from maskseg.core import rle
+from maskseg.core.errors import InputError
+from maskseg.core.files import write_whole
+from maskseg.core.masks import CropMasks
+from maskseg.core.processes import in_order
+from maskseg.data.dataset import ANNOTATIONS, CATEGORIES
+
+
+class LeftOut(NamedTuple):
+    """A file, folder or annotation that was not converted: where it is, what its fault is, and what to do about it."""
+
+    file: str
+    kind: str
+    reason: str
+
+
+class Task(NamedTuple):
+    """An image of the source, still to be read.
+
+    Attributes
+    ----------
+    where : str
+        What messages call it.
+    source : object
+        What `read` is called with; it goes to another process, so it holds names rather than pixels.
+    id : str or None
+        Name of the image, or the common start of the names of its pieces; None where `read` will say what is wrong.
+    found : int
+        How many annotations are lost if it cannot be read, as far as that is known.
+    """
+
+    where: str
+    source: Any
+    id: str | None = None
+    found: int = 0
+
+
+@dataclass
+class Summary:
+    """What a conversion did.
+
+    Attributes
+    ----------
+    unit : str
+        What the source holds, in the plural: "mask files", "labels", "regions".
+    images, masks : int
+        Written.
+    found : int
+        How many of `unit` the source holds: those written, those in `left_out`, and those of images left out.
+    left_out : list of LeftOut
+        Every image, folder and annotation that was not written.
+    rows : list of dict
+        What the converter says of each annotation, where it does.
+    category : (str, str)
+        What a mask shows, one and several of them.
+    """
+
+    unit: str
+    images: int = 0
+    masks: int = 0
+    found: int = 0
+    left_out: list[LeftOut] = field(default_factory=list)
+    rows: list[dict[str, str]] = field(default_factory=list)
+    category: tuple[str, str] = (CATEGORIES[0]["name"], "nuclei")
+
+    def lose(self, task: Task, reason: str) -> None:
+        """Note that an image is left out, with all that it holds."""
+        lost = f" ({task.found} {self.unit} left out with it)" if task.found else ""
+        self.left_out.append(LeftOut(task.where, "image left out", f"{reason}{lost}"))
+        self.found += task.found
+
+    def __str__(self) -> str:
+        text = f"{self.images} images with {self.masks} {self.category[1]}, from {self.found} {self.unit}"
+        kinds = Counter(item.kind for item in self.left_out)
+        return text + "".join(f"; {count} x {kind}" for kind, count in kinds.items())
+
+
+@dataclass
+class Picture:
+    """An image for the data set.
+
+    Attributes
+    ----------
+    file_name : str
+        Below ``images/``.
+    data : bytes or None
+        Content of the file; None if there is no image to copy.
+    shape : (int, int)
+        Height and width.
+    annotations : list of dict
+        As `annotation` makes them.
+    fields : dict
+        Further fields of the image record.
+    """
+
+    file_name: str
+    data: bytes | None
+    shape: tuple[int, int]
+    annotations: list[dict[str, Any]]
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Result:
+    """What `read` makes of a task: its pictures, how many annotations it held, those left out, and `Summary.rows`."""
+
+    pictures: list[Picture]
+    found: int
+    left_out: list[LeftOut] = field(default_factory=list)
+    rows: list[dict[str, str]] = field(default_factory=list)
+
+
+def annotation(bitmap: NDArray[np.bool_], box: ArrayLike, shape: tuple[int, int]) -> dict[str, Any]:
+    """COCO annotation of a mask that is not empty, without its ids.
+
+    Parameters
+    ----------
+    bitmap : bool array (h, w)
+        The mask inside its box.
+    box : 4 ints
+        x0, y0, x1, y1 in pixels, end exclusive.
+    shape : (int, int)
+        Height and width of the image.
+    """
+    x0, y0, x1, y1 = map(int, box)  # type: ignore[arg-type]
+    starts, lengths = rle.crop_to_runs(bitmap, box, shape)
+    return {
+        "category_id": 1,
+        "iscrowd": 0,
+        "bbox": [x0, y0, x1 - x0, y1 - y0],
+        "area": int(lengths.sum()),
+        "segmentation": rle.runs_to_coco(starts, lengths, shape),
+    }
+
+
+def annotations(masks: CropMasks) -> list[dict[str, Any]]:
+    """COCO annotations of the masks of an image, none of them empty, without their ids."""
+    return [annotation(bitmap, box, masks.shape) for bitmap, box in zip(masks.bitmaps, masks.boxes, strict=True)]
+
+
+def run(
+    tasks: Sequence[Task],
+    read: Callable[[Any], Result],
+    out: Path,
+    summary: Summary,
+    *,
+    expected: str,
+    modalities: Mapping[str, str] | None = None,
+    workers: int = 1,
+    progress: bool = True,
+) -> Summary:
+    """Convert the images of a source; the files are the same, byte for byte, whatever the number of processes.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+        In the order in which they are written. Of two with the same id the first is kept.
+    read : function (Task.source) -> Result
+        Defined at the top of its module, or a `functools.partial` of such. An InputError leaves its image out.
+    out : Path
+        Gets ``images/`` and, when all is done, ``annotations.json``.
+    summary : Summary
+        Is filled; may hold faults already.
+    expected : str
+        The source and what it should have been, for the message that there is nothing in it.
+    modalities : mapping of image id to str, optional
+        Put into the image records.
+    workers : int
+        Processes. With more than one, a script must be guarded by ``if __name__ == "__main__"``.
+    progress : bool
+        Show a bar on a terminal.
+
+    Returns
+    -------
+    Summary
+        The one given.
+
+    Raises
+    ------
+    InputError
+        If no image can be converted or a process was killed.
+    """
+    wanted = without_second(tasks, summary)
+    work = partial(_work, read, out / "images")
+    images: list[dict[str, Any]] = []
+    if not wanted:
+        raise InputError(_nothing(summary, expected))
+    with (
+        closing(in_order(work, wanted, workers)) as done,
+        write_whole(out / ANNOTATIONS, "w", encoding="utf-8") as file,
+    ):
+        # Annotations go to the file as they come, so that memory does not grow with their number.
+        file.write('{"annotations": [')
+        bar = tqdm(done, "convert", len(wanted), unit="image", disable=None if progress else True)
+        for task, outcome in zip(wanted, bar, strict=True):
+            if isinstance(outcome, str):
+                summary.lose(task, outcome)
+                continue
+            summary.found += outcome.found
+            summary.left_out += outcome.left_out
+            summary.rows += outcome.rows
+            for record, bodies in outcome.images:
+                images.append({"id": len(images) + 1, **record})
+                modality = (modalities or {}).get(Path(record["file_name"]).stem)
+                if modality:
+                    images[-1]["modality"] = modality
+                for body in bodies:
+                    file.write(", " if summary.masks else "")
+                    summary.masks += 1
+                    file.write(f'{{"id": {summary.masks}, "image_id": {len(images)}, {body}')
+        if not images:
+            raise InputError(_nothing(summary, expected))
+        categories = [{**CATEGORIES[0], "name": summary.category[0]}]
+        file.write(f'], "images": {json.dumps(images)}, "categories": {json.dumps(categories)}}}')
+    summary.images = len(images)
+    return summary
+
+
+def _nothing(summary: Summary, expected: str) -> str:
+    first = f" ({summary.left_out[0].file}: {summary.left_out[0].reason})" if summary.left_out else ""
+    return f"no image to convert{first}; expected {expected}"
+
+
+def without_second(tasks: Sequence[Task], summary: Summary) -> list[Task]:
+    """Leave out tasks whose id is taken. Ids that differ in case only would be one file on some disks."""
+    taken: dict[str, Task] = {}
+    kept = []
+    for task in tasks:
+        first = task if task.id is None else taken.setdefault(task.id.lower(), task)
+        if first is task:
+            kept.append(task)
+        else:
+            summary.lose(task, f"the id of {first.where} once more; rename one of the images")
+    return kept
+
+
+class _Done(NamedTuple):
+    """A result as it comes back: image records without id, the JSON text of their annotations from the third field."""
+
+    images: list[tuple[dict[str, Any], list[str]]]
+    found: int
+    left_out: list[LeftOut]
+    rows: list[dict[str, str]]
+
+
+def _work(read: Callable[[Any], Result], folder: Path, task: Task) -> _Done | str:
+    """Read one task and write its image files; a text says why not."""
+    try:
+        result = read(task.source)
+        images = []
+        for picture in result.pictures:
+            if picture.data is not None:
+                # Not synced one by one: that takes longer than all the rest, and annotations.json makes them valid.
+                with write_whole(folder / picture.file_name, sync=False) as file:
+                    file.write(picture.data)
+            height, width = picture.shape
+            record = {"file_name": picture.file_name, "height": height, "width": width, **picture.fields}
+            images.append((record, [json.dumps(item)[1:] for item in picture.annotations]))
+        return _Done(images, result.found, result.left_out, result.rows)
+    except InputError as error:
+        return str(error)

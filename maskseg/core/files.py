@@ -1,0 +1,98 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from maskseg.core.errors import InputError
+
+
+@contextmanager
+def named_if_full(path: Path) -> Iterator[None]:
+    """What the system says while `path` is written, in one line with its name.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be written or the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror or error}); free space or choose another folder"
+        ) from error
+
+
+@contextmanager
+def write_whole(
+    path: str | os.PathLike[str], mode: str = "wb", *, sync: bool = True, **kwargs: Any
+) -> Iterator[IO[Any]]:
+    """Open a temporary file beside `path` and move it there when the block ends well.
+
+    A reader never sees half a file, and an interrupted run leaves the former file as it was.
+
+    Parameters
+    ----------
+    path : path-like
+        The file to write; missing parent folders are made.
+    mode : str
+        ``"wb"`` or ``"w"``.
+    sync : bool
+        Wait until the disk has it. Not needed for one of many files that a later one makes valid.
+    **kwargs
+        Passed to `open`, for example ``newline=""`` or ``encoding="utf-8"``.
+
+    Yields
+    ------
+    file
+        The open temporary file.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be written or the disk is full.
+    """
+    path = Path(path)
+    temporary: str | None = None
+    try:
+        with named_if_full(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+            with os.fdopen(handle, mode, **kwargs) as file:
+                yield file
+                file.flush()
+                if sync:  # without it a power cut can leave the new name with the data still missing
+                    os.fsync(file.fileno())
+            # mkstemp makes private files; results are for everybody the umask allows.
+            umask = os.umask(0)
+            os.umask(umask)
+            Path(temporary).chmod(0o666 & ~umask)
+            Path(temporary).replace(path)
+            temporary = None
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path, names: Container[str]) -> None:
+    """Remove the temporary files and folders that were being written whole in a folder when their process was killed.
+
+    Parameters
+    ----------
+    folder : Path
+        May be missing.
+    names : container of str
+        Names of the files that were to be written; nothing else is touched.
+    """
+    if folder.is_dir():
+        for path in folder.glob(".*"):
+            # A dot, the name, a dot and what mkstemp adds.
+            if path.name[1:].rpartition(".")[0] in names:
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

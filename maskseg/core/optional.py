@@ -1,0 +1,32 @@
+"""Packages that not everybody needs: extras of the installation."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from maskseg.core.errors import InputError
+
+
+def need(module: str, extra: str, what: str) -> Any:
+    """The package of an extra.
+
+    Parameters
+    ----------
+    module : str
+        Its name in Python.
+    extra : str
+        Of maskseg's ``setup.cfg``.
+    what : str
+        What needs it, and the start of the message.
+
+    Raises
+    ------
+    InputError
+        It is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        name = module.partition(".")[0]
+        raise InputError(f"{what} needs the package {name}; install it with: pip install 'maskseg[{extra}]'") from error

@@ -1,0 +1,138 @@
+"""What a division needs to know of a data set: modality, mosaic, acquisition and near duplicates of each image."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from maskseg.core.errors import InputError
+from maskseg.core.processes import in_order
+from maskseg.curate.groups import acquisition_features, acquisition_groups, inseparable
+from maskseg.curate.modality import Colours, colours, infer_modality
+from maskseg.curate.mosaic_search import Edges, edges, find_mosaics
+from maskseg.curate.near_duplicates import NearDuplicate, near_duplicates, thumbnail
+from maskseg.data.dataset import CocoData, image_id
+from maskseg.imaging.reading import read_image
+
+
+class Look(NamedTuple):
+    """What is kept of an image: its edges and 5 kB."""
+
+    edges: Edges | None  # of more than a line of pixels
+    colours: Colours
+    thumbnail: NDArray[np.float32]
+    features: NDArray[np.float64]
+
+
+def look(image: NDArray[np.uint8]) -> Look:
+    """Look at an image, uint8 (H, W, 3)."""
+    return Look(
+        edges(image) if min(image.shape[:2]) > 1 else None,
+        colours(image),
+        thumbnail(image),
+        acquisition_features(image),
+    )
+
+
+# Stands for an image that cannot be read: without contrast it is like no other.
+_NOTHING = look(np.zeros((1, 1, 3), np.uint8))
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Of N images, in the order of the data set.
+
+    Attributes
+    ----------
+    ids, modalities, mosaics, groups : lists of N str
+        ``""`` where an image cannot be read and no table gives its modality, and where it is no tile.
+    units : list of N str
+        Images with the same one must stay together: tiles of a mosaic, near duplicates, pieces of one image.
+    duplicates : list of NearDuplicate
+    inferred : set of str
+        Images whose modality is judged by their colours.
+    unreadable : list of str
+        What is wrong with the images that cannot be read, one line each.
+    """
+
+    ids: list[str]
+    modalities: list[str]
+    mosaics: list[str]
+    groups: list[str]
+    units: list[str]
+    duplicates: list[NearDuplicate]
+    inferred: set[str]
+    unreadable: list[str]
+
+
+def survey(
+    data: CocoData, modalities: Mapping[str, str], mosaics: Mapping[str, str] | None = None, workers: int = 1
+) -> Survey:
+    """Look at every image of a data set.
+
+    Parameters
+    ----------
+    data : CocoData
+    modalities : mapping of image id to str
+        What a table gives. A modality that is neither there nor in the data set is inferred.
+    mosaics : mapping of image id to str, optional
+        What a table gives; else mosaics are found by the edges of their tiles.
+    workers : int
+        Processes; the result is the same for any number.
+    """
+    ids = [image_id(image) for image in data.images]
+    files = [data.path.parent / "images" / image["file_name"] for image in data.images]
+    with closing(in_order(_read, files, workers)) as found:
+        looks = list(tqdm(found, desc="look", unit="image", total=len(files), leave=False, disable=None))
+    unreadable = [str(item) for item in looks if isinstance(item, InputError)]
+    kinds, inferred = [], set()
+    for name, image, item in zip(ids, data.images, looks, strict=True):
+        kind = modalities.get(name) or image.get("modality") or ""
+        if not kind and isinstance(item, Look):
+            kind = infer_modality(item.colours)
+            inferred.add(name)
+        kinds.append(kind)
+    if mosaics is None:
+        mosaics = _found_mosaics(ids, looks)
+    tiles = [mosaics.get(name, "") for name in ids]
+    seen = [item if isinstance(item, Look) else _NOTHING for item in looks]
+    duplicates = near_duplicates([item.thumbnail for item in seen])
+    pairs = [(pair.first, pair.second) for pair in duplicates] + _pieces(data.images)
+    groups = acquisition_groups(np.stack([item.features for item in seen]), kinds, tiles, pairs)
+    units = [str(unit) for unit in inseparable(len(ids), tiles, pairs)]
+    return Survey(ids, kinds, tiles, groups, units, duplicates, inferred, unreadable)
+
+
+def _pieces(images: Sequence[Mapping[str, Any]]) -> list[tuple[int, int]]:
+    """Neighbours in the list of images of the same ``group``: the pieces that a converter cut a tissue image into."""
+    members: dict[str, list[int]] = defaultdict(list)
+    for place, image in enumerate(images):
+        if image.get("group"):
+            members[image["group"]].append(place)
+    return [pair for places in members.values() for pair in pairwise(places)]
+
+
+def _found_mosaics(ids: list[str], looks: list[Look | InputError]) -> dict[str, str]:
+    """Tiles of the mosaics found: image id -> number of the mosaic, from 1."""
+    tiles = {
+        name: item.edges
+        for name, item in zip(ids, looks, strict=True)
+        if isinstance(item, Look) and item.edges is not None
+    }
+    return {name: str(number) for number, mosaic in enumerate(find_mosaics(tiles), 1) for name in mosaic}
+
+
+def _read(file: Path) -> Look | InputError:
+    try:
+        return look(read_image(file))
+    except InputError as error:
+        return error

@@ -1,0 +1,1 @@
+"""Files of masks and tables, one module a format. No torch."""

@@ -1,0 +1,173 @@
+"""GeoJSON with the outlines of nuclei, one feature a line, as QuPath opens it (drag the file onto the image).
+
+Points are x, y in pixels of the image, y down, pixel (0, 0) covering [0, 1] x [0, 1], which is QuPath's way; outlines
+run along the edges of pixels, so the masks come back exactly.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskseg.core.errors import InputError
+from maskseg.core.files import write_whole
+from maskseg.core.masks import CropMasks
+from maskseg.core.outlines import Polygon, outlines, rasterise
+
+# QuPath draws a class in its colour.
+CLASSIFICATION = {"name": "nucleus", "color": [255, 0, 0]}
+
+
+class GeoJsonWriter:
+    """A feature collection that is written nucleus by nucleus and appears, whole, when its block ends well.
+
+    Only one nucleus is held at a time, so a slide of any size can be written tile by tile.
+
+    Parameters
+    ----------
+    path : path-like
+        The file to write.
+    scale : float
+        The points are multiplied by it: pixels of the full size of a slide in one of the masks', as QuPath counts them.
+
+    Examples
+    --------
+    >>> with GeoJsonWriter("slide.geojson") as writer:  # doctest: +SKIP
+    ...     for masks, x, y in tiles:
+    ...         writer.write(masks, (x, y))
+    """
+
+    def __init__(self, path: str | os.PathLike[str], scale: float = 1.0) -> None:
+        self._path, self._scale = path, scale
+        self._stack = ExitStack()
+        self._separator = ""
+
+    def __enter__(self) -> GeoJsonWriter:
+        self._file = self._stack.enter_context(write_whole(self._path, "w", encoding="utf-8"))
+        self._file.write('{"type": "FeatureCollection", "features": [\n')
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is None:
+            # Inside the stack's care: a disk that is full here still leaves no half a file.
+            self._stack.callback(self._file.write, "\n]}\n")
+        self._stack.__exit__(kind, error, traceback)
+
+    def add(self, bitmap: NDArray[np.bool_], origin: tuple[int, int], score: float = 1.0) -> None:
+        """Write one nucleus; one without a pixel has no outline and is left out.
+
+        Parameters
+        ----------
+        bitmap : bool array (h, w)
+        origin : (int, int)
+            x, y of its top left pixel.
+        score : float
+            Becomes a measurement, as the area in pixels does.
+        """
+        polygons = outlines(bitmap, origin)
+        if self._scale != 1:
+            polygons = [[ring * self._scale for ring in polygon] for polygon in polygons]
+        if polygons:
+            feature = {
+                "type": "Feature",
+                "geometry": _geometry(polygons),
+                "properties": {
+                    "objectType": "detection",
+                    "classification": CLASSIFICATION,
+                    # str of a float32 has the digits that it needs and no more.
+                    "measurements": {"score": float(str(np.float32(score))), "area": int(np.count_nonzero(bitmap))},
+                },
+            }
+            self._file.write(self._separator + json.dumps(feature, allow_nan=False))
+            self._separator = ",\n"
+
+    def write(self, masks: CropMasks, origin: tuple[int, int] = (0, 0)) -> None:
+        """Write the nuclei of an image, or of a tile of it whose top left pixel is `origin` (x, y)."""
+        for bitmap, (x0, y0), score in zip(masks.bitmaps, masks.boxes[:, :2].tolist(), masks.scores, strict=True):
+            self.add(bitmap, (x0 + origin[0], y0 + origin[1]), score)
+
+
+def write_geojson(path: str | os.PathLike[str], masks: CropMasks) -> None:
+    """Write the nuclei of an image as GeoJSON, whole or not at all; empty masks are left out."""
+    with GeoJsonWriter(path) as writer:
+        writer.write(masks)
+
+
+def read_geojson(path: str | os.PathLike[str], shape: tuple[int, int]) -> CropMasks:
+    """Masks from the polygons of a GeoJSON file, ours or one that QuPath exported.
+
+    Parameters
+    ----------
+    path : path-like
+        A feature collection, a list of features or one feature. A pixel belongs to a polygon that its centre lies in.
+    shape : (int, int)
+        Height and width of the image; what lies outside is cut off.
+
+    Returns
+    -------
+    CropMasks
+        One mask a feature, in the order of the file; empty where no pixel is inside. Scores are the measurement
+        ``score``, 1 where there is none.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or a feature is not a Polygon or MultiPolygon.
+    """
+    path = Path(path)
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    except ValueError as error:
+        raise InputError(f"{path}: not a JSON file ({error}); export it again") from error
+    if isinstance(data, dict):
+        data = data.get("features", [data])
+    boxes, bitmaps, scores = [], [], []
+    for number, feature in enumerate(data if isinstance(data, list) else [data], start=1):
+        try:
+            box, bitmap = rasterise(_rings(feature["geometry"]), shape)
+            score = _score(feature.get("properties") or {})
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{path}: feature {number} holds no polygon ({error}); export outlines as Polygon or MultiPolygon"
+            ) from error
+        boxes.append(box)
+        bitmaps.append(bitmap)
+        scores.append(score)
+    return CropMasks(shape, np.array(boxes, np.int32), bitmaps, np.array(scores, np.float32))
+
+
+def _geometry(polygons: list[Polygon]) -> dict[str, Any]:
+    # GeoJSON repeats the first point of a ring at its end.
+    closed = [[[*points, points[0]] for points in (ring.tolist() for ring in polygon)] for polygon in polygons]
+    if len(closed) == 1:
+        return {"type": "Polygon", "coordinates": closed[0]}
+    return {"type": "MultiPolygon", "coordinates": closed}
+
+
+def _rings(geometry: dict[str, Any]) -> list[Polygon]:
+    if geometry["type"] not in ("Polygon", "MultiPolygon"):
+        raise ValueError(f"it is a {geometry['type']}")
+    polygons = [geometry["coordinates"]] if geometry["type"] == "Polygon" else geometry["coordinates"]
+    # A point may have a third number, its height.
+    read = [[np.array(ring, np.float64)[:, :2] for ring in polygon] for polygon in polygons]
+    if not all(np.isfinite(ring).all() for polygon in read for ring in polygon):
+        raise ValueError("a point is not a finite number")
+    return read
+
+
+def _score(properties: dict[str, Any]) -> float:
+    measurements = properties.get("measurements") or {}
+    if isinstance(measurements, list):  # as QuPath wrote them before version 0.4
+        measurements = {item["name"]: item["value"] for item in measurements}
+    return float(measurements.get("score", 1))

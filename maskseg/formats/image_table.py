@@ -1,0 +1,63 @@
+"""The table of a prediction run: one row an image, failed images included."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskseg.core.files import write_whole
+from maskseg.core.masks import CropMasks
+
+COLUMNS = ("image_id", "height", "width", "nuclei", "median_area", "mean_score", "seconds", "status")
+
+
+def image_row(image_id: str, masks: CropMasks, seconds: float) -> dict[str, str | int]:
+    """Row of an image that was segmented.
+
+    Parameters
+    ----------
+    image_id : str
+    masks : CropMasks
+        Its nuclei; without any, the median area (pixels) and the mean score stay empty.
+    seconds : float
+        Time that reading and segmenting took.
+
+    Returns
+    -------
+    dict
+        One entry for each of `COLUMNS`, `status` being "ok".
+    """
+    return summary_row(image_id, masks.shape, masks.areas, masks.scores, seconds)
+
+
+def summary_row(
+    image_id: str, shape: tuple[int, int], areas: NDArray[np.int64], scores: NDArray[np.float32], seconds: float
+) -> dict[str, str | int]:
+    """`image_row` from the areas, in pixels, and the scores of the nuclei alone."""
+    return {
+        "image_id": image_id,
+        "height": shape[0],
+        "width": shape[1],
+        "nuclei": len(areas),
+        "median_area": f"{np.median(areas):g}" if len(areas) else "",
+        "mean_score": f"{scores.mean():.4f}" if len(areas) else "",
+        "seconds": f"{seconds:.3f}",
+        "status": "ok",
+    }
+
+
+def failed_row(image_id: str, reason: str) -> dict[str, str | int]:
+    """Row of an image that was left out; `status` holds the reason."""
+    return {**dict.fromkeys(COLUMNS, ""), "image_id": image_id, "status": reason}
+
+
+def write_table(path: str | os.PathLike[str], rows: Iterable[dict[str, str | int]]) -> None:
+    """Write the rows of `image_row` and `failed_row` as CSV, whole or not at all."""
+    with write_whole(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)

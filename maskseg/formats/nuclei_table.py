@@ -1,0 +1,125 @@
+"""The table of nuclei: one row each, with its place, size, shape and intensity.
+
+Everything is what `skimage.measure.regionprops` measures on the label image, taken on the box of each nucleus only:
+lengths and areas in pixels, pixel centres at whole numbers, orientation in radians from the axis that points down to
+the major axis, counter-clockwise. Intensities are those of the image file, also where it has 16 bits, by channel.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage.measure import regionprops
+
+from maskseg.core.files import write_whole
+from maskseg.core.masks import CropMasks
+from maskseg.core.optional import need
+
+Row = list[str | int | float | None]
+
+_SHAPE = ("axis_major_length", "axis_minor_length", "orientation", "eccentricity", "solidity")
+_CHANNELS = 3
+# The same for every image, so that tables can be joined: what is not known stays empty.
+COLUMNS: dict[str, type] = {
+    "image_id": str,
+    "label": int,
+    "score": float,
+    "area": int,
+    "centroid_x": float,
+    "centroid_y": float,
+    "x0": int,
+    "y0": int,
+    "x1": int,
+    "y1": int,
+    **dict.fromkeys(_SHAPE, float),
+    **{f"intensity_mean_{channel}": float for channel in range(_CHANNELS)},
+    "area_um2": float,
+    "axis_major_length_um": float,
+    "axis_minor_length_um": float,
+}
+# Rows that are written to Parquet at once.
+_ROWS = 1 << 16
+
+
+def nucleus_rows(
+    image_id: str, masks: CropMasks, pixels: NDArray[Any], microns_per_pixel: float | None = None, first: int = 1
+) -> list[Row]:
+    """Rows of the nuclei of an image, with one value for each of `COLUMNS`.
+
+    Parameters
+    ----------
+    image_id : str
+    masks : CropMasks
+        Mask i has the label first + i, as in `CropMasks.to_labels`. An empty mask has no row.
+    pixels : array (H, W, C)
+        C of 1 to 3 channels; the columns of further ones stay empty.
+    microns_per_pixel : float, optional
+        Side of a pixel in micrometres; where not given, the columns in micrometres stay empty.
+    first : int
+        Label of the first mask.
+    """
+    rows: list[Row] = []
+    size = microns_per_pixel
+    for label, (bitmap, (left, top, right, bottom), score) in enumerate(
+        zip(masks.bitmaps, masks.boxes.tolist(), masks.scores, strict=True), start=first
+    ):
+        if not bitmap.any():
+            continue
+        (region,) = regionprops(bitmap.view(np.uint8), pixels[top:bottom, left:right])
+        y0, x0, y1, x1 = region.bbox
+        y, x = map(float, region.centroid)
+        area = int(region.area)
+        shape = [float(region[name]) for name in _SHAPE]
+        means = region.intensity_mean.tolist()
+        rows.append(
+            # str of a float32 has the digits that it needs and no more.
+            [image_id, label, float(str(score)), area, x + left, y + top, x0 + left, y0 + top, x1 + left, y1 + top]
+            + shape
+            + means
+            + [None] * (_CHANNELS - len(means))
+            + ([None] * 3 if size is None else [area * size**2, shape[0] * size, shape[1] * size])
+        )
+    return rows
+
+
+def write_nuclei(path: str | os.PathLike[str], rows: Iterable[Row]) -> None:
+    """Write the rows of `nucleus_rows` as CSV, whole or not at all; they are taken one at a time."""
+    with write_whole(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        # Eight digits are a thousandth of a pixel in the largest image.
+        writer.writerows([f"{value:.8g}" if isinstance(value, float) else value for value in row] for row in rows)
+
+
+def write_nuclei_parquet(path: str | os.PathLike[str], rows: Iterable[Row]) -> None:
+    """Write the rows of `nucleus_rows` as Parquet, whole or not at all.
+
+    Raises
+    ------
+    InputError
+        pyarrow is not installed, or the file cannot be written.
+    """
+    pyarrow = need("pyarrow", "parquet", "--formats parquet")
+    from pyarrow import parquet
+
+    kinds = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64()}
+    schema = pyarrow.schema([(name, kinds[kind]) for name, kind in COLUMNS.items()])
+    with write_whole(path) as file, parquet.ParquetWriter(file, schema) as writer:
+        for some in _by(_ROWS, rows):
+            columns = [
+                pyarrow.array(column, kind) for column, kind in zip(zip(*some, strict=True), schema.types, strict=True)
+            ]
+            writer.write_table(pyarrow.Table.from_arrays(columns, schema=schema))
+
+
+def _by(size: int, rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """Rows in lists of `size`, the last one shorter."""
+    rows = iter(rows)
+    while some := list(islice(rows, size)):
+        yield some

@@ -1,0 +1,60 @@
+"""Outlines as SVG, one path a nucleus, for figures and browsers.
+
+The picture is as large as the image, pixel (0, 0) covering [0, 1] x [0, 1]: laid over it at the same size, every
+outline runs along the edges of its pixels.
+"""
+
+from __future__ import annotations
+
+import os
+
+from maskseg.core.files import write_whole
+from maskseg.core.masks import CropMasks
+from maskseg.core.outlines import Ring, outlines
+from maskseg.formats.overlay import PREDICTION_COLOUR
+
+
+def write_svg(path: str | os.PathLike[str], masks: CropMasks) -> None:
+    """Write the outlines of the nuclei of an image, whole or not at all.
+
+    A path has the label of its nucleus in the label image (`CropMasks.to_labels`) as its id, ``nucleus-1`` and so
+    on, and label and score as its title, which browsers show under the mouse. Its holes and pieces are subpaths.
+    Empty masks are left out.
+
+    Parameters
+    ----------
+    path : path-like
+        Ends in .svg.
+    masks : CropMasks
+
+    Raises
+    ------
+    InputError
+        The file cannot be written.
+    """
+    height, width = masks.shape
+    with write_whole(path, "w", encoding="utf-8") as file:
+        file.write(
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+            f'viewBox="0 0 {width} {height}">\n'
+            # The line keeps its width when the picture is enlarged, and the inside answers to the mouse.
+            f"<style>path {{ fill: none; stroke: rgb{PREDICTION_COLOUR}; stroke-width: 1.5; "
+            "vector-effect: non-scaling-stroke; pointer-events: all }</style>\n"
+        )
+        for label, (bitmap, box) in enumerate(zip(masks.bitmaps, masks.boxes.tolist(), strict=True), start=1):
+            rings = [ring for polygon in outlines(bitmap, (box[0], box[1])) for ring in polygon]
+            if rings:
+                title = f"{label}: {masks.scores[label - 1]:.3f}"
+                subpaths = "".join(_subpath(ring) for ring in rings)
+                file.write(f'<path id="nucleus-{label}" d="{subpaths}"><title>{title}</title></path>\n')
+        file.write("</svg>\n")
+
+
+def _subpath(ring: Ring) -> str:
+    """A closed ring of horizontal and vertical edges, the last of which SVG draws by itself."""
+    (x, y), *others = ring.tolist()
+    text = f"M{x} {y}"
+    for next_x, next_y in others:
+        text += f"H{next_x}" if next_y == y else f"V{next_y}"
+        x, y = next_x, next_y
+    return text + "Z"

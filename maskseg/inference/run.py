@@ -1,0 +1,390 @@
+"""Many images to files: nothing is lost to a bad image, and an interrupted run goes on where it was.
+
+A thread reads the next images and another writes the last ones while the network runs, on a GPU on several images at
+once. Files of one image are written first and its *part* last; a part is what the files of all images are assembled
+from at the end, and says that its image is done.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from maskseg import __version__
+from maskseg.core.errors import InputError
+from maskseg.core.files import remove_leftovers, write_whole
+from maskseg.core.masks import CropMasks
+from maskseg.core.optional import need
+from maskseg.formats.coco import annotations, write_annotations
+from maskseg.formats.geojson import write_geojson
+from maskseg.formats.image_table import failed_row, image_row, write_table
+from maskseg.formats.imagej import write_imagej
+from maskseg.formats.kaggle import Form, write_rows
+from maskseg.formats.labels import write_labels
+from maskseg.formats.nuclei_table import Row, nucleus_rows, write_nuclei, write_nuclei_parquet
+from maskseg.formats.ome_zarr import write_zarr_labels
+from maskseg.formats.overlay import overlay, write_picture
+from maskseg.formats.svg import write_svg
+from maskseg.imaging.reading import ImageFile
+from maskseg.imaging.slides import is_large, open_source
+from maskseg.inference.batching import groups, together
+from maskseg.inference.predictor import LARGE, Predictor
+from maskseg.inference.tiled_run import predict_large
+from maskseg.inference.tiling import CONTEXT, SIDE
+from maskseg.models import tasks
+
+Write = Callable[[Path, CropMasks, NDArray[np.uint8]], None]
+
+# Formats of one file an image: its folder, its ending and its writer.
+_OF_AN_IMAGE: dict[str, tuple[str, str, Write]] = {
+    "labels": ("labels", ".tif", lambda path, masks, image: write_labels(path, masks.to_labels())),
+    "zarr": ("zarr", ".zarr", lambda path, masks, image: write_zarr_labels(path, masks.to_labels())),
+    "geojson": ("geojson", ".geojson", lambda path, masks, image: write_geojson(path, masks)),
+    "imagej": ("imagej", ".zip", lambda path, masks, image: write_imagej(path, masks)),
+    "svg": ("svg", ".svg", lambda path, masks, image: write_svg(path, masks)),
+    "overlay": ("overlays", ".png", lambda path, masks, image: write_picture(path, overlay(image, prediction=masks))),
+}
+# Formats of all images together: their files.
+_OF_ALL = {
+    "rle": ("submission.csv",),
+    "coco": ("predictions.json",),
+    "table": ("images.csv", "nuclei.csv"),
+    "parquet": ("nuclei.parquet",),
+}
+# What they need beyond maskseg's own requirements: package and extra.
+_EXTRAS = {"parquet": ("pyarrow", "parquet"), "zarr": ("zarr", "slides")}
+FORMATS = (*_OF_ALL, *_OF_AN_IMAGE)
+DEFAULT_FORMATS = ("rle", "labels", "coco", "geojson", "overlay", "table")
+# Images that are held ahead of the network, and as many behind it.
+_AHEAD = 2
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """How large images are read and cut.
+
+    Attributes
+    ----------
+    side, overlap : int
+        Core of a tile, and what the network sees around it, in network pixels.
+    level : int
+        Which size of a slide, 0 being the full one.
+    mpp : float or None
+        Microns per pixel in which a slide is wanted, in place of a level.
+    large : int
+        Images of more pixels are cut in tiles.
+    """
+
+    side: int = SIDE
+    overlap: int = CONTEXT
+    level: int = 0
+    mpp: float | None = None
+    large: int = LARGE
+
+
+def predict_files(
+    predictor: Predictor,
+    files: Sequence[ImageFile],
+    out: Path,
+    formats: Sequence[str] = DEFAULT_FORMATS,
+    tta: str | None = None,
+    settings: dict[str, Any] | None = None,
+    microns_per_pixel: float | None = None,
+    tiles: Tiles | None = None,
+    cluster: bool = False,
+) -> list[tuple[str, str]]:
+    """Segment images and write the results to a folder.
+
+    Writes ``submission.csv`` (rle), ``predictions.json`` (coco), ``images.csv`` and ``nuclei.csv`` (table),
+    ``nuclei.parquet`` (parquet), and for each image ``labels/ID.tif``, ``zarr/ID.zarr``, ``geojson/ID.geojson``,
+    ``imagej/ID.zip``, ``svg/ID.svg`` and ``overlays/ID.png`` (overlay). An image that cannot be read is left out and
+    reported; the same call again does only what is still to do.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    files : sequence of ImageFile
+    out : Path
+    formats : sequence of str
+        Some of `FORMATS`.
+    tta : str, optional
+        See `Predictor.segment`.
+    settings : dict, optional
+        What the results depend on (model, config); parts written under other settings are not used.
+    microns_per_pixel : float, optional
+        Side of a pixel in micrometres; adds areas and lengths in micrometres to the table of nuclei.
+    tiles : Tiles, optional
+        How images that are too large to be predicted in one piece are cut; see `maskseg.inference.tiled_run`.
+    cluster : bool
+        Share the work among the processes of a Ray cluster; see `maskseg.inference.ray_executor`.
+
+    Returns
+    -------
+    list of (image_id, reason)
+        The images that were left out.
+
+    Raises
+    ------
+    InputError
+        A result cannot be written: the run ends, what is done stays done.
+    """
+    # Said before hours of prediction and not after.
+    for name in set(formats) & set(_EXTRAS):
+        need(*_EXTRAS[name], f"--formats {name}")
+    form = tasks.part(predictor.cfg, "submission")
+    run = Run(out, files, formats, tta, microns_per_pixel, tiles or Tiles(), form)
+    run.prepare(settings or {})
+    todo = [file for file in files if not run.is_done(file)]
+    failed: dict[str, str] = {}
+    if cluster:
+        from maskseg.inference.ray_executor import outcomes_on_ray
+
+        outcomes = outcomes_on_ray(run, predictor, todo)
+    else:
+        outcomes = run.outcomes(predictor, todo)
+    with (
+        tqdm(total=len(files), initial=len(files) - len(todo), desc="predict", unit="image", disable=None) as progress,
+        closing(outcomes),
+    ):
+        for file, reason in outcomes:
+            if reason:
+                failed[file.id] = reason
+            progress.update()
+    run.assemble(failed)
+    if not failed:
+        shutil.rmtree(run.parts)
+    return list(failed.items())
+
+
+def _read(file: ImageFile) -> tuple[NDArray[np.uint8], NDArray[Any], float]:
+    """The image, its values and the seconds that it took."""
+    begin = time.perf_counter()
+    return *file.read_values(), time.perf_counter() - begin
+
+
+def _ahead(read: Callable[[ImageFile], Any], files: Sequence[ImageFile]) -> Iterator[tuple[ImageFile, Future[Any]]]:
+    """Files with what is, or will be, read of them; a thread is a few files ahead."""
+    reader = ThreadPoolExecutor(1)
+    try:
+        waiting: deque[tuple[ImageFile, Future[Any]]] = deque()
+        for file in files:
+            waiting.append((file, reader.submit(read, file)))
+            if len(waiting) > _AHEAD:
+                yield waiting.popleft()
+        while waiting:
+            yield waiting.popleft()
+    finally:
+        reader.shutdown(cancel_futures=True)
+
+
+def _segment(
+    reading: Future[Any], tta: str | None, size: int, predictor: Predictor
+) -> tuple[NDArray[np.uint8], NDArray[Any], CropMasks, float]:
+    """The image, its values, its nuclei and its share of the seconds that its group of `size` images took."""
+    image, values, seconds = reading.result()
+    begin = time.perf_counter()
+    masks = predictor.segment(image, tta)
+    return image, values, masks, seconds + (time.perf_counter() - begin) / size
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is done with images, and the files of a run: written, found again and assembled.
+
+    Attributes are the arguments of `predict_files` of the same names, and the form of the submission.
+    """
+
+    out: Path
+    files: Sequence[ImageFile]
+    formats: Sequence[str]
+    tta: str | None
+    microns_per_pixel: float | None
+    tiles: Tiles
+    form: Form
+
+    @property
+    def parts(self) -> Path:
+        """What is removed once the run is whole."""
+        return self.out / ".parts"
+
+    def part(self, image_id: str) -> Path:
+        """One part file an image until the run is whole."""
+        return self.parts / f"{image_id}.json"
+
+    @property
+    def stamp(self) -> Path:
+        """The settings that the parts were made under."""
+        return self.parts / "settings"
+
+    def prepare(self, settings: dict[str, Any]) -> None:
+        """Remove parts that were made under other settings, and what a run that was killed was just writing."""
+        known = {
+            "formats": sorted(self.formats),
+            "tta": self.tta,
+            "microns_per_pixel": self.microns_per_pixel,
+            "tiles": asdict(self.tiles),
+            # Parts of another version may have another form.
+            "version": __version__,
+            **settings,
+        }
+        text = json.dumps(known, sort_keys=True)
+        if not self.stamp.is_file() or self.stamp.read_text(encoding="utf-8") != text:
+            if self.parts.is_dir():
+                shutil.rmtree(self.parts)
+            with write_whole(self.stamp, "w", encoding="utf-8") as file:
+                file.write(text)
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Remove what a process that was killed was just writing."""
+        remove_leftovers(self.parts, {self.part(file.id).name for file in self.files})
+        for name in self.formats:
+            if name in _OF_ALL:
+                remove_leftovers(self.out, _OF_ALL[name])
+            else:
+                folder, ending, _ = _OF_AN_IMAGE[name]
+                remove_leftovers(self.out / folder, {f"{file.id}{ending}" for file in self.files})
+
+    def is_done(self, file: ImageFile) -> bool:
+        """Whether there is a part, made from the file as it is now."""
+        part = self.part(file.id)
+        return part.is_file() and json.loads(part.read_text(encoding="utf-8"))["source"] == _source(file)
+
+    def outcomes(self, predictor: Predictor, files: Sequence[ImageFile]) -> Iterator[tuple[ImageFile, str | None]]:
+        """Each file, those in tiles last, and why it is left out if it is; close it where the loop may end early."""
+        cfg = predictor.cfg
+        batch_size = cfg.TEST.IMS_PER_BATCH or (8 if cfg.MODEL.DEVICE.startswith("cuda") else 1)
+        large, small = [], []
+        for file in files:
+            (large if predictor.tiled and is_large(file, self.tiles.large) else small).append(file)
+        written: deque[Future[None]] = deque()
+        # What was segmented is written, also where the loop is interrupted: the end of `writing` waits for it.
+        with ThreadPoolExecutor(1) as writing, closing(_ahead(_read, small)) as images:
+            for group in groups(images, batch_size):
+                steps = [partial(_segment, reading, self.tta, len(group)) for _, reading in group]
+                for (file, _), segmented in zip(group, together(predictor, steps), strict=True):
+                    reason = None
+                    try:
+                        image, values, masks, seconds = segmented()
+                    except InputError as error:
+                        reason = str(error)
+                    except (MemoryError, torch.OutOfMemoryError):
+                        reason = f"{file.name}: too large for the memory there is; cut it into pieces"
+                    else:
+                        written.append(writing.submit(self.write, file, image, values, masks, seconds))
+                        if len(written) > _AHEAD:
+                            written.popleft().result()
+                    yield file, reason
+            for one in written:
+                one.result()
+            for file in large:
+                reason = None
+                try:
+                    self.predict_large(predictor, file)
+                except InputError as error:
+                    reason = str(error)
+                yield file, reason
+
+    def write(
+        self, file: ImageFile, image: NDArray[np.uint8], values: NDArray[Any], masks: CropMasks, seconds: float
+    ) -> None:
+        """The files of an image, and then its part."""
+        for name in self.formats:
+            if name in _OF_AN_IMAGE:
+                folder, ending, writer = _OF_AN_IMAGE[name]
+                writer(self.out / folder / f"{file.id}{ending}", masks, image)
+        measured = "table" in self.formats or "parquet" in self.formats
+        part = {
+            "row": image_row(file.id, masks, seconds),
+            "nuclei": nucleus_rows(file.id, masks, values, self.microns_per_pixel) if measured else [],
+        }
+        self._finish(file, part, masks)
+
+    def predict_large(self, predictor: Predictor, file: ImageFile) -> None:
+        """The files of a large image, and then its part; while it is not done, each tile has a part of its own."""
+        tiles = self.tiles
+        source, scale = open_source(file, tiles.level, tiles.mpp)
+        parts = self.parts / "tiles" / file.id
+        stamp = parts / "source"
+        if not stamp.is_file() or json.loads(stamp.read_text(encoding="utf-8")) != _source(file):
+            shutil.rmtree(parts, ignore_errors=True)
+            with write_whole(stamp, "w", encoding="utf-8") as handle:
+                json.dump(_source(file), handle)
+        part = predict_large(
+            predictor,
+            source,
+            file.id,
+            self.out,
+            parts,
+            self.formats,
+            self.tta,
+            scale,
+            self.microns_per_pixel,
+            tiles.side,
+            tiles.overlap,
+        )
+        masks = CropMasks.from_rle(part.pop("rle"), part.pop("shape"), part.pop("scores"))
+        for name in {"imagej", "svg"} & set(self.formats):
+            folder, ending, writer = _OF_AN_IMAGE[name]
+            writer(self.out / folder / f"{file.id}{ending}", masks, np.zeros(0, np.uint8))
+        self._finish(file, part, masks)
+        shutil.rmtree(parts)
+
+    def _finish(self, file: ImageFile, part: dict[str, Any], masks: CropMasks) -> None:
+        # As the files of all images will have them: assembled at the end, masks would be made of them again.
+        if "rle" in self.formats:
+            part["rle"] = self.form.rows(masks)
+        if "coco" in self.formats:
+            part["coco"] = masks.shape, annotations(masks)
+        with write_whole(self.part(file.id), "w", encoding="utf-8") as handle:
+            # Not `json.dump`, which encodes in Python, a value at a time.
+            handle.write(json.dumps({"source": _source(file), **part}))
+
+    def assemble(self, failed: dict[str, str]) -> None:
+        """The files of all images, from their parts; `failed` has the reason for each image that has none."""
+        done = [file for file in self.files if file.id not in failed]
+
+        def each(key: str) -> Iterator[tuple[ImageFile, Any]]:
+            for file in done:
+                yield file, json.loads(self.part(file.id).read_text(encoding="utf-8"))[key]
+
+        def nuclei() -> Iterator[Row]:
+            return (row for _, rows in each("nuclei") for row in rows)
+
+        for name in self.formats:
+            paths = [self.out / path for path in _OF_ALL.get(name, ())]
+            if name == "rle":
+                write_rows(*paths, ((file.id, rows) for file, rows in each("rle")), self.form)
+            elif name == "coco":
+                images = ((Path(file.member or file.path).name, *found) for file, found in each("coco"))
+                write_annotations(*paths, images)
+            elif name == "table":
+                rows = {file.id: row for file, row in each("row")}
+                rows |= {image_id: failed_row(image_id, reason) for image_id, reason in failed.items()}
+                write_table(paths[0], (rows[file.id] for file in self.files))
+                write_nuclei(paths[1], nuclei())
+            elif name == "parquet":
+                write_nuclei_parquet(*paths, nuclei())
+
+
+def _source(file: ImageFile) -> list[str | int]:
+    """What a part was made from; an image that is another one by now is done again."""
+    try:
+        found = file.path.stat()
+    except OSError:
+        return [file.name]
+    return [file.name, found.st_size, found.st_mtime_ns]

@@ -1,0 +1,364 @@
+"""Images of any size: cut in overlapping tiles, each nucleus owned by one tile, the result that of the whole image.
+
+How tiled comes to equal whole
+------------------------------
+- One scale and one intensity stretch for all tiles, from the whole image. What the network sees lies on one grid, the
+  *canvas*: network pixels, counted from the top left of the image (in another view, of that view of the image).
+- The cores of the tiles cut the canvas in pieces that do not overlap. The network sees the *window* of a tile: its
+  core and at least `Tiling.context` pixels around it, from a multiple of the network's stride to another, so that each
+  feature lies where it would in the whole image.
+- A nucleus belongs to the tile that has the centre of its box in its core: StarDist's responsibility of a block [1]_,
+  which takes a corner of the box. As a trained network moves a box by parts of a pixel from one window to another, a
+  tile also claims what lies `MARGIN` pixels outside; of two claims to one nucleus `Seams` drops one.
+- Other views are made window by window as well, and a nucleus is merged with its partners before anything else.
+- Overlaps are settled in the order of scores across all seams (`maskseg.inference.stitching`).
+
+It holds for nuclei up to two thirds of the context, for a network that sees no further than the context. A nucleus that
+is cut by the edge of a window is reported.
+
+References
+----------
+.. [1] Weigert, Schmidt, https://github.com/stardist/stardist, ``big.py``, ``Block.is_responsible``.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from maskseg.core.errors import InputError
+from maskseg.core.masks import CropMasks, SoftCrops
+from maskseg.core.processes import give_back_memory
+from maskseg.imaging.intensity import stretch_table
+from maskseg.imaging.scaling import input_scale, scaled_shape
+from maskseg.imaging.windows import ArraySource, Box, Glass, Resized, Source, Stretched, grey_counts
+from maskseg.inference.predictor import STRIDE, Predictor
+from maskseg.inference.rescale import magnification
+from maskseg.inference.stitching import Seams, Settled, TilePart
+from maskseg.inference.tta import PLAIN, View, merge, views_of
+
+logger = logging.getLogger(__name__)
+
+# Network pixels: side of a tile's core, and what the network sees around it.
+SIDE, CONTEXT = 640, 128
+# Network pixels outside its core in which a tile still claims nuclei.
+MARGIN = 8
+# Tiles by whose nuclei the magnification of all is chosen.
+_SAMPLE = 9
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Division of a canvas in tiles, numbered row by row.
+
+    Attributes
+    ----------
+    shape : (int, int)
+        Height and width of the image in network pixels.
+    canvas : (int, int)
+        The same with the zero padding that the network needs.
+    side : int
+        The most that a core measures, in network pixels.
+    context : int
+        What the network sees around the core at least, in network pixels.
+    """
+
+    shape: tuple[int, int]
+    canvas: tuple[int, int]
+    side: int = SIDE
+    context: int = CONTEXT
+
+    @cached_property
+    def steps(self) -> tuple[int, int]:
+        """Height and width of a core: multiples of the stride, as equal as they can be."""
+        return _even(self.shape[0], self.side), _even(self.shape[1], self.side)
+
+    @cached_property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of tiles."""
+        return -(-self.shape[0] // self.steps[0]), -(-self.shape[1] // self.steps[1])
+
+    def __len__(self) -> int:
+        return self.grid[0] * self.grid[1]
+
+    def core(self, tile: int) -> Box:
+        """x0, y0, x1, y1 of a core."""
+        row, column = divmod(tile, self.grid[1])
+        (down, across), (height, width) = self.steps, self.shape
+        return column * across, row * down, min((column + 1) * across, width), min((row + 1) * down, height)
+
+    def window(self, tile: int, view: View = PLAIN) -> Box:
+        """x0, y0, x1, y1 of what the network sees, in the canvas of the view."""
+        x0, y0, x1, y1 = view.box(self.core(tile), self.shape)
+        height, width = view.shape(self.canvas)
+        (left, right), (top, bottom) = self._around(x0, x1, width), self._around(y0, y1, height)
+        return left, top, right, bottom
+
+    def _around(self, begin: int, end: int, size: int) -> tuple[int, int]:
+        return (
+            max(0, (begin - self.context) // STRIDE * STRIDE),
+            min(size, -(-(end + self.context) // STRIDE) * STRIDE),
+        )
+
+    @property
+    def reach(self) -> int:
+        """How far a window goes beyond its core at most."""
+        return self.context + STRIDE
+
+    def claims(self, tile: int, boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which boxes (N, 4), in canvas pixels, have their centre in the core or up to `MARGIN` outside."""
+        x0, y0, x1, y1 = self.core(tile)
+        centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+        return ((centre >= np.array([x0, y0]) - MARGIN) & (centre < np.array([x1, y1]) + MARGIN)).all(axis=1)
+
+    def last_neighbour(self, boxes: NDArray[np.float64]) -> NDArray[np.int64]:
+        """For boxes (N, 4) in canvas pixels the last tile whose nuclei can meet them."""
+        down = ((boxes[:, 3] + self.reach) // self.steps[0]).clip(0, self.grid[0] - 1)
+        across = ((boxes[:, 2] + self.reach) // self.steps[1]).clip(0, self.grid[1] - 1)
+        return (down * self.grid[1] + across).astype(np.int64)
+
+
+class TiledImage:
+    """A large image on its way through the network.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    source : Source
+        Read window by window.
+    parts : Path
+        Folder for one file a tile; tiles that have one are not predicted again.
+    tta : str, optional
+        See `Predictor.segment`.
+    side, context : int
+        See `Tiling`.
+    magnify : float, optional
+        Times the scale of the config; found by `magnification` where not given.
+
+    Examples
+    --------
+    >>> image = TiledImage(load_model(), open_source("slide.svs"), Path("parts"))  # doctest: +SKIP
+    >>> image.predict()  # doctest: +SKIP
+    >>> for masks, rows in image.settled():  # doctest: +SKIP
+    ...     writer.write(masks)
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        source: Source,
+        parts: Path,
+        tta: str | None = None,
+        side: int = SIDE,
+        context: int = CONTEXT,
+        magnify: float | None = None,
+    ) -> None:
+        if side < STRIDE or context < 2 * MARGIN:
+            raise InputError(
+                f"tiles of {side} pixels with {context} around them are too small; give at least "
+                f"{STRIDE} and {2 * MARGIN}"
+            )
+        self.predictor, self.source, self.parts = predictor, source, Path(parts)
+        self.views = views_of(predictor.cfg.POSTPROCESS.TTA if tta is None else tta)
+        self.side, self.context = side, context
+        self._magnify, self._given = 1.0, magnify
+        self._glass = Glass(source.preview, source.shape)
+
+    def predict(self) -> int:
+        """Run the network on all tiles that are still to do; how many nuclei they claim, which is at least the result.
+
+        If there is none at all, once more as `POSTPROCESS.RETRY_CANVAS` says.
+        """
+        count = self._predict(self._magnification() if self._given is None else self._given)
+        retry = self.predictor.cfg.POSTPROCESS.RETRY_CANVAS
+        return count if count or retry <= 1 else self._predict(1 / retry)
+
+    def _magnification(self) -> float:
+        """What `magnification` says, by the nuclei of a few tiles, spread evenly over those that are not empty."""
+        cfg, tiling = self.predictor.cfg, self.tiling
+        expected = cfg.INPUT.NUCLEUS_DIAMETER / self._scale
+        if cfg.POSTPROCESS.DIAMETER or not expected:
+            return magnification(cfg.POSTPROCESS, expected)
+        canvas = self._canvas()
+        full = [tile for tile in range(len(tiling)) if not self._empty(tile)]
+        some = full[:: -(-len(full) // _SAMPLE) or 1]
+        areas = [self._done(canvas, tile).masks.areas for tile in some]
+        return magnification(cfg.POSTPROCESS, expected, np.concatenate([np.zeros(0, np.int64), *areas]))
+
+    def _predict(self, magnify: float) -> int:
+        self._magnify = magnify
+        tiling, count, cut = self.tiling, 0, 0
+        canvas = self._canvas()
+        for tile in tqdm(range(len(tiling)), desc=self.source.name, unit="tile", disable=None, leave=False):
+            part = self._done(canvas, tile)
+            count, cut = count + len(part.masks), cut + part.cut
+        if cut:
+            logger.warning(
+                "%s: %d nuclei reach the edge of what the network saw around a tile: raise the overlap of the tiles "
+                "(--tile-overlap) from %d to the width of the largest nucleus",
+                self.source.name,
+                cut,
+                self.context,
+            )
+        return count
+
+    def settled(self) -> Iterator[Settled]:
+        """The final nuclei, as soon as they are settled, after `predict`; each once, without overlap."""
+        cfg, tiling = self.predictor.cfg, self.tiling
+        seams = Seams(self.source.shape, cfg.POSTPROCESS, cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST)
+        across, down = self._ratio()
+        for tile in range(len(tiling)):
+            part = TilePart.read(self._path(tile))
+            # A pixel on either side: image pixels are not canvas pixels.
+            places = (part.masks.boxes + np.array([-1, -1, 1, 1])) / [across, down, across, down]
+            seams.add(part, tiling.last_neighbour(places))
+            masks = seams.settle(tile)
+            if tile + 1 == len(tiling):
+                rows = self.source.shape[0]
+            else:
+                rows = min(seams.top, int(max(0, tiling.core(tile + 1)[1] - tiling.reach) * down) - 1)
+            yield Settled(masks, max(rows, 0))
+
+    @property
+    def tiling(self) -> Tiling:
+        """The division at the present magnification."""
+        shape = scaled_shape(self.source.shape, self._scale * self._magnify)
+        return Tiling(shape, self.predictor.canvas_shape(shape, self._magnify), self.side, self.context)
+
+    @property
+    def _scale(self) -> float:
+        """Network pixels in an image pixel at magnification 1."""
+        cfg = self.predictor.cfg.INPUT
+        # Never shrunk: what fits the training images in one input would leave nothing of the nuclei of a slide.
+        return max(input_scale(self.source.shape, cfg.LONG_SIDE, cfg.SHRINK), 1.0)
+
+    def _ratio(self, view: View = PLAIN) -> tuple[float, float]:
+        """Image pixels in a network pixel, across and down in a view."""
+        (height, width), (tall, wide) = view.shape(self.source.shape), view.shape(self.tiling.shape)
+        return width / wide, height / tall
+
+    def _canvas(self) -> Source:
+        """The image as the network sees it, without the padding."""
+        source: Source = self.source
+        if self.predictor.cfg.INPUT.STRETCH:
+            source = Stretched(source, stretch_table(grey_counts(source)))
+        return source if source.shape == self.tiling.shape else Resized(source, self.tiling.shape)
+
+    def _path(self, tile: int) -> Path:
+        return self.parts / f"{self._magnify:g}_{tile:06d}.npz"
+
+    def _done(self, canvas: Source, tile: int) -> TilePart:
+        """The part of a tile, from its file if it has one."""
+        path = self._path(tile)
+        if path.is_file():
+            return TilePart.read(path)
+        part = self._part(canvas, tile)
+        part.write(path)
+        # Each tile holds another number of nuclei: over hundreds of them the heap would grow to twice its size.
+        give_back_memory()
+        return part
+
+    def _empty(self, tile: int) -> bool:
+        return self._glass.covers(self._in_image(self.tiling.window(tile)))
+
+    def _part(self, canvas: Source, tile: int) -> TilePart:
+        rules, tiling = self.predictor.cfg.POSTPROCESS, self.tiling
+        if self._empty(tile):
+            return TilePart(np.zeros((0, 4)), CropMasks.empty(self.source.shape))
+        boxes, first = self._look(canvas, tile, PLAIN)
+        claimed = tiling.claims(tile, boxes)
+        kept, masks = merge(first[claimed], self.views[1:], lambda view: self._look(canvas, tile, view)[1], rules)
+        boxes = boxes[claimed][kept]
+        return TilePart(boxes, masks, self._cut(tile, boxes))
+
+    def _look(self, canvas: Source, tile: int, view: View) -> tuple[NDArray[np.float64], SoftCrops]:
+        """What is found in the window of a tile: boxes in the canvas of the view, probabilities in the image."""
+        window = self.tiling.window(tile, view)
+        soft = self.predictor.on_canvas(_window(canvas, window, view))
+        boxes = soft.boxes.astype(np.float64) + np.array([*window[:2], *window[:2]])
+        # Pasted in coordinates of the window: those of a slide leave few digits for parts of a pixel.
+        (across, down), (left, top, right, bottom) = self._ratio(view), self._in_image(window, view)
+        found = SoftCrops.paste(
+            soft.masks,
+            boxes * [across, down, across, down] - [left, top, left, top],
+            (bottom - top, right - left),
+            soft.scores,
+        )
+        shape, moved = view.shape(self.source.shape), found.boxes + np.int32([left, top, left, top])
+        return boxes, view.undo_crops(SoftCrops(shape, moved, found.crops, found.scores))
+
+    def _in_image(self, window: Box, view: View = PLAIN) -> Box:
+        """A window of the view in pixels of that view of the image."""
+        (across, down), (height, width) = self._ratio(view), view.shape(self.source.shape)
+        x0, y0, x1, y1 = window
+        return (
+            int(x0 * across),
+            int(y0 * down),
+            min(width, int(np.ceil(x1 * across))),
+            min(height, int(np.ceil(y1 * down))),
+        )
+
+    def _cut(self, tile: int, boxes: NDArray[np.float64]) -> int:
+        """How many boxes reach an edge of the window that is no edge of the image."""
+        x0, y0, x1, y1 = self.tiling.window(tile)
+        height, width = self.tiling.shape
+        return int(
+            (
+                ((boxes[:, 0] <= x0 + 1) & (x0 > 0))
+                | ((boxes[:, 1] <= y0 + 1) & (y0 > 0))
+                | ((boxes[:, 2] >= x1 - 1) & (x1 < width))
+                | ((boxes[:, 3] >= y1 - 1) & (y1 < height))
+            ).sum()
+        )
+
+
+def segment_in_tiles(
+    predictor: Predictor, image: NDArray[np.uint8], tta: str | None, magnify: float | None = None
+) -> CropMasks:
+    """`Predictor.segment`, tile by tile.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    image : uint8 array (H, W, 3)
+    tta : str, optional
+    magnify : float, optional
+        See `TiledImage`.
+    """
+    with tempfile.TemporaryDirectory() as parts:
+        tiled = TiledImage(predictor, ArraySource(image), Path(parts), tta, magnify=magnify)
+        tiled.predict()
+        pieces = [settled.masks for settled in tiled.settled()]
+    masks = CropMasks(
+        tiled.source.shape,
+        np.concatenate([piece.boxes for piece in pieces]),
+        [bitmap for piece in pieces for bitmap in piece.bitmaps],
+        np.concatenate([piece.scores for piece in pieces]),
+    )
+    return masks[np.argsort(-masks.scores, kind="stable")]
+
+
+def _window(canvas: Source, window: Box, view: View) -> NDArray[np.uint8]:
+    """Pixels of a window of a view of the canvas, uint8 (h, w, 3); zero outside the image."""
+    x0, y0, x1, y1 = window
+    height, width = view.shape(canvas.shape)
+    pixels = np.zeros((y1 - y0, x1 - x0, 3), np.uint8)
+    right, bottom = min(x1, width), min(y1, height)
+    read = canvas.read(view.undo_box((x0, y0, right, bottom), canvas.shape))
+    pixels[: bottom - y0, : right - x0] = view.apply(read)
+    return pixels
+
+
+def _even(size: int, side: int) -> int:
+    """Length of a core: the size divided as evenly as multiples of the stride allow, at most `side` rounded down."""
+    side = side // STRIDE * STRIDE
+    count = -(-size // side)
+    return -(-size // (count * STRIDE)) * STRIDE

@@ -1,1 +1,0 @@
-"""Writers of results, and readers of what they write; no torch."""

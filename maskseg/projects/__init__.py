@@ -1,0 +1,1 @@
+"""Tasks beside nuclei by Mask R-CNN, one package each."""

@@ -1,0 +1,1 @@
+"""Protein localisation: labels of an image of up to four channels."""

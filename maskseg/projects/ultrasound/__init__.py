@@ -1,0 +1,1 @@
+"""The nerve in ultrasound images, by a U-Net."""

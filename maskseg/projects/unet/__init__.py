@@ -1,0 +1,1 @@
+"""Nuclei as the foreground of a U-Net."""

@@ -1,0 +1,86 @@
+"""One image in, its nuclei out, by a network that says for each pixel how probably it is foreground."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from numpy.typing import NDArray
+
+from maskseg.core.masks import CropMasks
+from maskseg.imaging import intensity
+from maskseg.imaging.scaling import channels_first, input_scale, resize_image, to_shape
+from maskseg.inference.postprocess import clean
+from maskseg.inference.predictor import STRIDE, Predictor
+from maskseg.inference.tta import views_of
+from maskseg.projects.unet.instances import instances
+
+# Larger images go through the network in windows: pixels that are kept of each, and those around them, as many as
+# five levels of two convolutions see at most.
+_CORE, _CONTEXT = 1024, 128
+
+
+def on_canvas(image: NDArray[np.uint8], cfg: CfgNode) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """An image (H, W, 3) as the network sees it, and the height and width that it has at the top left of its canvas.
+
+    The canvas is black around it, up to a square of INPUT.LONG_SIDE where the config shrinks, else to the stride. With
+    INPUT.SIZE the image fills it.
+    """
+    if cfg.INPUT.SIZE:
+        height, width = cfg.INPUT.SIZE
+        return to_shape(image, (height, width)), (height, width)
+    long_side, shrink = cfg.INPUT.LONG_SIDE, cfg.INPUT.SHRINK
+    scaled = resize_image(image, input_scale(image.shape[:2], long_side, shrink))  # type: ignore[arg-type]
+    height, width = scaled.shape[:2]
+    step = long_side if shrink else STRIDE
+    canvas = np.zeros((-(-height // step) * step, -(-width // step) * step, 3), np.uint8)
+    canvas[:height, :width] = scaled
+    return canvas, (height, width)
+
+
+class PixelPredictor(Predictor):
+    """A U-Net with its config, ready to segment images."""
+
+    # Images of any size are predicted in windows, but in one piece as far as files are concerned.
+    tiled = False
+
+    def segment(self, image: NDArray[np.uint8], tta: str | None = None) -> CropMasks:
+        """The instances of one image; see `Predictor.segment`. The probabilities of the views are averaged."""
+        rules = self.cfg.POSTPROCESS
+        if self.cfg.INPUT.STRETCH:
+            image = intensity.stretch(image)
+        views = views_of(rules.TTA if tta is None else tta)
+        mean = sum(view.undo(self.probability(view.apply(image))) for view in views) / len(views)
+        return self.masks(np.ascontiguousarray(mean))
+
+    def masks(self, probability: NDArray[np.float32]) -> CropMasks:
+        """The instances, by falling score and without overlap, of a map of probabilities (H, W)."""
+        rules = self.cfg.POSTPROCESS
+        found = instances(probability, rules.MASK_THRESHOLD, rules.INSTANCES, rules.NECK)
+        return clean(
+            found, fill=rules.FILL_HOLES, closing=rules.CLOSE, fragments=rules.FRAGMENTS, min_area=rules.MIN_AREA
+        )
+
+    def probability(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """How probably each pixel is foreground, float32 (H, W), of an image (H, W, 3) that is stretched already."""
+        height, width = image.shape[:2]
+        canvas, (tall, wide) = on_canvas(image, self.cfg)
+        found = np.empty(canvas.shape[:2], np.float32)
+        for top in range(0, len(canvas), _CORE):
+            for left in range(0, len(canvas[0]), _CORE):
+                y0, x0 = max(0, top - _CONTEXT), max(0, left - _CONTEXT)
+                window = self.on_canvas(canvas[y0 : top + _CORE + _CONTEXT, x0 : left + _CORE + _CONTEXT])
+                place = found[top : top + _CORE, left : left + _CORE]
+                place[:] = window[top - y0 :, left - x0 :][: place.shape[0], : place.shape[1]]
+        # Averaging where it shrinks, as the image was where it shrank.
+        how = cv2.INTER_AREA if tall > height else cv2.INTER_LINEAR
+        return cv2.resize(found[:tall, :wide], (width, height), interpolation=how)
+
+    @torch.inference_mode()
+    def on_canvases(self, canvases: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:  # type: ignore[override]
+        """How probably each pixel of canvases of one size is foreground; `maskseg.inference.batching` makes batches."""
+        images = np.stack([channels_first(canvas, self.cfg.INPUT.FORMAT) for canvas in canvases])
+        return list(self.model.logits(torch.from_numpy(images))[:, 0].sigmoid().cpu().numpy())

@@ -1,0 +1,296 @@
+import io
+import os
+import shutil
+import zipfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from maskseg.core.errors import InputError
+from maskseg.imaging.reading import PERCENTILES, find_images, read_image
+
+HELDOUT = Path(__file__).parents[2] / "datasets" / "sample" / "heldout"
+
+
+def sample(name):
+    (path,) = HELDOUT.glob(f"{name}*/images/*.png")
+    return path
+
+
+@pytest.fixture(scope="module")
+def colour():
+    """A purple tissue image, uint8 (256, 320, 3)."""
+    return np.asarray(Image.open(sample("2c61fdcb")).convert("RGB"))
+
+
+def png(pixels, **options):
+    file = io.BytesIO()
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    image.save(file, "PNG", **options)
+    return file.getvalue()
+
+
+def png16(pixels):
+    """A 16-bit PNG of grey, RGB or RGBA pixels."""
+    order = {2: slice(None), 3: (..., [2, 1, 0])}
+    if pixels.ndim == 3 and pixels.shape[2] == 4:
+        order[3] = (..., [2, 1, 0, 3])
+    return cv2.imencode(".png", np.ascontiguousarray(pixels[order[pixels.ndim]]))[1].tobytes()
+
+
+def tiff(pixels, **options):
+    if pixels.ndim == 3 and not options.get("imagej"):
+        options = {"photometric": "rgb", **options}
+    file = io.BytesIO()
+    tifffile.imwrite(file, pixels, **options)
+    return file.getvalue()
+
+
+def pillow(pixels, kind, mode, **options):
+    file = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(file, kind, **options)
+    return file.getvalue()
+
+
+EIGHT_BIT = {
+    "png rgb": lambda c: png(c),
+    "png rgba": lambda c: png(np.dstack([c, np.arange(c[..., 0].size).reshape(c.shape[:2]) % 256]).astype(np.uint8)),
+    "tiff rgb": lambda c: tiff(c),
+    "tiff rgb, big": lambda c: tiff(c, bigtiff=True),
+    "tiff rgb, lzw": lambda c: tiff(c, compression="lzw"),
+    "tiff rgb, tiles": lambda c: tiff(c, tile=(64, 64)),
+    "tiff rgb, planes": lambda c: tiff(np.moveaxis(c, 2, 0), photometric="rgb", planarconfig="separate"),
+    "tiff rgba": lambda c: tiff(np.dstack([c, c[..., 0]]), extrasamples=["unassalpha"]),
+    "tiff, one page of one": lambda c: tiff(c[None]),
+    "imagej channels": lambda c: tiff(np.moveaxis(c, 2, 0), imagej=True, metadata={"axes": "CYX"}),
+}
+
+
+@pytest.mark.parametrize("kind", EIGHT_BIT)
+def test_eight_bit_colour_stays_as_it_is(kind, colour):
+    np.testing.assert_array_equal(read_image(EIGHT_BIT[kind](colour)), colour)
+
+
+GREY = {
+    "png": lambda g: png(g),
+    "png with alpha": lambda g: png(Image.fromarray(np.dstack([g, 255 - g]), "LA")),
+    "tiff": lambda g: tiff(g),
+    "tiff, white is zero": lambda g: tiff(255 - g, photometric="miniswhite"),
+    "tiff with alpha": lambda g: tiff(np.dstack([g, 255 - g]), photometric="minisblack", extrasamples=["unassalpha"]),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*mode.*:DeprecationWarning")
+@pytest.mark.parametrize("kind", GREY)
+def test_grey_is_the_same_in_three_channels(kind, colour):
+    grey = colour[..., 1]
+    np.testing.assert_array_equal(read_image(GREY[kind](grey)), np.dstack([grey] * 3))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_a_palette_is_resolved(kind, colour):
+    expected = Image.fromarray(colour).convert("P")
+    read = read_image(pillow(colour, kind, "P"))
+    np.testing.assert_array_equal(read, np.asarray(expected.convert("RGB")))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_one_bit_becomes_black_and_white(kind, colour):
+    read = read_image(pillow(colour, kind, "1"))
+    np.testing.assert_array_equal(read[..., 0] > 0, np.asarray(Image.fromarray(colour).convert("1")))
+    assert set(np.unique(read)) == {0, 255}
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_cmyk_is_converted(kind, colour):
+    read = read_image(pillow(colour, kind, "CMYK", **({"quality": 95} if kind == "JPEG" else {})))
+    assert np.abs(read.astype(int) - colour).mean() < 3
+
+
+def test_jpeg_and_its_turn(colour):
+    options = Image.Exif()
+    options[0x0112] = 6  # the camera was turned by 90 degrees
+    data = pillow(np.rot90(colour), "JPEG", "RGB", quality=95, exif=options.tobytes())
+    assert np.abs(read_image(data).astype(int) - colour).mean() < 3
+
+
+WIDE = {
+    "png, 16 bit": (png16, 257),
+    "png, 12 of 16 bits": (png16, 16),
+    "tiff, 16 bit": (tiff, 257),
+    "tiff, float 0 to 1": (lambda p: tiff(p.astype(np.float32) / 65535), 257),
+    "tiff, double": (lambda p: tiff(p.astype(np.float64)), 257),
+    "tiff, 32 bit": (lambda p: tiff(p.astype(np.uint32) * 1000), 257),
+    "tiff, signed": (lambda p: tiff(p.astype(np.int32) - 70000), 257),
+}
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("kind", WIDE)
+def test_wide_values_are_scaled_between_the_stated_percentiles(kind, channels, colour):
+    write, factor = WIDE[kind]
+    rgb = colour.astype(np.uint16) * factor
+    pixels = {1: rgb[..., 0], 3: rgb, 4: np.dstack([rgb, np.full_like(rgb[..., :1], 65535)])}[channels]
+    kept = (rgb[..., :1] if channels == 1 else rgb).astype(float)
+    low, high = np.percentile(kept, PERCENTILES)
+    expected = np.clip((kept - low) / (high - low) * 255, 0, 255)
+    read = read_image(write(pixels))
+    assert read.dtype == np.uint8
+    assert np.abs(read - expected).max() <= 0.51
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "float32"])
+def test_values_to_measure_on_are_those_of_the_file(kind, channels, colour, tmp_path):
+    """Of two or four channels the last is alpha."""
+    values = np.dstack([colour, colour[..., :1]])[..., 4 - channels :].astype(kind) * np.array(3).astype(kind)
+    alpha = {"extrasamples": ["unassalpha"]} if channels in (2, 4) else {}
+    kept = channels - len(alpha)
+    data = tiff(values, photometric="rgb" if kept == 3 else "minisblack", **alpha)
+    (tmp_path / "a.tif").write_bytes(data)
+    image, read = find_images([tmp_path])[0].read_values()
+    np.testing.assert_array_equal(read, values[..., :kept])
+    np.testing.assert_array_equal(image, read_image(data))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (10, 20000), (20000, 10), (1, 7)])
+@pytest.mark.parametrize("write", [png, tiff, png16], ids=["png", "tiff", "png of 16 bits"])
+def test_any_size(shape, write, colour):
+    pixels = np.resize(colour, (*shape, 3)).astype(np.uint16 if write is png16 else np.uint8)
+    read = read_image(write(pixels))
+    assert read.shape == (*shape, 3)
+    if write is not png16:
+        np.testing.assert_array_equal(read, pixels)
+
+
+def test_a_scaled_image_does_not_depend_on_gain_and_offset(colour):
+    grey = colour[..., 0].astype(np.float32)
+    np.testing.assert_array_equal(read_image(tiff(grey)), read_image(tiff(grey * 0.25 - 3)))
+
+
+def test_an_image_of_one_wide_value_is_black():
+    assert not read_image(tiff(np.full((5, 6), 1234, np.uint16))).any()
+
+
+def test_every_sample_image_is_what_pillow_reads():
+    for path in HELDOUT.glob("*/images/*.png"):
+        read = read_image(path)
+        np.testing.assert_array_equal(read, np.asarray(Image.open(path).convert("RGB")))
+        assert read.flags.c_contiguous
+
+
+BAD = {
+    "no picture": (lambda c: b"no picture at all", "damaged, cut short"),
+    "nothing": (lambda c: b"", "empty"),
+    "png cut short": (lambda c: png(c)[:-500], "cut short"),
+    "png without its end": (lambda c: png16(c.astype(np.uint16) * 9)[:-9], "cut short"),
+    "jpeg cut short": (lambda c: pillow(c, "JPEG", "RGB")[:-500], "cut short"),
+    "tiff cut short": (lambda c: tiff(c)[:-500], "cut short"),
+    "tiff cut at its start": (lambda c: tiff(c)[:9], "cut short"),
+    "planes": (lambda c: tiff(np.stack([c[..., 0]] * 5), photometric="minisblack"), "save one plane"),
+    "three planes": (lambda c: tiff(np.stack([c[..., 0]] * 3), photometric="minisblack"), "save one plane"),
+    "two channels": (lambda c: tiff(c[:2], imagej=True, metadata={"axes": "CYX"}), "save one plane"),
+    "not a number": (lambda c: tiff(np.where(c[..., 0] > 9, np.nan, 1).astype(np.float32)), "not finite"),
+    "complex": (lambda c: tiff(c[..., 0].astype(np.complex64)), "not supported"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_files_are_one_line_with_the_name(kind, colour, tmp_path):
+    make, message = BAD[kind]
+    path = tmp_path / "bad.img"
+    path.write_bytes(make(colour))
+    with pytest.raises(InputError, match=message) as error:
+        read_image(path)
+    assert str(error.value).startswith(f"{path}: ")
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"gone\.png: cannot be read"):
+        read_image(tmp_path / "gone.png")
+
+
+@pytest.fixture
+def folder(tmp_path, colour):
+    """Images as people keep them: some in folders, one DSB folder, and files that are no images."""
+    small = png(colour[:20, :30])
+    for name in ("b.png", "a.tif", "deep/c.JPG", "d/images/d.png", "d/masks/m.png", ".hidden.png", "notes.txt"):
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(small)
+    return tmp_path / "in"
+
+
+def test_images_are_found_in_folders_zips_and_globs(folder, monkeypatch):
+    packed = shutil.make_archive(str(folder.parent / "packed"), "zip", folder)
+    for inputs in ([folder], [packed], [folder / "*.png", folder / "a.tif", folder / "d", folder / "deep" / "*"]):
+        files = find_images(inputs)
+        assert [file.id for file in files] == ["a", "b", "c", "d"]
+        assert all(file.size() == file.read().shape[:2] == (20, 30) for file in files)
+    monkeypatch.chdir(folder)
+    assert [file.id for file in find_images(["b.png", str(folder / "b.png"), "d/images"])] == ["b", "d"]
+
+
+def test_the_size_is_read_from_the_header(tmp_path, colour):
+    for name, data in {
+        "a.png": png(colour),
+        "b.tif": tiff(np.moveaxis(colour, 2, 0), photometric="rgb", planarconfig="separate"),
+        "c.jpg": pillow(colour, "JPEG", "RGB"),
+        "d.tif": tiff(colour[..., 0].astype(np.float64)),
+    }.items():
+        (tmp_path / name).write_bytes(data)
+    assert [file.size() for file in find_images([tmp_path])] == [colour.shape[:2]] * 4
+
+
+def test_the_same_id_twice_names_both(folder):
+    shutil.copy(folder / "b.png", folder / "deep" / "b.png")
+    with pytest.raises(InputError) as error:
+        find_images([folder])
+    assert str(folder / "b.png") in str(error.value)
+    assert str(folder / "deep" / "b.png") in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["nowhere", "*.nothing", "empty"])
+def test_an_input_without_images_is_named(name, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no image found"):
+        find_images([tmp_path / name])
+
+
+def test_a_folder_in_a_zip_is_named_like_one_on_disk(tmp_path, colour):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        for name in ("set/test/1.png", "set/test/deep/2.png", "set/test_more/3.png", "set/train/4.png"):
+            file.writestr(name, cv2.imencode(".png", colour)[1].tobytes())
+    assert [file.id for file in find_images([tmp_path / "a.zip" / "set" / "test"])] == ["1", "2"]
+    with pytest.raises(InputError, match="no image found"):
+        find_images([tmp_path / "a.zip" / "tes"])
+
+
+def test_a_zip_path_that_leads_outside_is_refused_when_read(tmp_path, colour):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        file.writestr("../../evil.png", png(colour))
+        file.writestr("good.png", png(colour))
+    evil, good = find_images([tmp_path / "a.zip"])
+    np.testing.assert_array_equal(good.read(), colour)
+    with pytest.raises(InputError, match=r"evil\.png: leads outside"):
+        evil.read()
+
+
+def test_a_zip_that_changed_is_read_anew(tmp_path, colour):
+    path = tmp_path / "a.zip"
+    for number, pixels in enumerate((colour, 255 - colour)):
+        with zipfile.ZipFile(path, "w") as file:
+            file.writestr("a.png", png(pixels))
+        os.utime(path, ns=(number, number))
+        np.testing.assert_array_equal(find_images([path])[0].read(), pixels)
+
+
+def test_a_damaged_zip_is_named(tmp_path):
+    (tmp_path / "a.zip").write_bytes(b"PK no zip")
+    with pytest.raises(InputError, match=r"a\.zip: not a readable zip"):
+        find_images([tmp_path / "a.zip"])

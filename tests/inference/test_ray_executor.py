@@ -1,0 +1,140 @@
+"""A run shared among the processes of a local Ray is the local run, also where some of them are killed."""
+
+import os
+import pickle
+import signal
+import socket
+import sys
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from maskseg.core.errors import InputError
+from maskseg.core.masks import CropMasks
+from maskseg.formats.kaggle import NUCLEI
+from maskseg.imaging.reading import find_images
+from maskseg.inference import ray_executor as cluster
+from maskseg.inference.ray_executor import _Actor, outcomes_on_ray
+from maskseg.inference.run import Run, Tiles, predict_files
+from tests.inference.test_run import QUICK, Stub, contents
+
+ray = pytest.importorskip("ray", reason="Ray, the extra `cluster`, is not installed")
+
+
+class Cells(Stub):
+    """Finds stripes."""
+
+    model = torch.nn.Identity()
+
+    def segment(self, image, *_):
+        return CropMasks.from_labels((image[..., 0] // 7 + 1).astype(int))
+
+
+class Deadly(Cells):
+    """Does not survive an image the first times that it is given it; the file `log` has a line for each image."""
+
+    def __init__(self, folder, end, image, times):
+        self.folder, self.end, self.image, self.times = folder, end, image, times
+
+    def segment(self, image, *_):
+        with (self.folder / "log").open("a") as file:
+            file.write(f"{os.getpid()} {image[0, 0, 0]}\n")
+        if image[0, 0, 0] == self.image and given(self.folder)[self.image] <= self.times:
+            self.end()
+        return super().segment(image)
+
+
+def given(folder):
+    """How often each image was given to the network."""
+    return np.bincount([int(line.split()[1]) for line in (folder / "log").read_text().splitlines()], minlength=32)
+
+
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def two_workers():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        patch.setattr(cluster, "available_cores", lambda: 2)
+        patch.setattr(cluster, "_MEMORY", 1 << 20)
+        patch.setattr(cluster, "_STORE", 100 << 20)
+        with cluster._connected(ray):
+            yield
+
+
+def write_images(folder, count):
+    folder.mkdir()
+    for number in range(count):
+        gradient = np.broadcast_to(np.arange(40, dtype=np.uint8), (30, 40)).copy()
+        gradient[0, 0] = number
+        cv2.imwrite(str(folder / f"image_{number:02}.png"), gradient)
+
+
+def test_of_two_processes_one_is_killed_and_the_results_are_those_of_a_local_run(two_workers, tmp_path):
+    write_images(tmp_path / "images", 32)
+    whole = (tmp_path / "images" / "image_20.png").read_bytes()
+    (tmp_path / "images" / "image_20.png").write_bytes(b"no image")
+    files, out = find_images([tmp_path / "images"]), tmp_path / "out"
+    predictor = Deadly(tmp_path, kill, image=7, times=1)
+    ((name, reason),) = predict_files(predictor, files, out, QUICK, cluster=True)
+    assert (name, "image_20.png: " in reason) == ("image_20", True)
+    processes = {line.split()[0] for line in (tmp_path / "log").read_text().splitlines()}
+    assert len(processes) == 3, "two, and one for that which was killed"
+    times = given(tmp_path)
+    assert times[20] == 0
+    assert np.delete(times, 20).min() == 1
+    # Of the four that go with it those that had no part yet.
+    assert times.sum() <= 31 + 4
+    # What a cluster leaves a local run goes on with.
+    (tmp_path / "images" / "image_20.png").write_bytes(whole)
+    assert predict_files(predictor, files, out, QUICK) == []
+    assert given(tmp_path).sum() == times.sum() + 1
+    predict_files(Cells(), files, tmp_path / "local", QUICK)
+    assert contents(out) == contents(tmp_path / "local")
+
+
+def test_an_image_that_ends_two_processes_is_left_out_and_the_others_are_done(tmp_path, monkeypatch):
+    """An exception that nobody handles leaves behind what a death does."""
+    write_images(tmp_path / "images", 8)
+    files = find_images([tmp_path / "images"])
+    run = Run(tmp_path / "out", files, ["rle"], None, None, Tiles(), NUCLEI)
+    run.prepare({})
+    settings = run.stamp.read_text()
+    monkeypatch.setattr("ray.get", lambda predictor: predictor)
+    portion = {"files": pickle.dumps(files)}
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            _Actor(run, Deadly(tmp_path, sys.exit, image=5, times=9), str(tmp_path), settings)(portion)
+    outcomes = _Actor(run, Deadly(tmp_path, sys.exit, image=5, times=9), str(tmp_path), settings)(portion)
+    assert [outcome["id"] for outcome in outcomes] == [file.id for file in files]
+    assert [outcome["id"] for outcome in outcomes if outcome["reason"]] == ["image_05"]
+    assert "image_05.png: ended two processes" in outcomes[5]["reason"]
+    assert [run.is_done(file) for file in files] == [outcome["reason"] == "" for outcome in outcomes]
+
+
+def test_a_machine_that_does_not_see_the_folders_is_named(tmp_path):
+    seen = SimpleNamespace(stamp=tmp_path / "none", out=tmp_path)
+    (outcome,) = _Actor(seen, None, str(tmp_path), "settings")({})
+    assert outcome["ended"]
+    assert "share the folders" in outcome["reason"]
+
+
+def test_without_ray_it_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(InputError, match=r"pip install 'maskseg\[cluster\]'"):
+        next(outcomes_on_ray(None, Stub(), []))
+
+
+def test_an_address_where_no_ray_is_is_one_line_and_not_minutes(tmp_path, monkeypatch):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    with pytest.raises(InputError, match=f"no Ray at {address}.*RAY_ADDRESS"), cluster._connected(ray):
+        pass

@@ -1,0 +1,288 @@
+"""Many images to files: failures are named, and an interrupted run goes on."""
+
+import csv
+import resource
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import roifile
+import zarr
+from pyarrow import parquet
+
+from maskseg.core.errors import InputError
+from maskseg.core.masks import CropMasks
+from maskseg.data.dataset import load_coco
+from maskseg.formats.geojson import read_geojson
+from maskseg.formats.kaggle import check_submission
+from maskseg.formats.labels import read_labels
+from maskseg.imaging.reading import find_images
+from maskseg.inference import run as batch
+from maskseg.inference.run import FORMATS, predict_files
+
+# All that is not slow to write.
+QUICK = [name for name in FORMATS if name not in ("overlay", "zarr")]
+
+
+class Stub:
+    """Stands for a predictor of nuclei."""
+
+    cfg = SimpleNamespace(
+        MODEL=SimpleNamespace(META_ARCHITECTURE="GeneralizedRCNN"), TEST=SimpleNamespace(IMS_PER_BATCH=1)
+    )
+    tiled = True
+
+
+class Squares(Stub):
+    """Every image has one square nucleus, placed by its first pixel."""
+
+    def __init__(self, stop_after: int | None = None):
+        self.calls = 0
+        self.stop_after = stop_after
+
+    def segment(self, image, tta):
+        if self.calls == self.stop_after:
+            raise KeyboardInterrupt
+        self.calls += 1
+        labels = np.zeros(image.shape[:2], np.int32)
+        if image[0, 0, 0]:
+            labels[2:7, image[0, 0, 0] :][:, :5] = 1
+        return CropMasks.from_labels(labels)
+
+
+def contents(folder):
+    """Bytes of every file, hidden ones too; of images.csv all but the seconds."""
+    found = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    rows = csv.DictReader(found.pop("images.csv").decode().splitlines())
+    return found | {"images.csv": [row | {"seconds": ""} for row in rows]}
+
+
+@pytest.fixture
+def images(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(5):
+        cv2.imwrite(str(folder / f"image_{number}.png"), np.full((20, 30, 3), number * 3, np.uint8))
+    return folder
+
+
+def test_every_format_is_written_and_the_submission_is_valid(images, tmp_path):
+    files = find_images([images])
+    assert predict_files(Squares(), files, tmp_path / "out", FORMATS, microns_per_pixel=0.5) == []
+    assert check_submission(tmp_path / "out" / "submission.csv", {file.id: (20, 30) for file in files}) == []
+    assert read_labels(tmp_path / "out" / "labels" / "image_2.tif").sum() == 25
+    assert read_labels(tmp_path / "out" / "labels" / "image_0.tif").sum() == 0
+    predicted = load_coco(tmp_path / "out" / "predictions.json")
+    assert [image["file_name"] for image in predicted.images] == [f"image_{n}.png" for n in range(5)]
+    assert [int(predicted.masks(image).areas.sum()) for image in predicted.images] == [0, 25, 25, 25, 25]
+    rows = list(csv.DictReader((tmp_path / "out" / "images.csv").open()))
+    assert [row["nuclei"] for row in rows] == ["0", "1", "1", "1", "1"]
+    assert sorted(path.name for path in (tmp_path / "out" / "overlays").iterdir()) == [
+        f"image_{n}.png" for n in range(5)
+    ]
+    assert read_geojson(tmp_path / "out" / "geojson" / "image_2.geojson", (20, 30)).areas.tolist() == [25]
+    (region,) = roifile.roiread(tmp_path / "out" / "imagej" / "image_2.zip")
+    assert (region.left, region.top, region.right, region.bottom) == (6, 2, 11, 7)
+    assert 'd="M6 2H11V7H6Z"' in (tmp_path / "out" / "svg" / "image_2.svg").read_text()
+    nuclei = list(csv.DictReader((tmp_path / "out" / "nuclei.csv").open()))
+    assert [row["image_id"] for row in nuclei] == [f"image_{n}" for n in range(1, 5)]
+    assert {(row["area"], row["area_um2"]) for row in nuclei} == {("25", "6.25")}
+    assert [float(row["intensity_mean_0"]) for row in nuclei] == [3, 6, 9, 12]
+    assert parquet.read_table(tmp_path / "out" / "nuclei.parquet")["x0"].to_pylist() == [3, 6, 9, 12]
+    assert zarr.open_group(tmp_path / "out" / "zarr" / "image_2.zarr", mode="r")["0"][:].sum() == 25
+    assert not (tmp_path / "out" / ".parts").exists()
+
+
+def test_a_bad_image_is_named_and_the_rest_is_done(images, tmp_path):
+    whole = (images / "image_3.png").read_bytes()
+    (images / "image_3.png").write_bytes(whole[: len(whole) // 2])
+    failed = predict_files(Squares(), find_images([images]), tmp_path / "out", QUICK)
+    assert [name for name, _ in failed] == ["image_3"]
+    assert "image_3.png" in failed[0][1]
+    assert not (tmp_path / "out" / "labels" / "image_3.tif").exists()
+    status = {row["image_id"]: row["status"] for row in csv.DictReader((tmp_path / "out" / "images.csv").open())}
+    assert [status[f"image_{n}"] == "ok" for n in range(5)] == [True, True, True, False, True]
+    # Mended and run again, only the bad one is still to do.
+    (images / "image_3.png").write_bytes(whole)
+    again = Squares()
+    assert predict_files(again, find_images([images]), tmp_path / "out", QUICK) == []
+    assert again.calls == 1
+
+
+def test_an_interrupted_run_goes_on_where_it_was(images, tmp_path):
+    files = find_images([images])
+    with pytest.raises(KeyboardInterrupt):
+        predict_files(Squares(stop_after=3), files, tmp_path / "out", QUICK)
+    assert not (tmp_path / "out" / "submission.csv").exists(), "an unfinished submission is none"
+    again = Squares()
+    predict_files(again, files, tmp_path / "out", QUICK)
+    assert again.calls == 2
+    predict_files(Squares(), files, tmp_path / "whole", QUICK)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_parts_of_other_settings_are_not_used(images, tmp_path):
+    files = find_images([images])
+    with pytest.raises(KeyboardInterrupt):
+        predict_files(Squares(stop_after=3), files, tmp_path / "out", QUICK, settings={"model": "old"})
+    again = Squares()
+    predict_files(again, files, tmp_path / "out", QUICK, settings={"model": "new"})
+    assert again.calls == 5
+
+
+def test_parts_of_another_version_are_not_used(images, tmp_path, monkeypatch):
+    files = find_images([images])
+    with pytest.raises(KeyboardInterrupt):
+        predict_files(Squares(stop_after=3), files, tmp_path / "out", QUICK)
+    monkeypatch.setattr(batch, "__version__", "0.0.9")
+    again = Squares()
+    predict_files(again, files, tmp_path / "out", QUICK)
+    assert again.calls == 5
+
+
+def test_only_what_is_asked_for_is_written(images, tmp_path):
+    predict_files(Squares(), find_images([images]), tmp_path / "out", formats=["rle"])
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["submission.csv"]
+
+
+def test_an_image_that_has_changed_is_done_again(images, tmp_path):
+    files = find_images([images])
+    with pytest.raises(KeyboardInterrupt):
+        predict_files(Squares(stop_after=3), files, tmp_path / "out", QUICK)
+    cv2.imwrite(str(images / "image_1.png"), np.full((20, 30, 3), 20, np.uint8))
+    again = Squares()
+    predict_files(again, files, tmp_path / "out", QUICK)
+    assert again.calls == 3
+    assert read_labels(tmp_path / "out" / "labels" / "image_1.tif")[2, 20] == 1
+
+
+def test_images_are_read_ahead_but_not_all_of_them(images, tmp_path, monkeypatch):
+    """Memory holds a few images, however many there are."""
+    read, ahead = [], []
+    monkeypatch.setattr(batch, "_read", lambda file, real=batch._read: read.append(file.id) or real(file))
+
+    class Watching(Squares):
+        def segment(self, image, tta):
+            ahead.append(len(read) - self.calls)
+            return super().segment(image, tta)
+
+    for number in range(20):
+        cv2.imwrite(str(images / f"more_{number:02}.png"), np.full((20, 30, 3), 1, np.uint8))
+    predict_files(Watching(), find_images([images]), tmp_path / "out", ["rle"])
+    assert read == sorted(read)
+    assert 1 < max(ahead) <= batch._AHEAD + 1
+
+
+def test_a_failed_write_is_one_line_and_what_is_done_stays_done(images, tmp_path):
+    """The limit of the file size stands for a disk that is full."""
+    cv2.imwrite(str(images / "image_3.png"), np.zeros((200, 300, 3), np.uint8))
+
+    class Sizes(Squares):
+        def segment(self, image, tta):
+            self.calls += 1
+            return CropMasks.from_labels(np.arange(1, image[..., 0].size // 6 + 1).repeat(6).reshape(image.shape[:2]))
+
+    files, limits = find_images([images]), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(InputError, match=r"image_3\.\w+: cannot be written .*free space") as error:
+            predict_files(Sizes(), files, tmp_path / "out", ["rle", "geojson"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out" / "submission.csv").exists()
+    assert not list((tmp_path / "out" / "geojson").glob("*image_3*"))
+    again = Sizes()
+    assert predict_files(again, files, tmp_path / "out", ["rle", "geojson"]) == []
+    assert again.calls <= 2
+    assert len(read_geojson(tmp_path / "out" / "geojson" / "image_3.geojson", (200, 300))) == 10_000
+
+
+# Forks a run, kills it once so many images are done, and so on; the last run is left to end.
+KILLED = """
+import json, os, random, signal, sys, time
+from pathlib import Path
+from maskseg.imaging.reading import find_images
+from maskseg.inference.run import predict_files
+from maskseg.core.masks import CropMasks
+from tests.inference.test_run import Stub
+
+images, out, log, formats = sys.argv[1], Path(sys.argv[2]), sys.argv[3], sys.argv[4].split(",")
+
+class Logged(Stub):
+    def segment(self, image, tta):
+        with open(log, "a") as file:
+            file.write(f"{image[0, 0, 0]}\\n")
+        return CropMasks.from_labels((image[..., 0] // 7 + 1).astype(int))
+
+files, chance, kills = find_images([images]), random.Random(0), 0
+done = lambda: sum(1 for path in (out / ".parts").glob("[!.]*.json")) if out.is_dir() else 0
+for share in (0.1, 0.15, 0.3, 0.5, 0.7, 0.9, 0.95, 1):
+    child = os.fork()
+    if child == 0:
+        predict_files(Logged(), files, out, formats)
+        os._exit(0)
+    while done() < share * len(files) and os.waitpid(child, os.WNOHANG) == (0, 0):
+        time.sleep(0.0002)
+    time.sleep(chance.uniform(0, 0.01))
+    try:
+        os.kill(child, signal.SIGKILL)
+        kills += os.waitpid(child, 0)[1] == signal.SIGKILL
+    except (ProcessLookupError, ChildProcessError):
+        pass
+predict_files(Logged(), files, out, formats)
+print(kills)
+"""
+
+
+def test_runs_killed_at_any_moment_end_as_one_that_was_not(repository, tmp_path):
+    """Nothing is missing, doubled, torn or left over, and only what was in hand when it was killed is done twice."""
+    (tmp_path / "images").mkdir()
+    number = 60
+    for value in range(number):
+        gradient = np.broadcast_to(np.arange(40, dtype=np.uint8), (30, 40)).copy()
+        gradient[0, 0] = value
+        cv2.imwrite(str(tmp_path / "images" / f"image_{value:02}.png"), gradient)
+    arguments = [tmp_path / "images", tmp_path / "out", tmp_path / "log", ",".join(QUICK)]
+    command = [sys.executable, "-c", KILLED, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=repository)
+    assert done.returncode == 0, done.stderr
+    kills = int(done.stdout)
+    assert kills >= 5
+
+    class Plain(Stub):
+        def segment(self, image, tta):
+            return CropMasks.from_labels((image[..., 0] // 7 + 1).astype(int))
+
+    predict_files(Plain(), find_images([tmp_path / "images"]), tmp_path / "whole", QUICK)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    times = np.bincount([int(line) for line in (tmp_path / "log").read_text().split()], minlength=number)
+    assert times.min() >= 1
+    # One in the network and, behind it, those that are being or waiting to be written.
+    assert times.sum() <= number + kills * (batch._AHEAD + 2)
+
+
+def test_of_1000_images_with_20_corrupt_ones_980_are_done_and_20_named(tmp_path):
+    (tmp_path / "images").mkdir()
+    spoilt = [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"no image", lambda data: data[::-1]]
+    corrupt = set(range(0, 1000, 50))
+    for number in range(1000):
+        data = cv2.imencode(".png", np.full((12, 16, 3), 1 + number % 5, np.uint8))[1].tobytes()
+        if number in corrupt:
+            data = spoilt[number // 50 % 4](data)
+        (tmp_path / "images" / f"image_{number:03}.png").write_bytes(data)
+    files = find_images([tmp_path / "images"])
+    failed = predict_files(Squares(), files, tmp_path / "out", ["rle", "table"])
+    expected = [f"image_{number:03}" for number in sorted(corrupt)]
+    assert [image_id for image_id, _ in failed] == expected
+    assert all(f"{image_id}.png: " in reason and "\n" not in reason for image_id, reason in failed)
+    rows = list(csv.DictReader((tmp_path / "out" / "images.csv").open()))
+    assert [row["image_id"] for row in rows if row["status"] != "ok"] == expected
+    assert sum(row["status"] == "ok" for row in rows) == 980
+    good = {file.id: (12, 16) for file in files if file.id not in expected}
+    assert check_submission(tmp_path / "out" / "submission.csv", good) == []
+    nuclei = list(csv.DictReader((tmp_path / "out" / "nuclei.csv").open()))
+    assert [row["image_id"] for row in nuclei] == sorted(good)
