@@ -88,7 +88,7 @@ def predict(
     import hashlib
 
     from maskseg.core.errors import InputError
-    from maskseg.imaging.reading import find_images
+    from maskseg.imaging.finding import find_images
     from maskseg.inference.predictor import Predictor
     from maskseg.inference.run import FORMATS, Tiles
     from maskseg.models import tasks

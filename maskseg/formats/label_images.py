@@ -18,7 +18,8 @@ from maskseg.convert.convert import LeftOut, Picture, Result, Summary, Task, ann
 from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks
 from maskseg.formats import labels as label_files
-from maskseg.imaging.reading import SUFFIXES, ImageFile, read_image
+from maskseg.imaging.containers import SUFFIXES
+from maskseg.imaging.reading import ImageFile, read_image
 
 # Folders of label images, beside images/.
 _FOLDERS = ("masks", "labels")

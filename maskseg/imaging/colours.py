@@ -14,13 +14,15 @@ import tifffile
 from numpy.typing import NDArray
 from tifffile import PHOTOMETRIC
 
-from maskseg.errors import InputError
+from maskseg.core.errors import InputError
 from maskseg.imaging.stored import COLOURS
 
 # Of JPEG the decoder makes RGB; all other codecs leave YCbCr as it is.
 JPEG = (6, 7, 33007, 34892)
 # ExtraSamples: associated and unassociated alpha. Any other further sample is a channel.
 _ALPHA = (1, 2)
+# JPEG 2000 of Aperio's scanners, which hold YCbCr and say RGB.
+_APERIO_YCBCR = 33003
 _RGB8 = np.dtype(np.uint8)
 
 Convert = Callable[[NDArray[Any]], NDArray[Any]]
@@ -59,12 +61,14 @@ def meaning(page: tifffile.TiffPage) -> Meaning:
     kind, dtype, samples = page.photometric, np.dtype(page.dtype), page.samplesperpixel
     if dtype.kind not in "buif":
         raise InputError(f"pixels of type {dtype} are not supported; save as 8-bit, 16-bit or float")
+    if page.compression == _APERIO_YCBCR and samples == len(COLOURS):
+        return Meaning(3, True, dtype, _ycbcr(page))
     if kind in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.MASK, PHOTOMETRIC.LINEAR_RAW):
         count = samples - _alphas(page, samples - 1)
-        return Meaning(count, False, _grey_type(page), _grey(page, count, kind == PHOTOMETRIC.MINISWHITE))
+        return Meaning(count, False, dtype, _grey(page, count, kind == PHOTOMETRIC.MINISWHITE))
     if kind == PHOTOMETRIC.RGB and samples >= len(COLOURS):
         count = samples - _alphas(page, samples - len(COLOURS))
-        return Meaning(count, True, _grey_type(page), _grey(page, count, False))
+        return Meaning(count, True, dtype, _grey(page, count, False))
     if kind == PHOTOMETRIC.PALETTE and page.colormap is not None:
         return Meaning(3, True, _RGB8, _palette(page.colormap))
     if kind == PHOTOMETRIC.YCBCR and samples >= 3:
@@ -96,10 +100,6 @@ def _alphas(page: tifffile.TiffPage, further: int) -> int:
 def _bits(page: tifffile.TiffPage) -> int:
     bits = page.bitspersample
     return int(bits if isinstance(bits, int) else bits[0])
-
-
-def _grey_type(page: tifffile.TiffPage) -> np.dtype:
-    return np.dtype(page.dtype)
 
 
 def _grey(page: tifffile.TiffPage, count: int, inverted: bool) -> Convert:

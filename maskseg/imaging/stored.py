@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-Box = tuple[int, int, int, int]
+from maskseg.imaging.windows import Box
 
 # What the channels of a colour image are called.
 COLOURS = ("red", "green", "blue")

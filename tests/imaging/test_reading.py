@@ -11,7 +11,8 @@ import tifffile
 from PIL import Image
 
 from maskseg.core.errors import InputError
-from maskseg.imaging.reading import PERCENTILES, find_images, read_image
+from maskseg.imaging.finding import find_images
+from maskseg.imaging.reading import PERCENTILES, read_image
 
 HELDOUT = Path(__file__).parents[2] / "datasets" / "sample" / "heldout"
 

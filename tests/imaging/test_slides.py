@@ -6,7 +6,8 @@ import pytest
 import tifffile
 
 from maskseg.core.errors import InputError
-from maskseg.imaging.reading import ImageFile, find_images, read_image
+from maskseg.imaging.finding import find_images
+from maskseg.imaging.reading import ImageFile, read_image
 from maskseg.imaging.slides import is_large, open_source
 from maskseg.imaging.windows import ArraySource, Glass, Resized, grey_counts
 

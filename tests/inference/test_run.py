@@ -19,7 +19,7 @@ from maskseg.data.dataset import load_coco
 from maskseg.formats.geojson import read_geojson
 from maskseg.formats.kaggle import check_submission
 from maskseg.formats.labels import read_labels
-from maskseg.imaging.reading import find_images
+from maskseg.imaging.finding import find_images
 from maskseg.inference import run as batch
 from maskseg.inference.run import FORMATS, predict_files
 
@@ -205,7 +205,7 @@ def test_a_failed_write_is_one_line_and_what_is_done_stays_done(images, tmp_path
 KILLED = """
 import json, os, random, signal, sys, time
 from pathlib import Path
-from maskseg.imaging.reading import find_images
+from maskseg.imaging.finding import find_images
 from maskseg.inference.run import predict_files
 from maskseg.core.masks import CropMasks
 from tests.inference.test_run import Stub

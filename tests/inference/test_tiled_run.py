@@ -13,7 +13,7 @@ from maskseg.formats.geojson import read_geojson
 from maskseg.formats.kaggle import read_submission
 from maskseg.formats.labels import read_labels
 from maskseg.formats.tiled_labels import label_rows, write_tiled_labels
-from maskseg.imaging.reading import find_images
+from maskseg.imaging.finding import find_images
 from maskseg.inference.run import FORMATS, Tiles, predict_files
 from tests.inference.test_predictor import predictor
 from tests.inference.test_tiling import UNSCALED, Marked, marks, scored
