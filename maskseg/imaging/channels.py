@@ -207,9 +207,12 @@ class Chosen:
         return max((k for k, shape in enumerate(self.shapes) if max(shape) >= _PREVIEW), default=0)
 
     def _all(self, channels: Sequence[int]) -> Iterator[NDArray[Any]]:
-        """Nine places of the image, and then all of it."""
+        """Nine places of the image, and then all of it; of a small image only that."""
         level = self._level()
         height, width = self.shapes[level]
+        if height * width <= 9 * _PLACE**2:
+            yield self._read(level, (0, 0, width, height), channels)
+            return
         for y in (0, (height - _PLACE) // 2, height - _PLACE):
             for x in (0, (width - _PLACE) // 2, width - _PLACE):
                 x0, y0 = max(0, x), max(0, y)
@@ -244,29 +247,37 @@ class Chosen:
 
     def _one_colour(self) -> bool:
         """Whether a colour image shows one colour on black, other than grey."""
-        products, energy, squares, largest = np.zeros(3), np.zeros(3), 0.0, 0
+        total, largest = np.zeros(7), 0.0
         for number, values in enumerate(self._all(self._channels)):
+            largest = max(largest, float(values.max(initial=0)))
+            # Nearly all images show by every fourth pixel of the first places that they are of several colours.
+            if number == 0 and not _alike(_sums(values[::4, ::4], largest), or_nothing=True):
+                return False
             if number == 9:
-                if squares and not _alike(products, energy, squares):
+                if not _alike(total, or_nothing=True):
                     return False
-                # From here on it is all of the image.
-                products, energy, squares = np.zeros(3), np.zeros(3), 0.0
-            pixels = np.nan_to_num(values.reshape(-1, len(COLOURS)).astype(np.float32))
-            most, least = pixels.max(axis=1), pixels.min(axis=1)
-            largest = max(largest, float(most.max(initial=0)))
-            kept = (most > _SIGNAL * largest) & (least < _WHITE * largest)
-            pixels, most = pixels[kept], most[kept]
-            products += (pixels * most[:, None]).sum(axis=0, dtype=np.float64)
-            energy += (pixels**2).sum(axis=0, dtype=np.float64)
-            squares += float((most**2).sum(dtype=np.float64))
-        return bool(squares) and _alike(products, energy, squares)
+                total = np.zeros(7)  # from here on it is all of the image
+            total += _sums(values, largest)
+        return _alike(total)
 
 
-def _alike(products: NDArray[np.float64], energy: NDArray[np.float64], squares: float) -> bool:
+def _sums(values: NDArray[Any], largest: float) -> NDArray[np.float64]:
+    """Over the pixels that show something and are not white, m being the largest channel: 3 x c m, 3 x c c, m m."""
+    pixels = values.reshape(-1, len(COLOURS))
+    most, least = pixels.max(axis=1), pixels.min(axis=1)
+    kept = pixels[(most > _SIGNAL * largest) & (least < _WHITE * largest)].astype(np.float32)
+    most = kept.max(axis=1, initial=0)
+    return np.concatenate([most @ kept, (kept**2).sum(axis=0, dtype=np.float64), [most @ most]], dtype=np.float64)
+
+
+def _alike(sums: NDArray[np.float64], or_nothing: bool = False) -> bool:
     """Whether channels are shares of the largest one, of which at least one is small.
 
     What is left of a channel when its share is taken off has the energy E_c - (sum of c m)^2 / (sum of m^2).
     """
+    products, energy, squares = sums[:3], sums[3:6], sums[6]
+    if not squares:
+        return or_nothing
     share = products / squares
     rest = energy - products**2 / squares
     return bool(share.min() <= _PALE and rest.sum() <= _OFF_COLOUR * energy.sum())

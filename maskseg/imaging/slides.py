@@ -7,7 +7,7 @@ mapped by the percentiles of the whole image, found in passes over all of it tha
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,9 +114,26 @@ def is_large(file: ImageFile, pixels: int) -> bool:
     return height * width > pixels
 
 
+class Opened(NamedTuple):
+    """An image that is read in parts.
+
+    Attributes
+    ----------
+    source : Source
+    scale : float
+        Pixels of the full size in one of the source.
+    mpp : float or None
+        Side of a pixel of the source in micrometres, where it is known.
+    """
+
+    source: FileSource | Resized
+    scale: float
+    mpp: float | None
+
+
 def open_source(
     file: ImageFile, level: int = 0, mpp: float | None = None, microns_per_pixel: float | None = None
-) -> tuple[FileSource | Resized, float]:
+) -> Opened:
     """Open an image to be read in parts; formats that cannot be are decoded as a whole.
 
     Parameters
@@ -128,12 +145,6 @@ def open_source(
         Microns per pixel in which the image is wanted, in place of a level: taken from the nearest finer level.
     microns_per_pixel : float, optional
         Of the full size; in place of what the file says.
-
-    Returns
-    -------
-    source : Source
-    scale : float
-        Pixels of the full size in one of its pixels.
 
     Raises
     ------
@@ -150,11 +161,12 @@ def open_source(
 
 def _source_of(
     levels: Chosen, level: int, mpp: float | None, microns_per_pixel: float | None
-) -> tuple[FileSource | Resized, float]:
+) -> Opened:
     width = levels.shapes[0][1]
     if mpp is None:
-        source = FileSource(levels.name, levels, level)
-        return source, width / source.shape[1]
+        of_level = FileSource(levels.name, levels, level)
+        scale = width / of_level.shape[1]
+        return Opened(of_level, scale, microns_per_pixel and microns_per_pixel * scale)
     if not microns_per_pixel:
         other = ", or leave out --mpp" if len(levels.shapes) == 1 else ", or --level in place of --mpp"
         raise InputError(
@@ -170,4 +182,5 @@ def _source_of(
     # A level that is within a hundredth of what is wanted is taken as it is.
     if abs(width / source.shape[1] / factor - 1) > 0.01:
         source = Resized(source, scaled_shape(levels.shapes[0], 1 / factor))
-    return source, width / source.shape[1]
+    scale = width / source.shape[1]
+    return Opened(source, scale, microns_per_pixel * scale)

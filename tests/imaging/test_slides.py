@@ -31,7 +31,7 @@ def boxes(shape, count=12):
 
 
 def agree(path, tolerance=0):
-    source, scale = open_source(ImageFile("a", path))
+    source, scale, _ = open_source(ImageFile("a", path))
     whole = read_image(path)
     assert scale == 1
     assert source.shape == whole.shape[:2]
@@ -121,11 +121,11 @@ def pyramid(path, picture):
 def test_levels_and_microns_of_an_ome_tiff(picture, tmp_path):
     pyramid(tmp_path / "a.ome.tif", picture)
     file = ImageFile("a", tmp_path / "a.ome.tif")
-    source, scale = open_source(file, level=1)
+    source, scale, _ = open_source(file, level=1)
     np.testing.assert_array_equal(source.read((0, 0, 259, 167)), picture[::2, ::2])
     assert scale == pytest.approx(517 / 259)
     np.testing.assert_array_equal(open_source(file, mpp=0.25)[0].read((0, 0, 517, 333)), picture)
-    source, scale = open_source(file, mpp=0.75)
+    source, scale, _ = open_source(file, mpp=0.75)
     assert source.shape == (111, 172)
     assert scale == pytest.approx(3, rel=0.01)
     expected = cv2.resize(picture[::2, ::2], (172, 111), interpolation=cv2.INTER_AREA)
@@ -154,10 +154,10 @@ def test_ome_zarr(version, picture, tmp_path):
     (file,) = find_images([tmp_path])
     assert file.id == "a"
     assert is_large(file, 10**9)
-    source, _ = open_source(file)
+    source, _, _ = open_source(file)
     for x0, y0, x1, y1 in boxes(source.shape):
         np.testing.assert_array_equal(source.read((x0, y0, x1, y1)), picture[y0:y1, x0:x1])
-    source, scale = open_source(file, mpp=1.0)
+    source, scale, _ = open_source(file, mpp=1.0)
     np.testing.assert_array_equal(source.read((0, 0, 259, 167)), picture[::2, ::2])
     assert scale == pytest.approx(2, rel=0.01)
 
@@ -166,7 +166,7 @@ def test_a_slide_is_read_by_openslide(picture, tmp_path):
     """OpenSlide reads a tiled TIFF as a slide of its own kind."""
     pytest.importorskip("openslide")
     tifffile.imwrite(tmp_path / "a.svs", picture, tile=(64, 64), photometric="rgb", compression="zlib")
-    source, _ = open_source(ImageFile("a", tmp_path / "a.svs"))
+    source, _, _ = open_source(ImageFile("a", tmp_path / "a.svs"))
     for x0, y0, x1, y1 in boxes(source.shape):
         np.testing.assert_array_equal(source.read((x0, y0, x1, y1)), picture[y0:y1, x0:x1])
     (tmp_path / "b.svs").write_bytes(b"nothing")
