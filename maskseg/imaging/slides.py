@@ -80,7 +80,8 @@ class FileSource:
             for box in blocks(self.shape):
                 values = self._levels.values(self._level, box)
                 values = values[np.isfinite(values)]
-                low, high = min(low, float(values.min(initial=low))), max(high, float(values.max(initial=high)))
+                if values.size:
+                    low, high = min(low, float(values.min())), max(high, float(values.max()))
             if low > high:
                 raise InputError(f"{self.name}: it holds no value that is finite; get it again")
             bins = 1 << 16

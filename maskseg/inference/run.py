@@ -172,8 +172,10 @@ def predict_files(
     return list(failed.items())
 
 
-def _read(tiles: Tiles, microns_per_pixel: float | None, file: ImageFile) -> tuple[Loaded, float]:
-    """The image, its values and the size of its pixels, and the seconds that it took."""
+def _read(
+    tiles: Tiles, microns_per_pixel: float | None, file: ImageFile
+) -> tuple[NDArray[np.uint8], Loaded, float]:
+    """The image, all that is known of it, and the seconds that it took."""
     begin = time.perf_counter()
     if tiles.level or tiles.mpp:
         source, _, mpp = open_source(file, tiles.level, tiles.mpp, microns_per_pixel)
@@ -182,7 +184,7 @@ def _read(tiles: Tiles, microns_per_pixel: float | None, file: ImageFile) -> tup
     else:
         loaded = file.load()
         loaded = loaded._replace(mpp=microns_per_pixel or loaded.mpp)
-    return loaded, time.perf_counter() - begin
+    return loaded.image, loaded, time.perf_counter() - begin
 
 
 def _ahead(read: Callable[[ImageFile], Any], files: Sequence[ImageFile]) -> Iterator[tuple[ImageFile, Future[Any]]]:
@@ -204,9 +206,9 @@ def _segment(
     reading: Future[Any], tta: str | None, size: int, predictor: Predictor
 ) -> tuple[Loaded, CropMasks, float]:
     """The image, its nuclei and its share of the seconds that its group of `size` images took."""
-    loaded, seconds = reading.result()
+    image, loaded, seconds = reading.result()
     begin = time.perf_counter()
-    masks = predictor.segment(loaded.image, tta)
+    masks = predictor.segment(image, tta)
     return loaded, masks, seconds + (time.perf_counter() - begin) / size
 
 
