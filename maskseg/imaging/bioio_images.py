@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from maskseg.core.errors import InputError
 from maskseg.core.optional import need
 from maskseg.imaging.stored import COLOURS, plausible
 from maskseg.imaging.windows import Box
+
+# What a reader says of a file that it cannot read is said here, in one line.
+logging.getLogger("bioio").addHandler(logging.NullHandler())
 
 # The package that reads each ending.
 PACKAGES = {".czi": "bioio_czi", ".nd2": "bioio_nd2", ".lif": "bioio_lif", ".dv": "bioio_dv", ".r3d": "bioio_dv"}
