@@ -71,7 +71,7 @@ def _rows(
 def write_tiled_labels(
     path: str | os.PathLike[str], shape: tuple[int, int], dtype: np.dtype, rows: Iterable[NDArray[np.integer]]
 ) -> None:
-    """Write the rows of `label_rows` as a compressed, tiled TIFF, whole or not at all; a BigTIFF where it may have 4 GB.
+    """Write the rows of `label_rows` as a compressed, tiled TIFF, whole or not at all.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def write_tiled_labels(
     shape : (int, int)
         Height and width.
     dtype, rows
-        See `label_rows`.
+        See `label_rows`. It is a BigTIFF where it might have 4 GB.
     """
     with write_whole(path) as file:
         tifffile.imwrite(

@@ -77,9 +77,17 @@ def of_tiffs():
     """Rows of TIFF: container, photometric, sample type, planes, and how it is written and what it should show."""
     for container, options in TIFFS.items():
         for kind, values in TYPES.items():
-            yield container, "black is zero", kind, "one", lambda v=values, o=options: tiff(v, photometric="minisblack", **o), shown(values)
+            yield (
+                container,
+                "black is zero",
+                kind,
+                "one",
+                lambda v=values, o=options: tiff(v, photometric="minisblack", **o),
+                shown(values),
+            )
     for container, options in list(TIFFS.items())[:4]:
         for kind, values in TYPES.items():
+
             def inverted(values=values, options=options):
                 return tiff(values, photometric="miniswhite", **options)
 
@@ -95,7 +103,14 @@ def of_tiffs():
             alpha = np.dstack([colour, colour[..., :1]])
             plain, apart = {"planarconfig": "contig"}, {"planarconfig": "separate"}
             yield container, "RGB", kind, "one", lambda c=colour, o=rgb, m=plain: tiff(c, **o, **m), shown(colour)
-            yield container, "RGB, planar", kind, "one", lambda c=planes, o=rgb, m=apart: tiff(c, **o, **m), shown(colour)
+            yield (
+                container,
+                "RGB, planar",
+                kind,
+                "one",
+                lambda c=planes, o=rgb, m=apart: tiff(c, **o, **m),
+                shown(colour),
+            )
             of_alpha = {**rgb, "extrasamples": ["unassalpha"]}
             yield container, "RGB with alpha", kind, "one", lambda c=alpha, o=of_alpha: tiff(c, **o), shown(colour)
             unsaid = {**rgb, "extrasamples": ["unspecified"]}
@@ -133,7 +148,9 @@ def pillow(kind, mode, pixels=COLOUR, **options):
 
 
 def jpeg_tiff():
-    return tiff(COLOUR, photometric="rgb", compression="jpeg", compressionargs={"level": 98}, subsampling=(1, 1), tile=(32, 32))
+    return tiff(
+        COLOUR, photometric="rgb", compression="jpeg", compressionargs={"level": 98}, subsampling=(1, 1), tile=(32, 32)
+    )
 
 
 def cmyk16():
@@ -155,24 +172,70 @@ def of_planes():
     bright = np.moveaxis(COLOUR, 2, 0)
     for container, options in {"OME-TIFF": {"ome": True}, "ImageJ TIFF": {"imagej": True}}.items():
         for kind in ("uint8", "uint16"):
+
             def written(planes, axes, kind=kind, options=options):
-                return tiff(np.asarray(planes).astype(kind), photometric="minisblack", metadata={"axes": axes}, **options)
+                return tiff(
+                    np.asarray(planes).astype(kind), photometric="minisblack", metadata={"axes": axes}, **options
+                )
 
             first = shown(GREY.astype(kind))
             yield container, "black is zero", kind, "2 channels", lambda w=written: w(two, "CYX"), None
             yield container, "black is zero", kind, "3 channels", lambda w=written: w(three, "CYX"), None
-            yield container, "black is zero", kind, "3 channels, one of them not empty", lambda w=written: w(alone, "CYX"), first
-            yield container, "black is zero", kind, "2 channels, --channel 0", lambda w=written: w(two, "CYX"), first, "0", None
+            yield (
+                container,
+                "black is zero",
+                kind,
+                "3 channels, one of them not empty",
+                lambda w=written: w(alone, "CYX"),
+                first,
+            )
+            yield (
+                container,
+                "black is zero",
+                kind,
+                "2 channels, --channel 0",
+                lambda w=written: w(two, "CYX"),
+                first,
+                "0",
+                None,
+            )
             yield container, "black is zero", kind, "3 z", lambda w=written: w(three, "ZYX"), None
             yield container, "black is zero", kind, "3 t", lambda w=written: w(three, "TYX"), None
             yield container, "black is zero", kind, "3 z, z=0", lambda w=written: w(three, "ZYX"), first, None, "z=0"
             highest = shown(three.max(axis=0).astype(kind))
-            yield container, "black is zero", kind, "3 z, z=max", lambda w=written: w(three, "ZYX"), highest, None, "z=max"
+            yield (
+                container,
+                "black is zero",
+                kind,
+                "3 z, z=max",
+                lambda w=written: w(three, "ZYX"),
+                highest,
+                None,
+                "z=max",
+            )
         yield container, "transmitted light", "uint8", "3 channels", lambda w=written: w(bright, "CYX", "uint8"), COLOUR
     pages = np.stack([GREY, OTHER])
     yield "TIFF, strips", "black is zero", "uint8", "2 pages", lambda: tiff(pages, photometric="minisblack"), None
-    yield "TIFF, strips", "black is zero", "uint8", "2 pages, z=1", lambda: tiff(pages, photometric="minisblack"), shown(OTHER), None, "z=1"
-    yield "TIFF, strips", "black is zero", "uint8", "2 pages, --channel 1", lambda: tiff(pages, photometric="minisblack"), shown(OTHER), "1", None
+    yield (
+        "TIFF, strips",
+        "black is zero",
+        "uint8",
+        "2 pages, z=1",
+        lambda: tiff(pages, photometric="minisblack"),
+        shown(OTHER),
+        None,
+        "z=1",
+    )
+    yield (
+        "TIFF, strips",
+        "black is zero",
+        "uint8",
+        "2 pages, --channel 1",
+        lambda: tiff(pages, photometric="minisblack"),
+        shown(OTHER),
+        "1",
+        None,
+    )
 
 
 def of_pictures():
@@ -191,7 +254,14 @@ def of_pictures():
     yield "PNG", "palette", "uint8", "one", lambda: pillow("PNG", "P"), FEW_COLOURS
     yield "PNG", "RGB with alpha", "uint8", "one", lambda: pillow("PNG", "RGBA"), COLOUR
     yield "PNG", "grey", "bool", "one", lambda: pillow("PNG", "1", pixels=(GREY > 99) * np.uint8(255)), shown(GREY > 99)
-    yield "PNG", "grey", "uint16", "one", lambda: cv2.imencode(".png", TYPES["uint16"])[1].tobytes(), shown(TYPES["uint16"])
+    yield (
+        "PNG",
+        "grey",
+        "uint16",
+        "one",
+        lambda: cv2.imencode(".png", TYPES["uint16"])[1].tobytes(),
+        shown(TYPES["uint16"]),
+    )
     yield "PNG", "RGB", "uint16", "one", lambda: cv2.imencode(".png", wide[..., ::-1])[1].tobytes(), shown(wide)
     yield "JPEG", "CMYK", "uint8", "one", lambda: pillow("JPEG", "CMYK", quality=98), COLOUR
     yield "JPEG 2000", "RGB", "uint16", "one", lambda: imagecodecs.jpeg2k_encode(wide, level=0), shown(wide)
