@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ from maskseg.imaging.channels import ALL, Choice
 from maskseg.imaging.containers import SUFFIXES, ZARR_SUFFIX, can_read
 from maskseg.imaging.names import printable, unique_ids
 from maskseg.imaging.reading import ImageFile, member_path, zip_members
+from maskseg.imaging.tiff_metadata import ome_file_names
 
 # Masks and labels lie beside the images in the layouts that are read; they are no images.
 _NOT_IMAGES = ("masks", "labels", "overlays", "__MACOSX")
@@ -182,11 +182,11 @@ def _without_parts(found: Sequence[_Found], left: LeftFiles) -> list[_Found]:
 def _parts(path: Path) -> list[Path]:
     """The files of the OME image that a file is part of; empty if some are missing."""
     try:
-        with tifffile.TiffFile(path) as file:
-            text = file.ome_metadata or ""
+        with tifffile.TiffFile(path, _multifile=False) as file:
+            names = ome_file_names(file)
     except Exception:  # of whatever kind: reading it says what is wrong with it
         return []
-    parts = [path.parent / name for name in sorted(set(re.findall(r'\bFileName="([^"]+)"', text)))]
+    parts = [path.parent / name for name in sorted(names)]
     return parts if len(parts) > 1 and path in parts and all(part.is_file() for part in parts) else []
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from maskseg.core.errors import InputError
 from maskseg.imaging.colours import JPEG, meaning, upsampled
 from maskseg.imaging.stored import COLOURS
-from maskseg.imaging.tiff_metadata import channel_names, microns
+from maskseg.imaging.tiff_metadata import channel_names, microns, ome_file_names
 from maskseg.imaging.windows import Box
 
 # Decoded pieces that are kept, and the largest piece that is decoded at all, in bytes.
@@ -62,7 +62,7 @@ class TiffStored:
     def __init__(self, source: Path | bytes, name: str | None = None) -> None:
         self.name = name or (str(source) if isinstance(source, Path) else "image")
         try:
-            self._file = tifffile.TiffFile(io.BytesIO(source) if isinstance(source, bytes) else source)
+            self._file = _open(source)
         except Exception as error:  # tifffile has errors of its own; all mean the same here
             raise InputError(f"{self.name}: damaged, cut short or no TIFF image; get it again") from error
         try:
@@ -264,6 +264,27 @@ class TiffStored:
         while self._bytes > _CACHE and len(self._kept) > 1:
             self._bytes -= self._kept.popitem(last=False)[1].nbytes
         return piece
+
+
+def _open(source: Path | bytes) -> tifffile.TiffFile:
+    """A TIFF that goes on in other files only where these are an OME image in its own folder.
+
+    Some kinds of TIFF name other files, by any path: no file is read for that but those.
+    """
+    alone = {"_multifile": False, "is_ndtiff": False, "is_mmstack": False}
+    file = tifffile.TiffFile(io.BytesIO(source) if isinstance(source, bytes) else source, **alone)
+    names = set(ome_file_names(file))
+    if isinstance(source, bytes) or not names - {source.name} or any(not _is_plain(name) for name in names):
+        return file
+    if any((source.parent / name).is_symlink() for name in names - {source.name}):
+        return file
+    file.close()
+    return tifffile.TiffFile(source, **{**alone, "_multifile": True})
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a name is that of a TIFF in the same folder."""
+    return name == Path(name).name and not set(name) & set("/\\:") and name.lower().endswith((".tif", ".tiff", ".btf"))
 
 
 _COLOUR_NAMES = (list(COLOURS), ["r", "g", "b"])

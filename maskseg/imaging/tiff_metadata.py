@@ -60,6 +60,16 @@ def channel_names(file: tifffile.TiffFile, count: int) -> list[str]:
     return names if len(names) == count else [""] * count
 
 
+def ome_file_names(file: tifffile.TiffFile) -> list[str]:
+    """The files that an OME image lies in, as its description names them; empty where it names none."""
+    try:
+        root = ElementTree.fromstring(file.ome_metadata) if file.is_ome else None
+    except Exception:  # of metadata that is not as it should be
+        return []
+    found = [] if root is None else [element.get("FileName") for element in root.iter() if _tag(element) == "UUID"]
+    return list(dict.fromkeys(name for name in found if name))
+
+
 def _tag(element: Any) -> str:
     return element.tag.rpartition("}")[2]
 

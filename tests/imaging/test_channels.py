@@ -113,7 +113,7 @@ def test_planes_are_chosen_and_projected(plane, kind, tmp_path):
 
 @pytest.mark.parametrize("plane", ["z", "z=", "x=1", "z=-1", "z=1,z=2", "z=most", "", "1"])
 def test_a_plane_that_is_none_is_one_line(plane):
-    with pytest.raises(InputError, match="--plane .*: give z=max"):
+    with pytest.raises(InputError, match=r"--plane .*: give z=max"):
         Choice.parse(None, plane)
 
 

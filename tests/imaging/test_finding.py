@@ -208,6 +208,25 @@ def test_an_ome_image_in_several_files_is_one(tmp_path, colour):
         np.testing.assert_array_equal(file.read()[..., 0], plane)
 
 
+@pytest.mark.parametrize("name", ["../secret.ome.tif", "/secret.ome.tif", "link.ome.tif"])
+def test_an_ome_image_does_not_go_on_outside_its_folder(name, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    ome_set(folder, [np.full((30, 40), 5, np.uint8)] * 2)
+    ome_set(tmp_path, [np.full((30, 40), 77, np.uint8)] * 2)
+    secret = tmp_path / "s_c1.ome.tif"
+    secret.rename(tmp_path / "secret.ome.tif")
+    (folder / "s_c1.ome.tif").unlink()
+    if name.startswith("link"):
+        (folder / name).symlink_to(tmp_path / "secret.ome.tif")
+    with tifffile.TiffFile(folder / "s_c0.ome.tif") as file:
+        text = file.pages.first.description
+    text = text.replace('"s_c1.ome.tif"', f'"{name}"')
+    tifffile.imwrite(folder / "s_c0.ome.tif", np.full((30, 40), 5, np.uint8), description=text, metadata=None)
+    (file,) = [file for file in find_images([folder]) if file.id == "s_c0.ome"]
+    assert (file.read() == 5).all()
+
+
 def test_all_planes_are_images_of_their_own(tmp_path):
     stack = np.random.default_rng(0).integers(0, 256, (11, 20, 30)).astype(np.uint8)
     tifffile.imwrite(tmp_path / "a.ome.tif", stack, photometric="minisblack", metadata={"axes": "TYX"})
