@@ -32,6 +32,8 @@ def can_read(suffix: str) -> bool:
 class BioioStored:
     """The first scene of a file that bioio reads; a `Stored`."""
 
+    pages_unknown = False
+
     def __init__(self, path: Path, name: str | None = None) -> None:
         self.name = name or str(path)
         suffix = path.suffix.lower()

@@ -109,7 +109,7 @@ class Chosen:
         self._paged = (
             choice.channel is not None
             and len(stored.channels) == 1
-            and getattr(stored, "pages_unknown", False)
+            and stored.pages_unknown
             and len(stored.planes) == 1
         )
         axes = dict(stored.planes)
@@ -138,9 +138,11 @@ class Chosen:
         last = count - 1
         if wanted is None and count > 1:
             ways = ", ".join(f"{axis}={name}" for name in PROJECTIONS)
+            unknown = self._stored.pages_unknown
+            hint = ", or with --channel N if they are channels" if unknown else ""
             raise InputError(
-                f"{self.name}: it holds {count} {_AXES[axis]}; choose with --plane {axis}=0 to {axis}={last}, {ways} "
-                f"or {axis}={ALL}"
+                f"{self.name}: it holds {count} {'pages' if unknown else _AXES[axis]}; choose with --plane {axis}=0 to "
+                f"{axis}={last}, {ways} or {axis}={ALL}{hint}"
             )
         if wanted == ALL and count > 1:
             raise InputError(f"{self.name}: it holds {count} {_AXES[axis]}; choose one of them, 0 to {last}")

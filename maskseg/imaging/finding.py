@@ -44,13 +44,17 @@ class LeftFiles:
         lines = []
         if self.kinds:
             listed = ", ".join(f"{kind} {count}" for kind, count in self.kinds.most_common())
-            lines.append(f"{self.kinds.total()} files of other kinds left: {listed}")
+            lines.append(f"{_files(self.kinds.total())} of other kinds left: {listed}")
             known = sorted(set(self.kinds) & set(bioio_images.PACKAGES))
             if known:
                 lines.append(f"pip install 'maskseg[formats]' reads {', '.join(known)}")
         if self.parts:
-            lines.append(f"{self.parts} files are read with the others of the same OME image")
+            lines.append(f"{_files(self.parts)} read with the others of the same OME image")
         return "; ".join(lines)
+
+
+def _files(count: int) -> str:
+    return f"{count} file" if count == 1 else f"{count} files"
 
 
 @dataclass(frozen=True)

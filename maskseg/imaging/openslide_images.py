@@ -23,6 +23,7 @@ class SlideStored:
     rgb = True
     channels: Sequence[str] = COLOURS
     planes: Mapping[str, int] = {}
+    pages_unknown = False
 
     def __init__(self, path: Path, name: str | None = None) -> None:
         self.name = name or str(path)

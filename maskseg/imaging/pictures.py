@@ -123,6 +123,8 @@ def _microns(image: Image.Image) -> float | None:
 class FramesStored:
     """An animated GIF, PNG or WebP, whose frames are times; a `Stored`."""
 
+    pages_unknown = False
+
     def __init__(self, data: bytes, name: str) -> None:
         self.name, self._data = name, data
         with opened(data) as image:

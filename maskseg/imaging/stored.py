@@ -31,6 +31,8 @@ class Stored(Protocol):
         Whether the first three channels are red, green and blue.
     planes : dict of str to int
         How many planes there are along ``z`` and ``t``; an axis of one plane may be left out.
+    pages_unknown : bool
+        Whether the file does not say what its planes are, so that they may be channels.
     mpp : float or None
         Micrometres per pixel of the full size, where the file says so.
     """
@@ -41,6 +43,7 @@ class Stored(Protocol):
     channels: Sequence[str]
     rgb: bool
     planes: Mapping[str, int]
+    pages_unknown: bool
     mpp: float | None
 
     def values(self, level: int, box: Box, channels: Sequence[int], plane: Mapping[str, int]) -> NDArray[Any]:
@@ -71,6 +74,7 @@ class ArrayStored:
     """An image in memory, (H, W, C) of 1, 3 or more channels; a `Stored`."""
 
     planes: Mapping[str, int] = {}
+    pages_unknown = False
 
     def __init__(self, pixels: NDArray[Any], name: str = "image", mpp: float | None = None) -> None:
         self.name, self.mpp, self._pixels = name, mpp, pixels

@@ -21,6 +21,8 @@ _AXES = "tczyx"
 class ZarrStored:
     """An image in Zarr; a `Stored`."""
 
+    pages_unknown = False
+
     def __init__(self, path: Path, name: str | None = None) -> None:
         self.name = name or str(path)
         zarr = need("zarr", "slides", f"{self.name}: Zarr")

@@ -91,3 +91,11 @@ def test_a_large_image_without_formats_of_run_lengths_is_the_same(runs, tmp_path
     for name in ("labels/a.tif", "geojson/a.geojson"):
         assert (tmp_path / name).read_bytes() == (runs[1] / name).read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["geojson", "labels"]
+
+
+@pytest.mark.parametrize(("shape", "big"), [((300, 400), False), ((70_000, 70_000), True)])
+def test_label_images_are_classic_tiff_below_4_gb(shape, big, tmp_path, monkeypatch):
+    written = {}
+    monkeypatch.setattr("maskseg.formats.tiled_labels.tifffile.imwrite", lambda *args, **kwargs: written.update(kwargs))
+    write_tiled_labels(tmp_path / "a.tif", shape, np.dtype(np.uint16), iter(()))
+    assert written["bigtiff"] is big
