@@ -248,7 +248,7 @@ def test_the_channel_and_the_plane_that_are_chosen_are_written(tmp_path):
     path = tmp_path / "set" / "images" / "a.ome.tif"
     tifffile.imwrite(path, stack, photometric="minisblack", metadata=named)
     put_labels(tmp_path / "set" / "masks" / "a.ome.tif", LABELS.astype(np.uint16))
-    with pytest.raises(InputError, match="no image to convert .*choose with --plane"):
+    with pytest.raises(InputError, match=r"no image to convert .*choose with --plane"):
         convert(tmp_path / "set", tmp_path / "none", progress=False)
     convert(tmp_path / "set", tmp_path / "out", progress=False, choice=Choice.parse("dapi", "z=max"))
     (image,) = load_coco(tmp_path / "out").images

@@ -165,7 +165,7 @@ def test_an_image_that_has_changed_is_done_again(images, tmp_path):
 def test_images_are_read_ahead_but_not_all_of_them(images, tmp_path, monkeypatch):
     """Memory holds a few images, however many there are."""
     read, ahead = [], []
-    monkeypatch.setattr(batch, "_read", lambda file, real=batch._read: read.append(file.id) or real(file))
+    monkeypatch.setattr(batch, "_read", lambda *args, real=batch._read: read.append(args[-1].id) or real(*args))
 
     class Watching(Squares):
         def segment(self, image, tta):
