@@ -91,7 +91,7 @@ def main() -> None:
     import cv2
     import torch
 
-    from maskseg.imaging.reading import find_images
+    from maskseg.imaging.finding import find_images
     from maskseg.inference.predictor import load_model
     from maskseg.training.trainer import load_records
 

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 import maskseg
 from maskseg.core.errors import InputError
+from maskseg.core.user import name_user
 
 # Command -> "module:attribute", in the order of use; the attribute is a function, or a Typer app.
 COMMANDS = {
@@ -110,6 +111,7 @@ def _root(
 
 def main() -> None:
     """Run the command line; bad input ends in one line on stderr and exit status 2."""
+    name_user()
     try:
         app(prog_name="maskseg")
     except InputError as error:

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from maskseg.core.errors import InputError
 from maskseg.core.files import write_whole
 from maskseg.data.split import SPLIT_FILE, images_of_part, read_split
-from maskseg.imaging.reading import ImageFile, find_images
+from maskseg.imaging.finding import find_images
+from maskseg.imaging.reading import ImageFile
 
 logger = logging.getLogger(__name__)
 
