@@ -1,28 +1,29 @@
-"""Install Detectron2 0.6 as a pure-Python package, with nothing but pip and a package index.
+"""Put Detectron2 0.6 as a pure-Python package into a folder, with nothing but pip and a package index.
 
 Upstream has no wheel on the package index, and a plain `pip install` of the source distribution that is there
 fails, because the C++ sources are missing from it. Mask R-CNN needs none of them: torchvision has nms and
-roi_align. So this script
+roi_align. So maskseg's wheel carries Detectron2, and setup.py has this script make that copy when a wheel, a source
+distribution or an editable install is built:
 
-1. leaves a Detectron2 that already works (a compiled upstream build, say) alone;
-2. gets the source distribution with pip and pip's own hash check;
-3. changes the few lines that newer Pillow, NumPy and setuptools or the missing compiled ops need (`PATCHES`),
-   each of which must be found exactly as often as stated;
-4. builds the wheel `detectron2` 0.6 with upstream's whole Python tree (model zoo configs and the three small
-   projects included) and installs it without touching any other package: its real runtime needs stand in
-   maskseg's setup.cfg.
+1. the source distribution is got with pip and pip's own hash check;
+2. the few lines are changed that newer Pillow, NumPy, setuptools and torch or the missing compiled ops need
+   (`PATCHES`), each of which must be found exactly as often as stated;
+3. upstream's whole Python tree (model zoo configs and the three small projects included) goes into
+   maskseg/_vendor/detectron2 with its licence and a list of the changes. Git does not know that folder.
+
+maskseg/__init__.py puts it on the path, and only where no other `detectron2` can be imported.
 
 Examples
 --------
 ::
 
-    python tools/install_detectron2.py                    # into the environment of this python
-    python tools/install_detectron2.py --wheel-dir DIR    # only build DIR/detectron2-0.6-py3-none-any.whl
+    python tools/vendor_detectron2.py    # into maskseg/_vendor, unless it is there already
 """
 
 from __future__ import annotations
 
-import argparse
+import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -34,12 +35,32 @@ from pathlib import Path, PurePosixPath
 
 REQUIREMENT = "pb1-detectron2==0.6"
 SHA256 = "5d2e9e51e523ec72f6a31cca04b0a515492e9514b773a3d134cedc0677170b29"
+VENDOR = Path(__file__).resolve().parent.parent / "maskseg" / "_vendor"
 
-# What maskseg imports of Detectron2; a build in which these load is a working one.
-PROBE = "import detectron2.engine, detectron2.evaluation, detectron2.model_zoo, detectron2.modeling"
+# Upstream's setup.py imports these names of torch before it says anything of itself. Nothing is compiled here, and
+# torch is not there when pip builds a wheel.
+STAND_IN_TORCH = {
+    "torch/__init__.py": """__version__ = "1.8.0"
 
 
-class InstallError(RuntimeError):
+class version:
+    hip = None
+
+
+class cuda:
+    is_available = staticmethod(lambda: False)
+""",
+    "torch/utils/__init__.py": "",
+    "torch/utils/cpp_extension.py": """from setuptools import Extension
+from setuptools.command.build_ext import build_ext as BuildExtension
+
+CUDA_HOME = ROCM_HOME = None
+CppExtension = CUDAExtension = Extension
+""",
+}
+
+
+class VendorError(RuntimeError):
     """What went wrong and what to do about it, in a line or two."""
 
 
@@ -71,6 +92,10 @@ class _NotCompiled:
 _C = _NotCompiled()
 '''
 NEW_FILES = {"detectron2/_no_compiled_ops.py": NO_COMPILED_OPS}
+
+# The first line of each changed file, as the licence asks.
+NOTICE = "# Changed by maskseg; see CHANGES in the folder detectron2.\n"
+CHANGES = "CHANGES"
 
 _IMPORT_C = r"^from detectron2 import _C$"
 _USE_STAND_IN = "from detectron2._no_compiled_ops import _C"
@@ -115,6 +140,21 @@ PATCHES = (
         r"torch\.meshgrid\(shifts_y, shifts_x\)",
         'torch.meshgrid(shifts_y, shifts_x, indexing="ij")',
     ),
+    # torch 2.14 warns at every start that torch.jit.script is deprecated. Undecorated, the classes do the same;
+    # fvcore decorates two losses of its own when it is imported.
+    Patch("detectron2/modeling/box_regression.py", r"^@torch\.jit\.script\n", "", count=2),
+    Patch("detectron2/structures/keypoints.py", r"^@torch\.jit\.script_if_tracing\n", ""),
+    Patch(
+        "detectron2/__init__.py",
+        r"^from \.utils\.env import setup_environment$",
+        """import warnings
+
+with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated")
+    import fvcore.nn  # noqa: F401
+
+from .utils.env import setup_environment""",
+    ),
 )
 
 # Upstream's setup.py installs these under detectron2.projects.
@@ -124,62 +164,22 @@ PROJECTS = {
     "projects/Panoptic-DeepLab/panoptic_deeplab": "detectron2/projects/panoptic_deeplab",
 }
 
-PYPROJECT = '''[build-system]
-requires = ["setuptools>=70.1"]
-build-backend = "setuptools.build_meta"
-
-[project]
-name = "detectron2"
-version = "0.6"
-description = "FAIR's platform for object detection and segmentation (pure-Python build, no compiled ops)"
-readme = "README.md"
-license = {text = "Apache-2.0"}
-authors = [{name = "FAIR"}]
-urls = {Homepage = "https://github.com/facebookresearch/detectron2"}
-
-[tool.setuptools.packages.find]
-include = ["detectron2*"]
-exclude = ["detectron2.model_zoo.configs*"]
-
-[tool.setuptools.package-data]
-"detectron2.model_zoo" = ["configs/**/*.yaml", "configs/**/*.py"]
-'''
-
-
-def probe(python: str = sys.executable) -> tuple[bool, str]:
-    """Say whether `python` has a Detectron2 that works.
-
-    Parameters
-    ----------
-    python : str
-        The interpreter to ask; a new process, so that nothing stays imported here.
-
-    Returns
-    -------
-    tuple of (bool, str)
-        True and "VERSION in FOLDER", or False and the last line of the error ("" where there is none at all).
-    """
-    code = f"{PROBE}; print('\\n' + detectron2.__version__, 'in', detectron2.__path__[0])"
-    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
-    if done.returncode == 0:
-        return True, done.stdout.strip().splitlines()[-1]
-    error = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-    return False, "" if error == "ModuleNotFoundError: No module named 'detectron2'" else error
-
-
-def run_pip(*arguments: str | Path) -> None:
-    """Run pip of this interpreter; raise `InstallError` with pip's own error lines when it fails."""
+def run_pip(*arguments: str | Path, first_on_path: Path) -> None:
+    """Run pip of this interpreter; raise `VendorError` with pip's own error lines when it fails."""
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    path = os.pathsep.join(filter(None, [str(first_on_path), os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": path}
+    )
     if done.returncode:
         output = (done.stdout + done.stderr).strip()
-        raise InstallError(f"pip {arguments[0]} failed:\n{output}")
+        raise VendorError(f"pip {arguments[0]} failed:\n{output}")
 
 
 def download(folder: Path, requirement: str = REQUIREMENT, sha256: str = SHA256) -> Path:
     """Get the source distribution with pip, which refuses any file with another hash.
 
-    pip also asks the distribution for its metadata, and its setup.py imports torch: hence no build isolation.
+    pip also asks the distribution for its metadata, and its setup.py imports torch: hence the stand-in.
 
     Parameters
     ----------
@@ -195,21 +195,24 @@ def download(folder: Path, requirement: str = REQUIREMENT, sha256: str = SHA256)
 
     Raises
     ------
-    InstallError
-        If torch or setuptools is missing, the index does not answer, or the hash differs.
+    VendorError
+        If the index does not answer, or the hash differs.
     """
-    need = "import setuptools, torch; assert int(setuptools.__version__.split('.')[0]) >= 71"
-    if subprocess.run([sys.executable, "-c", need], capture_output=True, check=False).returncode:
-        raise InstallError(
-            "torch and setuptools 71 or newer must be there before Detectron2; "
-            f"run: {sys.executable} -m pip install -c constraints.txt ."
-        )
+    stand_in = folder / "stand-in"
+    write_files(stand_in, STAND_IN_TORCH)
     wanted = folder / "requirements.txt"
     wanted.write_text(f"{requirement} --hash=sha256:{sha256}\n", encoding="utf-8")
     source_only = ("--no-deps", "--no-binary=:all:", "--no-build-isolation")
-    run_pip("download", *source_only, "--dest", folder, "-r", wanted)
+    run_pip("download", *source_only, "--dest", folder, "-r", wanted, first_on_path=stand_in)
     (archive,) = folder.glob("*.tar.gz")
     return archive
+
+
+def write_files(folder: Path, files: dict[str, str]) -> None:
+    """Write small text files, path -> content, below `folder`."""
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def unpack(archive: Path, folder: Path) -> Path:
@@ -217,7 +220,7 @@ def unpack(archive: Path, folder: Path) -> Path:
 
     Raises
     ------
-    InstallError
+    VendorError
         If a name leads outside the folder, or the archive has not exactly one top folder.
     """
     tops = set()
@@ -225,7 +228,7 @@ def unpack(archive: Path, folder: Path) -> Path:
         for member in tar:
             name = PurePosixPath(member.name)
             if name.is_absolute() or ".." in name.parts:
-                raise InstallError(f"{archive.name}: {member.name} leads outside the folder; not unpacked")
+                raise VendorError(f"{archive.name}: {member.name} leads outside the folder; not unpacked")
             tops.add(name.parts[0])
             # Links and devices have no place in a source distribution and are not made.
             content = tar.extractfile(member) if member.isfile() else None
@@ -234,16 +237,16 @@ def unpack(archive: Path, folder: Path) -> Path:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(content.read())
     if len(tops) != 1:
-        raise InstallError(f"{archive.name}: one top folder expected, found {sorted(tops)}")
+        raise VendorError(f"{archive.name}: one top folder expected, found {sorted(tops)}")
     return folder / tops.pop()
 
 
 def apply_patches(tree: Path, patches: tuple[Patch, ...] = PATCHES) -> None:
-    """Change the files under `tree`; nothing is written unless every patch fits.
+    """Change the files under `tree` and say so in each; nothing is written unless every patch fits.
 
     Raises
     ------
-    InstallError
+    VendorError
         If a file is missing or a pattern is found more or less often than its patch states.
     """
     changed: dict[Path, str] = {}
@@ -251,60 +254,94 @@ def apply_patches(tree: Path, patches: tuple[Patch, ...] = PATCHES) -> None:
         path = tree / patch.path
         if path not in changed:
             if not path.is_file():
-                raise InstallError(f"{patch.path}: not there; this is not the source of Detectron2 0.6")
+                raise VendorError(f"{patch.path}: not there; this is not the source of Detectron2 0.6")
             changed[path] = path.read_text(encoding="utf-8")
         text, found = re.subn(patch.pattern, lambda _, new=patch.new: new, changed[path], flags=re.MULTILINE)
         if found != patch.count:
-            raise InstallError(
+            raise VendorError(
                 f"{patch.path}: {patch.pattern!r} found {found} times, {patch.count} expected; "
                 "this is not the source of Detectron2 0.6"
             )
         changed[path] = text
     for path, text in changed.items():
-        path.write_text(text, encoding="utf-8")
+        path.write_text(NOTICE + text, encoding="utf-8")
 
 
-def build_wheel(tree: Path, wheel_dir: Path) -> Path:
-    """Turn the unpacked source distribution into the wheel `detectron2` 0.6 in `wheel_dir`."""
+def recipe() -> str:
+    """What a copy is made from, as a SHA-256: the source distribution and this script."""
+    return hashlib.sha256(SHA256.encode() + Path(__file__).read_bytes().replace(b"\r\n", b"\n")).hexdigest()
+
+
+def changes(patches: tuple[Patch, ...] = PATCHES) -> str:
+    """Say where the copy is from and which files were changed, as its licence asks."""
+    files = "\n".join(f"- {path}" for path in dict.fromkeys(patch.path for patch in patches))
+    added = "\n".join(f"- {path}" for path in NEW_FILES)
+    moved = "\n".join(f"- {old} is {new}" for old, new in PROJECTS.items())
+    return (
+        f"Detectron2 0.6 (Apache-2.0, see LICENSE), from the source distribution {REQUIREMENT}\n"
+        f"SHA-256 {SHA256}\n\n"
+        "Changed by maskseg for current Python packages and to do without compiled ops:\n"
+        f"{files}\n\nAdded:\n{added}\n\nMoved:\n{moved}\n\nRecipe {recipe()}\n"
+    )
+
+
+def arrange(tree: Path) -> Path:
+    """Turn the unpacked source distribution into the package, in `tree`, and return its folder."""
     apply_patches(tree)
-    for name, text in NEW_FILES.items():
-        (tree / name).write_text(text, encoding="utf-8")
+    write_files(tree, NEW_FILES)
     for source, target in PROJECTS.items():
         shutil.move(tree / source, tree / target)
-    # Upstream's setup.py would compile; what is left is plain Python with data files.
-    (tree / "setup.py").unlink()
-    (tree / "pyproject.toml").write_text(PYPROJECT, encoding="utf-8")
-    run_pip("wheel", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", wheel_dir, tree)
-    return wheel_dir / "detectron2-0.6-py3-none-any.whl"
+    package = tree / "detectron2"
+    shutil.copy(tree / "LICENSE", package)
+    (package / CHANGES).write_text(changes(), encoding="utf-8")
+    return package
 
 
-def main(arguments: list[str] | None = None) -> int:
+def is_current(vendor: Path = VENDOR) -> bool:
+    """Say whether the copy in `vendor` is there and made by this script as it is now."""
+    listed = vendor / "detectron2" / CHANGES
+    return listed.is_file() and recipe() in listed.read_text(encoding="utf-8")
+
+
+def make(vendor: Path = VENDOR) -> bool:
+    """Make the copy in `vendor` where it is not there or was made by another script.
+
+    Returns
+    -------
+    bool
+        Whether there was anything to do.
+
+    Raises
+    ------
+    VendorError
+        If the source distribution cannot be had, or is another one than the patches are for.
+    """
+    if is_current(vendor):
+        return False
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        package = arrange(unpack(download(folder), folder))
+        vendor.mkdir(parents=True, exist_ok=True)
+        # Whole or not at all: a copy that is broken off leaves no package behind.
+        beside = Path(tempfile.mkdtemp(dir=vendor))
+        try:
+            shutil.copytree(package, beside / "new")
+            if (vendor / "detectron2").exists():
+                (vendor / "detectron2").rename(beside / "old")
+            (beside / "new").rename(vendor / "detectron2")
+        finally:
+            shutil.rmtree(beside)
+    return True
+
+
+def main() -> int:
     """Run the script; returns the exit status."""
-    parser = argparse.ArgumentParser(description="Install Detectron2 0.6 as a pure-Python package.")
-    parser.add_argument("--wheel-dir", type=Path, metavar="DIR", help="only build the wheel, into DIR")
-    wheel_dir = parser.parse_args(arguments).wheel_dir
     try:
-        if wheel_dir is None:
-            works, what = probe()
-            if works:
-                print(f"detectron2 {what} works and is left alone")
-                return 0
-            if what:
-                print(f"the detectron2 that is installed does not work ({what}) and is replaced")
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = Path(temporary)
-            wheel = build_wheel(unpack(download(folder), folder), wheel_dir or folder)
-            if wheel_dir is not None:
-                print(f"built {wheel}")
-                return 0
-            run_pip("install", "--no-deps", "--no-index", "--force-reinstall", wheel)
-        works, what = probe()
-        if not works:
-            raise InstallError(f"installed, but it does not load: {what}; run: maskseg doctor")
-    except InstallError as error:
-        print(f"install_detectron2: error: {error}", file=sys.stderr)
+        made = make()
+    except VendorError as error:
+        print(f"vendor_detectron2: error: {error}", file=sys.stderr)
         return 1
-    print(f"installed detectron2 {what}")
+    print(f"{VENDOR / 'detectron2'}: {'made' if made else 'already there'}")
     return 0
 
 
