@@ -116,9 +116,10 @@ def main() -> None:
         _fail(str(error))
     except ModuleNotFoundError as error:
         # A module of ours that is missing is a bug, and its traceback is wanted.
-        if (error.name or "maskseg").partition(".")[0] == "maskseg":
+        name = (error.name or "maskseg").partition(".")[0]
+        if name == "maskseg":
             raise
-        _fail(f"the Python package {error.name} is missing; run: maskseg doctor")
+        _fail(f"the Python package {name} is missing; run: maskseg doctor")
 
 
 def _fail(message: str) -> None:
