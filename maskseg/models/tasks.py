@@ -3,9 +3,9 @@
 One loop trains, validates, resumes and scores all of them (`maskseg.training.trainer`), one command predicts. A task
 says where its own parts are; what it does not name is as for Mask R-CNN. To add one:
 
-1. The network: a class in ``maskseg/models/``, registered in Detectron2's META_ARCH_REGISTRY and imported in
-   `maskseg.models.config.default_config`, where its keys go too. Training, it takes a list of samples and returns a
-   dict of losses; their sum is minimised. A subclass of one line under another name makes a second task of a network.
+1. The network: a class in ``maskseg/projects/``, registered in Detectron2's META_ARCH_REGISTRY, its module named in
+   `maskseg.models.config`, where its keys go too. Training, it takes a list of samples and returns a dict of losses;
+   their sum is minimised. A subclass of one line under another name makes a second task of a network.
 2. ``records`` (names of DATASETS.TRAIN or TEST) -> list of dict with at least ``file_name`` and ``image_id`` and, for
    DATALOADER.MODALITY_BALANCE, ``modality``.
 3. ``samples`` (cfg, records) -> a Dataset whose items are (position, index) pairs, every random choice from
