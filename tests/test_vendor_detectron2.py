@@ -207,32 +207,11 @@ def test_where_it_cannot_be_made_the_copy_that_is_there_stays(vendoring, archive
     assert read_tree(tmp_path) == before
 
 
-def test_pip_asks_the_source_distribution_for_its_metadata_without_torch(vendoring, tmp_path, monkeypatch):
-    """As upstream's setup.py does it, in an environment like that of a build: setuptools and pip, no torch."""
-    setup = """
-import torch
-from setuptools import setup
-from torch.utils.cpp_extension import CUDA_HOME, ROCM_HOME, CppExtension, CUDAExtension
-assert [int(x) for x in torch.__version__.split(".")[:2]] >= [1, 8]
-assert "stand-in" in torch.__file__ and torch.version.hip is None and not torch.cuda.is_available()
-build_ext = torch.utils.cpp_extension.BuildExtension
-op = CppExtension("made_up._C", ["a.cpp"], include_dirs=[], define_macros=[], extra_compile_args={"cxx": []})
-setup(name="made-up", version="1.0", ext_modules=[op], cmdclass={"build_ext": build_ext})
-"""
-    files = {"m-1.0/PKG-INFO": "Metadata-Version: 2.1\nName: made-up\nVersion: 1.0\n", "m-1.0/setup.py": setup}
-    (tmp_path / "shelf").mkdir()
-    content = make_archive(tmp_path / "shelf/made_up-1.0.tar.gz", files).read_bytes()
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "shelf"))
-    (tmp_path / "got").mkdir()
-    got = vendoring.download(tmp_path / "got", "made-up==1.0", hashlib.sha256(content).hexdigest())
-    assert got.read_bytes() == content
-
-
 def test_an_archive_of_another_hash_is_refused(vendoring, tmp_path, monkeypatch):
     files = {
         "made_up-1.0/PKG-INFO": "Metadata-Version: 2.1\nName: made-up\nVersion: 1.0\n",
-        "made_up-1.0/setup.py": "from setuptools import setup\nsetup(name='made-up', version='1.0')\n",
+        # Nothing of it is run: upstream's needs torch, and the environment of a build has none.
+        "made_up-1.0/setup.py": "import no_such_module\n",
     }
     shelf = tmp_path / "shelf"
     shelf.mkdir()

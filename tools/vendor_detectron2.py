@@ -37,25 +37,25 @@ REQUIREMENT = "pb1-detectron2==0.6"
 SHA256 = "5d2e9e51e523ec72f6a31cca04b0a515492e9514b773a3d134cedc0677170b29"
 VENDOR = Path(__file__).resolve().parent.parent / "maskseg" / "_vendor"
 
-# Upstream's setup.py imports these names of torch before it says anything of itself. Nothing is compiled here, and
-# torch is not there when pip builds a wheel.
-STAND_IN_TORCH = {
-    "torch/__init__.py": """__version__ = "1.8.0"
+# Before pip gives a source distribution away it asks for the metadata. The setup.py of this one wants torch, which is
+# not there when a wheel is built, and names an address that newer pips refuse. So pip asks this instead of setuptools,
+# and nothing of the distribution is run.
+STAND_IN_SETUPTOOLS = {
+    "setuptools/__init__.py": "",
+    "setuptools/build_meta.py": """import pathlib
 
 
-class version:
-    hip = None
+class __legacy__:
+    @staticmethod
+    def get_requires_for_build_wheel(config_settings=None):
+        return []
 
-
-class cuda:
-    is_available = staticmethod(lambda: False)
-""",
-    "torch/utils/__init__.py": "",
-    "torch/utils/cpp_extension.py": """from setuptools import Extension
-from setuptools.command.build_ext import build_ext as BuildExtension
-
-CUDA_HOME = ROCM_HOME = None
-CppExtension = CUDAExtension = Extension
+    @staticmethod
+    def prepare_metadata_for_build_wheel(metadata_directory, config_settings=None):
+        folder = pathlib.Path(metadata_directory, "{name}-{version}.dist-info".replace("-", "_", {dashes}))
+        folder.mkdir()
+        folder.joinpath("METADATA").write_text("Metadata-Version: 2.1\\nName: {name}\\nVersion: {version}\\n")
+        return folder.name
 """,
 }
 
@@ -179,8 +179,6 @@ def run_pip(*arguments: str | Path, first_on_path: Path) -> None:
 def download(folder: Path, requirement: str = REQUIREMENT, sha256: str = SHA256) -> Path:
     """Get the source distribution with pip, which refuses any file with another hash.
 
-    pip also asks the distribution for its metadata, and its setup.py imports torch: hence the stand-in.
-
     Parameters
     ----------
     folder : Path
@@ -198,12 +196,13 @@ def download(folder: Path, requirement: str = REQUIREMENT, sha256: str = SHA256)
     VendorError
         If the index does not answer, or the hash differs.
     """
-    stand_in = folder / "stand-in"
-    write_files(stand_in, STAND_IN_TORCH)
+    name, version = requirement.split("==")
+    known = {"name": name, "version": version, "dashes": name.count("-")}
+    write_files(folder / "stand-in", {path: text.format(**known) for path, text in STAND_IN_SETUPTOOLS.items()})
     wanted = folder / "requirements.txt"
     wanted.write_text(f"{requirement} --hash=sha256:{sha256}\n", encoding="utf-8")
-    source_only = ("--no-deps", "--no-binary=:all:", "--no-build-isolation")
-    run_pip("download", *source_only, "--dest", folder, "-r", wanted, first_on_path=stand_in)
+    source_only = ("--no-deps", "--no-binary=:all:", "--use-pep517", "--no-build-isolation")
+    run_pip("download", *source_only, "--dest", folder, "-r", wanted, first_on_path=folder / "stand-in")
     (archive,) = folder.glob("*.tar.gz")
     return archive
 
