@@ -16,6 +16,9 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
 
+import maskseg  # noqa: F401  first: detectron2 may be the copy that it carries
+
+# isort: split
 import numpy as np
 import torch
 from detectron2.modeling import build_model
