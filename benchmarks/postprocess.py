@@ -15,6 +15,9 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import maskseg  # noqa: F401  first: detectron2 may be the copy that it carries
+
+# isort: split
 import numpy as np
 import torch
 from detectron2.layers.mask_ops import paste_masks_in_image

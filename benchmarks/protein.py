@@ -21,6 +21,9 @@ from datetime import date
 from itertools import product
 from pathlib import Path
 
+import maskseg  # noqa: F401  first: detectron2 may be the copy that it carries
+
+# isort: split
 import cv2
 import numpy as np
 import torch

@@ -17,6 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import maskseg  # noqa: F401  first: detectron2 may be the copy that it carries
+
+# isort: split
 import cv2
 import numpy as np
 from detectron2.config import CfgNode

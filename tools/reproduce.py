@@ -20,6 +20,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import maskseg  # noqa: F401  first: detectron2 may be the copy that it carries
+
+# isort: split
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import HookBase

@@ -82,7 +82,6 @@ class LazyCommands(TyperGroup):
 
 app = typer.Typer(
     cls=LazyCommands,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
@@ -118,9 +117,10 @@ def main() -> None:
         _fail(str(error))
     except ModuleNotFoundError as error:
         # A module of ours that is missing is a bug, and its traceback is wanted.
-        if (error.name or "maskseg").partition(".")[0] == "maskseg":
+        name = (error.name or "maskseg").partition(".")[0]
+        if name == "maskseg":
             raise
-        _fail(f"the Python package {error.name} is missing; run: maskseg doctor")
+        _fail(f"the Python package {name} is missing; run: maskseg doctor")
 
 
 def _fail(message: str) -> None:

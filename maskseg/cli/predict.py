@@ -16,6 +16,15 @@ class Cluster(StrEnum):
     ray = "ray"
 
 
+class Device(StrEnum):
+    """Where the network runs."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
 class Views(StrEnum):
     """Test-time augmentation."""
 
@@ -78,6 +87,9 @@ def predict(
         str | None,
         typer.Option(help="Of stacks and series: z=max, z=mean, z=N or z=all (each an image), t likewise: z=max,t=0."),
     ] = None,
+    device: Annotated[
+        Device, typer.Option(help="auto takes a CUDA GPU where there is one; mps is the GPU of a Mac.")
+    ] = Device.auto,
     cluster: Annotated[
         Cluster | None,
         typer.Option(help="Share the images among the processes of a Ray cluster: RAY_ADDRESS, or this machine."),
@@ -116,6 +128,7 @@ def predict(
     from maskseg.inference.predictor import Predictor
     from maskseg.inference.run import FORMATS, Tiles
     from maskseg.models import tasks
+    from maskseg.models.devices import describe_device, on_device
     from maskseg.models.zoo import find_model
 
     chosen = list(dict.fromkeys(item.strip() for item in formats.split(",") if item.strip()))
@@ -126,6 +139,8 @@ def predict(
         raise InputError(f"--microns-per-pixel {microns_per_pixel}: give a size above 0, such as 0.25")
     if level < 0 or (mpp is not None and not 0 < mpp < math.inf) or (level and mpp):
         raise InputError("--level counts from 0, --mpp is a size above 0 such as 0.5; give one of them")
+    if cluster and device != Device.auto:
+        raise InputError(f"--device {device}: each machine of a cluster takes its GPU, or its CPU; leave it out")
     given = {"side": tile, "overlap": tile_overlap}
     tiles = Tiles(level=level, mpp=mpp, **{name: value for name, value in given.items() if value is not None})
     left = LeftFiles()
@@ -148,7 +163,11 @@ def predict(
             f"--diameter {diameter}: the model {model} does not say how large the nuclei were that it was trained on; "
             "leave it out"
         )
-    predictor = Predictor.from_weights(found.cfg, found.weights)
+    # Not among the settings that an interrupted run must share: it may go on elsewhere.
+    cfg = on_device(found.cfg, device.value)
+    if cluster is None:
+        typer.echo(describe_device(cfg.MODEL.DEVICE))
+    predictor = Predictor.from_weights(cfg, found.weights)
     with found.weights.open("rb") as file:
         # A training that went on under the same name is another model.
         weights = hashlib.file_digest(file, "sha256").hexdigest()

@@ -77,6 +77,11 @@ def train(
     if num_gpus == 0:
         cfg.MODEL.DEVICE = "cpu"
     to_device(cfg)
+    if cfg.MODEL.DEVICE.startswith("mps"):
+        raise InputError(
+            "MODEL.DEVICE mps: models are trained on CUDA GPUs and on CPUs; on a Mac's GPU training was never checked, "
+            "leave it out"
+        )
     if cfg.MODEL.DEVICE == "cpu" and num_gpus > 1:
         raise InputError(f"--num-gpus {num_gpus}: no GPU is usable here; maskseg doctor says why")
     cfg.freeze()
@@ -86,9 +91,10 @@ def train(
         return
     run(_train_folds if folds else _train, num_gpus, (cfg, resume))
     if images:
-        from maskseg.cli.predict import predict
+        from maskseg.cli.predict import Device, predict
 
-        predict(images, Path(cfg.OUTPUT_DIR) / "predicted", cfg.OUTPUT_DIR)
+        device = Device.cpu if cfg.MODEL.DEVICE == "cpu" else Device.auto
+        predict(images, Path(cfg.OUTPUT_DIR) / "predicted", cfg.OUTPUT_DIR, device=device)
 
 
 def _set_epochs(cfg: CfgNode, epochs: int) -> None:

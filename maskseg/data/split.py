@@ -186,14 +186,26 @@ def stratified_split(
     with warnings.catch_warnings():
         # A rare modality cannot be in every fold.
         warnings.filterwarnings("ignore", message="The least populated class")
-        splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+        splitter = StratifiedGroupKFold(folds)
         # Of one modality there is nothing to stratify, and scikit-learn wants as many images of one as folds.
         strata = modalities if max(Counter(modalities).values()) >= folds else ["any"] * len(group)
-        divided = [test for _, test in splitter.split(group, strata, group)]
+        divided = [test for _, test in splitter.split(group, strata, _shuffled(group, seed))]
     # The first fold has the largest group: no part shall always get it.
     part_of_fold = np.random.default_rng(seed).permutation(np.repeat(list(fractions), _in_folds(shares, folds)))
     part = {int(index): str(name) for name, test in zip(part_of_fold, divided, strict=True) for index in test}
     return {name: part[index] for index, name in enumerate(ids)}
+
+
+def _shuffled(group: Sequence[str], seed: int) -> NDArray[np.intp]:
+    """Groups as numbers in a random order, which decides among those that stratify equally well.
+
+    It is the order of the splitter's own ``shuffle=True`` in scikit-learn 1.8; before, that one shuffled what the
+    groups hold and not the groups, and the folds came out uneven.
+    """
+    names, number = np.unique(group, return_inverse=True)
+    order = np.arange(len(names))
+    np.random.RandomState(seed).shuffle(order)
+    return np.argsort(order)[number]
 
 
 def held_out_groups(modalities: Sequence[str], groups: Sequence[str], share: float, seed: int = 1) -> set[str]:

@@ -163,7 +163,8 @@ def test_ome_zarr(version, picture, tmp_path):
     planes = np.moveaxis(picture, 2, 0)[None]
     for name, step in (("0", 1), ("1", 2)):
         data = np.ascontiguousarray(planes[:, :, None, ::step, ::step])
-        group.create_array(name, data=data, chunks=(1, 1, 1, 64, 64))
+        array = group.create_array(name, shape=data.shape, dtype=data.dtype, chunks=(1, 1, 1, 64, 64))
+        array[:] = data
     scale = [{"type": "scale", "scale": [1, 1, 1, 0.5, 0.5]}]
     image = {
         "axes": [{"name": n, **({"unit": "micrometer"} if n in "xy" else {})} for n in "tczyx"],

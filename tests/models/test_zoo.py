@@ -1,6 +1,5 @@
 """Models by name, folder and file."""
 
-import io
 import json
 import pickle
 import re
@@ -239,8 +238,9 @@ def test_a_pickle_under_the_name_of_a_safetensors_file_is_refused_and_not_run(tm
         load_model(path)
     assert "\n" not in str(caught.value)
     assert not ran.exists()
-    content = path.read_bytes()
-    torch.load(io.BytesIO(content), weights_only=False) if write is torch.save else pickle.loads(content)
+    # Under another name: torch itself reads what ends in .safetensors as such, since 2.14.
+    path = path.rename(tmp_path / "model.pt")
+    torch.load(path, weights_only=False) if write is torch.save else pickle.loads(path.read_bytes())
     assert ran.exists()
 
 

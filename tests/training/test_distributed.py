@@ -15,7 +15,7 @@ from maskseg.training.trainer import Trainer
 
 # One step of the config and data set given, and the gradients that it left, written by the first process.
 STEP = """
-import sys, torch
+import sys, torch, maskseg
 from detectron2.utils import comm
 from maskseg.models.config import load_config
 from maskseg.training.distributed import run
