@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError
+from maskseg.core.limits import check_claim
 from maskseg.core.optional import need
 from maskseg.imaging.stored import COLOURS, plausible
 from maskseg.imaging.tiff_metadata import microns_in
@@ -52,6 +54,12 @@ class ZarrStored:
             raise InputError(f"{self.name}: no OME-Zarr image that can be read ({reason}); check the path") from error
         if any(size > 1 for axis, size in sizes.items() if axis not in _AXES):
             raise InputError(f"{self.name}: it holds {sizes}; save one plane of it")
+        for array in self._arrays:
+            # A chunk is made whole before any of it is read.
+            shape = getattr(array, "shards", None) or array.chunks
+            check_claim(math.prod(shape) * array.dtype.itemsize, 1 << 60, what=f"a chunk of {shape}")
+        if any(array.ndim != len(axes) for array in self._arrays):
+            raise InputError("its levels have not all the same axes; get it again")
         self._axes = axes
         self.shapes = [(array.shape[y], array.shape[x]) for array in self._arrays]
         self.dtype = np.dtype(self._arrays[0].dtype)
@@ -69,10 +77,7 @@ class ZarrStored:
         # A slice and not a list: zarr reads each chunk once.
         first, last = min(channels), max(channels) + 1
         wanted: dict[str, Any] = {"y": slice(y0, y1), "x": slice(x0, x1), "c": slice(first, last), **plane}
-        try:
-            part = np.asarray(self._arrays[level][tuple(wanted.get(axis, 0) for axis in self._axes)])
-        except Exception as error:  # as above
-            raise InputError(f"{self.name}: damaged or cut short; get it again") from error
+        part = np.asarray(self._arrays[level][tuple(wanted.get(axis, 0) for axis in self._axes)])
         left = [axis for axis in self._axes if axis in "cyx"]
         if "c" not in left:
             return part[..., None]
