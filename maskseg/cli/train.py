@@ -175,7 +175,7 @@ def _evaluate(cfg: CfgNode, model: str) -> None:
     from maskseg.core.errors import InputError
     from maskseg.core.files import write_whole
     from maskseg.evaluation.evaluator import evaluate_records
-    from maskseg.inference.predictor import Predictor
+    from maskseg.inference.api import build_predictor
     from maskseg.models import tasks
     from maskseg.models.zoo import find_model
 
@@ -195,7 +195,7 @@ def _evaluate(cfg: CfgNode, model: str) -> None:
                 f"{weights}: trained with INPUT.{key} {found.cfg.INPUT[key]}, and the config has {cfg.INPUT[key]}; "
                 "set it as it was"
             )
-    predictor = Predictor.from_weights(cfg, weights)
+    predictor = build_predictor(cfg, weights)
     for name in cfg.DATASETS.TEST:
         evaluator = tasks.part(cfg, "evaluator")()
         summary = evaluate_records(predictor, tasks.part(cfg, "records")((name,)), evaluator=evaluator)

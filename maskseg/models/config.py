@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +23,6 @@ _CHOICES = {
     "SOLVER.OPTIMIZER": ("SGD", "Adam", "AdamW"),
     "SOLVER.LR_SCHEDULER_NAME": ("WarmupMultiStepLR", "WarmupCosineLR"),
 }
-# Networks of the projects, registered when they are imported.
-_NETWORKS = ("maskseg.projects.unet.network", "maskseg.projects.protein.network")
 # What the config library raises where a file, a key or a value does not fit.
 _MISFITS = (OSError, KeyError, ValueError, TypeError, AttributeError, AssertionError, YAMLError)
 
@@ -197,13 +194,11 @@ def default_config(text: str = "", overrides: list[str] | None = None, source: s
     from detectron2.config import CfgNode as Node
     from detectron2.config import get_cfg
 
-    from maskseg.models import backbones, proposals, resnet_v2  # noqa: F401  registers what configs name
-
-    for network in _NETWORKS:
-        import_module(network)
+    from maskseg.models import backbones, proposals, resnet_v2, tasks  # noqa: F401  registers what configs name
 
     cfg = get_cfg()
     add_maskseg_config(cfg)
+    tasks.prepare(cfg)
     if text:
         try:
             cfg.merge_from_other_cfg(Node(_upgraded(safe_load(text))))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from maskseg.core.errors import InputError
-from maskseg.inference.predictor import load_model
+from maskseg.inference.api import load_model
 from maskseg.models.config import load_config
 from maskseg.projects.protein.data import check_predicted, protein_dicts
 from maskseg.projects.protein.predictor import predict_proteins

@@ -10,7 +10,7 @@ import tifffile
 from maskseg.data.dataset import dataset_dicts
 from maskseg.formats.kaggle import read_submission
 from maskseg.imaging.reading import read_image
-from maskseg.inference.predictor import load_model
+from maskseg.inference.api import load_model
 from maskseg.models.checkpoint import model_weights
 from maskseg.models.config import load_config
 from maskseg.models.zoo import find_model
