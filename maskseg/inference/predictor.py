@@ -23,7 +23,7 @@ class Predictor(Protocol):
     """A model with its config.
 
     `maskseg.inference.mask_rcnn.MaskRCNNPredictor` is the one of nuclei; a task names its own (`maskseg.models.tasks`).
-    One that subclasses this protocol needs `title`, `cfg`, `model` and `segment` only.
+    One that subclasses this protocol needs `title`, `cfg` and `model`, and `segment` where it gives masks.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class Predictor(Protocol):
         InputError
             If there are no views of that name, or the model gives no masks.
         """
-        ...
+        raise InputError(f"a {self.title} gives no masks; use it with: maskseg predict")
 
     def segment_batch(self, images: Sequence[NDArray[np.uint8]], tta: str | None = None) -> list[CropMasks]:
         """`segment` for several images, of any sizes, which share the network where the model can do that.

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from maskseg.core.errors import InputError
-from maskseg.core.masks import CropMasks
 from maskseg.imaging.reading import ImageFile
 from maskseg.imaging.scaling import channels_first, input_scale, resize_image
 from maskseg.inference.predictor import Predictor, refuse_formats, refuse_options
@@ -38,10 +37,6 @@ class ProteinPredictor(Predictor):
     def __init__(self, cfg: CfgNode, model: torch.nn.Module) -> None:
         self.cfg = cfg
         self.model = model
-
-    def segment(self, image: NDArray[np.uint8], tta: str | None = None) -> CropMasks:
-        """There are no masks: an InputError."""
-        raise InputError(f"a {self.title} gives classes of an image and no masks; call predict in place of segment")
 
     @property
     def thresholds(self) -> NDArray[np.float32]:
