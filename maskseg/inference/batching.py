@@ -84,7 +84,8 @@ def together(
     for position, work in enumerate(works):
         go_on(position, work)
     while waiting:
-        asked, answers = sorted(waiting.items(), key=lambda item: (item[1].shape, item[0])), {}
+        asked = sorted(waiting.items(), key=lambda item: (item[1].shape, item[0]))
+        answers: dict[int, Answer] = {}
         waiting.clear()
         for _, same in groupby(asked, key=lambda item: item[1].shape):
             positions, canvases = zip(*same, strict=True)

@@ -112,7 +112,7 @@ class MaskRCNNPredictor(BatchedPredictor[SoftMasks]):
         canvas = np.zeros((*self.canvas_shape((tall, wide), magnify), 3), np.uint8)
         canvas[:tall, :wide] = scaled
         found = yield canvas
-        return replace(found, boxes=found.boxes * np.float32([width / wide, height / tall] * 2))
+        return replace(found, boxes=found.boxes * np.array([width / wide, height / tall] * 2, np.float32))
 
     def canvas_shape(self, shape: tuple[int, int], magnify: float = 1.0) -> tuple[int, int]:
         """Height and width of the zero-padded input for an image that has `shape` in network pixels.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,6 @@ from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks
 
 if TYPE_CHECKING:
-    import torch
     from detectron2.config import CfgNode
 
 # Options of `maskseg predict` that some models cannot follow; every model follows the others.
@@ -41,7 +40,8 @@ class Predictor(Protocol):
     options: ClassVar[frozenset[str]] = frozenset()
     formats: ClassVar[tuple[str, ...] | None] = None
     cfg: CfgNode
-    model: torch.nn.Module
+    # A module of torch; what it has beyond that is a matter of its own predictor.
+    model: Any
 
     def segment(self, image: NDArray[np.uint8], tta: str | None = None) -> CropMasks:
         """The instances of one image.

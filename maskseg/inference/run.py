@@ -12,7 +12,7 @@ import json
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -159,7 +159,9 @@ def _read(file: ImageFile) -> tuple[NDArray[np.uint8], NDArray[Any], float]:
     return *file.read_values(), time.perf_counter() - begin
 
 
-def _ahead(read: Callable[[ImageFile], Any], files: Sequence[ImageFile]) -> Iterator[tuple[ImageFile, Future[Any]]]:
+def _ahead(
+    read: Callable[[ImageFile], Any], files: Sequence[ImageFile]
+) -> Generator[tuple[ImageFile, Future[Any]], None, None]:
     """Files with what is, or will be, read of them; a thread is a few files ahead."""
     reader = ThreadPoolExecutor(1)
     try:
@@ -247,11 +249,14 @@ class Run:
         part = self.part(file.id)
         return part.is_file() and json.loads(part.read_text(encoding="utf-8"))["source"] == _source(file)
 
-    def outcomes(self, predictor: Predictor, files: Sequence[ImageFile]) -> Iterator[tuple[ImageFile, str | None]]:
+    def outcomes(
+        self, predictor: Predictor, files: Sequence[ImageFile]
+    ) -> Generator[tuple[ImageFile, str | None], None, None]:
         """Each file, those in tiles last, and why it is left out if it is; close it where the loop may end early."""
         cfg, tiles = predictor.cfg, self.tiles
         batch_size = cfg.TEST.IMS_PER_BATCH or (8 if cfg.MODEL.DEVICE.startswith("cuda") else 1)
-        large, small = [], []
+        large: list[ImageFile] = []
+        small: list[ImageFile] = []
         in_tiles = copy.copy(predictor) if isinstance(predictor, TiledPredictor) else None
         if in_tiles:
             # What is read as a whole may have to be cut still, once it is magnified.
@@ -277,9 +282,10 @@ class Run:
                     yield file, reason
             for one in written:
                 one.result()
-            for file in large if in_tiles else ():
+            for file in large:
                 reason = None
                 try:
+                    assert in_tiles, "without tiles nothing is large"
                     self.predict_large(in_tiles, file)
                 except InputError as error:
                     reason = str(error)

@@ -129,7 +129,8 @@ class Tiling:
         """Which boxes (N, 4), in canvas pixels, have their centre in the core or up to `MARGIN` outside."""
         x0, y0, x1, y1 = self.core(tile)
         centre = (boxes[:, :2] + boxes[:, 2:]) / 2
-        return ((centre >= np.array([x0, y0]) - MARGIN) & (centre < np.array([x1, y1]) + MARGIN)).all(axis=1)
+        inside = (centre >= np.array([x0, y0]) - MARGIN) & (centre < np.array([x1, y1]) + MARGIN)
+        return inside[:, 0] & inside[:, 1]
 
     def last_neighbour(self, boxes: NDArray[np.float64]) -> NDArray[np.int64]:
         """For boxes (N, 4) in canvas pixels the last tile whose nuclei can meet them."""
