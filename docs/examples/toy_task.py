@@ -59,7 +59,7 @@ class CountSamples(Samples):
 
 def network_image(cfg, image):
     """An image as the network sees it, uint8 (3, H, W)."""
-    image = intensity.stretch(image) if cfg.INPUT.STRETCH else image
+    image = intensity.normalized(image, cfg.INPUT.NORMALIZE)
     scale = input_scale(image.shape[:2], cfg.INPUT.LONG_SIDE, cfg.INPUT.SHRINK)
     return torch.from_numpy(channels_first(resize_image(image, scale), cfg.INPUT.FORMAT))
 

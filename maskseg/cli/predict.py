@@ -50,6 +50,14 @@ def predict(
         float | None,
         typer.Option(help="Median diameter of the nuclei in pixels, if known: images are magnified to fit the model."),
     ] = None,
+    normalize: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|off|LOW,HIGH",
+            help="Brightness: by what stands out in each image (auto), as it is in the file (off), or so that two "
+            "values of the file become black and white; the model's own choice where not given.",
+        ),
+    ] = None,
     microns_per_pixel: Annotated[
         float | None, typer.Option(help="Side of a pixel in micrometres: the table of nuclei has them too.")
     ] = None,
@@ -83,6 +91,7 @@ def predict(
       maskseg predict images/ -o out/
       maskseg predict stage1_test.zip -o out/ --model runs/nuclei_R_18_FPN --formats rle
       maskseg predict images/ -o out/ --tta d4 --diameter 12
+      maskseg predict plate/ -o out/ --normalize 100,4000
       maskseg predict slides/*.tif -o out/ --formats geojson,table --microns-per-pixel 0.25
       maskseg predict slide.svs -o out/ --formats geojson,labels --mpp 0.5
       RAY_ADDRESS=head:6379 maskseg predict /shared/images -o /shared/out --cluster ray
@@ -90,6 +99,7 @@ def predict(
     import hashlib
 
     from maskseg.core.errors import InputError
+    from maskseg.imaging.intensity import fixed_limits
     from maskseg.imaging.reading import find_images
     from maskseg.inference.api import build_predictor
     from maskseg.inference.predictor import refuse_formats, refuse_options
@@ -108,14 +118,21 @@ def predict(
     # Beyond these it is a mistake, such as a size in micrometres.
     if diameter is not None and not 1 <= diameter <= 10_000:
         raise InputError(f"--diameter {diameter}: give the diameter of a nucleus in pixels of the image, such as 25")
+    overrides = [] if diameter is None else ["POSTPROCESS.DIAMETER", str(float(diameter))]
+    if normalize is not None:
+        try:
+            fixed_limits(normalize)
+        except InputError as error:
+            raise InputError(f"--{error}") from None
+        overrides += ["INPUT.NORMALIZE", normalize]
     files = find_images(inputs)
-    found = find_model(model, [] if diameter is None else ["POSTPROCESS.DIAMETER", str(float(diameter))])
+    found = find_model(model, overrides)
     kind = tasks.part(found.cfg, "predictor")
     views = None if tta is None else tta.value
     shared = None if cluster is None else cluster.value
     cut = {"tile": tile, "tile-overlap": tile_overlap, "level": level or None, "mpp": mpp}
-    given = {"tta": views, "diameter": diameter, "microns-per-pixel": microns_per_pixel, **cut, "cluster": shared}
-    refuse_options(kind, given, model)
+    seen = {"tta": views, "diameter": diameter, "normalize": normalize, "microns-per-pixel": microns_per_pixel}
+    refuse_options(kind, {**seen, **cut, "cluster": shared}, model)
     refuse_formats(kind, chosen or (), model)
     if diameter is not None and not found.cfg.INPUT.NUCLEUS_DIAMETER:
         raise InputError(

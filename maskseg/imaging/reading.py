@@ -6,8 +6,8 @@ Every image becomes uint8 RGB (H, W, 3):
 
 1. alpha is dropped; grey is repeated to three channels; palettes are resolved; CMYK is converted; EXIF turns are done;
 2. 8-bit values stay as they are, 1-bit becomes 0 and 255;
-3. all other kinds (16-bit, 32-bit, float) are mapped linearly so that their 0.1 and 99.9 percentiles, over all channels
-   together, become 0 and 255: cameras use only a part of such a range.
+3. all other kinds (16-bit, 32-bit, float) are mapped linearly by their `maskseg.imaging.intensity.limits`, with room at
+   either end: cameras use only a part of such a range.
 """
 
 from __future__ import annotations
@@ -30,13 +30,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from maskseg.core.errors import InputError
+from maskseg.imaging import intensity
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
 # Read in parts only (`maskseg.imaging.slides`); an image in Zarr is a folder.
 SLIDE_SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide")
 ZARR_SUFFIX = ".zarr"
-# Of 16-bit and float images these become 0 and 255.
-PERCENTILES = (0.1, 99.9)
 _PILLOW_COLOURS = (tifffile.PHOTOMETRIC.SEPARATED, tifffile.PHOTOMETRIC.CIELAB)
 # Masks and labels lie beside the images in the layouts that are read; they are no images.
 _NOT_IMAGES = ("masks", "labels", "overlays", "__MACOSX")
@@ -111,7 +110,7 @@ def _decode(data: bytes) -> NDArray[Any]:
 
 
 def _decode_tiff(data: bytes) -> NDArray[Any]:
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
+    with tifffile.TiffFile(io.BytesIO(data), _multifile=False) as file:
         page, series = file.pages.first, file.series[0]
         for offset, size in zip(page.dataoffsets, page.databytecounts, strict=True):
             if offset + size > len(data):
@@ -158,12 +157,9 @@ def to_rgb8(pixels: NDArray[Any]) -> NDArray[np.uint8]:
     elif pixels.dtype != np.uint8:
         if pixels.dtype.kind not in "uif":
             raise InputError(f"pixels of type {pixels.dtype} are not supported; save as 8-bit, 16-bit or float")
-        values = pixels.astype(np.float32)
-        if not np.isfinite(values).all():
+        if not np.isfinite(pixels).all():
             raise InputError("it holds values that are not finite; replace them")
-        low, high = np.percentile(values, PERCENTILES)
-        # An image of one value only becomes black.
-        pixels = np.rint(np.clip((values - low) * (255 / max(high - low, 1e-12)), 0, 255)).astype(np.uint8)
+        pixels = intensity.in_8_bits(pixels, *intensity.limits(pixels))
     return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
 
 

@@ -19,13 +19,17 @@ from PIL import Image
 
 from maskseg.core.errors import InputError
 from maskseg.core.optional import need
-from maskseg.imaging.reading import PERCENTILES, SLIDE_SUFFIXES, ZARR_SUFFIX, ImageFile
+from maskseg.core.zarr_checks import zarr_node, zarr_parts
+from maskseg.imaging.intensity import in_8_bits
+from maskseg.imaging.reading import SLIDE_SUFFIXES, ZARR_SUFFIX, ImageFile
 from maskseg.imaging.scaling import scaled_shape
-from maskseg.imaging.windows import ArraySource, Box, Resized, Source, blocks
+from maskseg.imaging.windows import ArraySource, Box, Resized, Source, limits_in_parts
 
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
 # Longest side of the picture of a slide in which its tissue is looked for.
 _PREVIEW = 2048
+# Of an image of more pixels the limits are found from a level that is at most so many times as coarse.
+_LARGE, _COARSER = 4096 * 4096, 4
 # Decoded pieces of a TIFF that are kept, and the largest piece that is decoded at all, in bytes.
 _CACHE, _LARGEST_PIECE = 128 << 20, 1 << 30
 
@@ -73,9 +77,7 @@ class FileSource:
         if values.dtype == bool:
             values = values.astype(np.uint8) * 255
         elif values.dtype != np.uint8:
-            low, high = self._limits
-            values = values.astype(np.float32)
-            values = np.rint(np.clip((values - low) * (255 / max(high - low, 1e-12)), 0, 255)).astype(np.uint8)
+            values = in_8_bits(values, *self._limits)
         return np.broadcast_to(values, (*values.shape[:2], 3))
 
     def values(self, box: Box) -> NDArray[Any]:
@@ -93,34 +95,32 @@ class FileSource:
         return Resized(source, (height, width)).read((0, 0, width, height))
 
     @cached_property
-    def _limits(self) -> tuple[np.floating[Any], np.floating[Any]]:
-        """The values that become 0 and 255; see `maskseg.imaging.reading`."""
+    def overview(self) -> Source:
+        """See `Source`."""
+        levels = self._levels.shapes
+        coarser = [k for k in range(self._level, len(levels)) if self.shape[1] <= _COARSER * levels[k][1]]
+        if len(coarser) == 1 or self.shape[0] * self.shape[1] <= _LARGE:
+            return self
+        coarse = FileSource(self.name, self._levels, coarser[-1])
+        coarse.overview = coarse
+        return coarse
+
+    @cached_property
+    def _limits(self) -> tuple[float, float]:
+        """`maskseg.imaging.intensity.limits` of the whole image, of whatever kind."""
+        if self.overview is not self:
+            return self.overview._limits  # the same for both: its values are compared
         kind = self._levels.dtype
         if kind.kind not in "uif":
             raise InputError(f"{self.name}: pixels of type {kind} are not supported; save as 8-bit, 16-bit or float")
-        if kind.itemsize <= 2 and kind.kind in "ui":
-            low, step, bins = float(np.iinfo(kind).min), 1.0, 1 << 16
-        else:
-            low, high = np.inf, -np.inf
-            for box in blocks(self.shape):
-                values = self._levels.values(self._level, box)
-                if not np.isfinite(values).all():
-                    raise InputError(f"{self.name}: it holds values that are not finite; replace them")
-                low, high = min(low, float(values.min())), max(high, float(values.max()))
-            bins = 1 << 16
-            step = max(high - low, 1e-12) / (bins - 1)
-        counts = np.zeros(bins, np.int64)
-        for box in blocks(self.shape):
-            place = np.rint((self._levels.values(self._level, box).astype(np.float64) - low) / step)
-            counts += np.bincount(place.astype(np.int64).ravel(), minlength=bins)
-        # NumPy's percentile: linear between the two values beside the place.
-        ends = np.cumsum(counts)
-        found = []
-        for share in PERCENTILES:
-            place = share / 100 * (ends[-1] - 1)
-            below, above = np.searchsorted(ends, [np.floor(place), np.ceil(place)], side="right")
-            found.append(low + step * (below + (above - below) * (place - np.floor(place))))
-        return np.float64(found[0]), np.float64(found[1])
+
+        def finite(box: Box) -> NDArray[Any]:
+            values = self.values(box)
+            if not np.isfinite(values).all():
+                raise InputError(f"{self.name}: it holds values that are not finite; replace them")
+            return values
+
+        return limits_in_parts(finite, self.shape)
 
 
 class TiffLevels:
@@ -128,7 +128,8 @@ class TiffLevels:
 
     def __init__(self, path: Path) -> None:
         try:
-            self._file = tifffile.TiffFile(path)
+            # Some kinds of TIFF name other files that they go on in, which may be any.
+            self._file = tifffile.TiffFile(path, _multifile=False, is_ndtiff=False, is_mmstack=False)
             series = self._file.series[0]
             self._series = [level for level in series.levels if level.axes == series.axes]
         except Exception as error:  # tifffile has errors of its own; all mean the same here
@@ -230,21 +231,21 @@ class ZarrLevels:
     def __init__(self, path: Path) -> None:
         zarr = need("zarr", "slides", f"{path}: Zarr")
         try:
-            node = zarr.open(path, mode="r")
-            axes, scale = None, None
-            if isinstance(node, zarr.Group):
-                attributes = dict(node.attrs)
-                image = attributes.get("ome", attributes)["multiscales"][0]
+            node = zarr_node(path)
+            axes, scale, parts = None, None, [path]
+            if not node.is_array:
+                image = node.attributes.get("ome", node.attributes)["multiscales"][0]
                 axes = [axis if isinstance(axis, str) else axis["name"] for axis in image.get("axes", "tczyx")]
-                arrays = [node[item["path"]] for item in image["datasets"]]
+                parts = zarr_parts(path, [item["path"] for item in image["datasets"]], node.zarr_format)
                 units = [axis.get("unit") if isinstance(axis, dict) else None for axis in image.get("axes", "tczyx")]
                 for step in image["datasets"][0].get("coordinateTransformations", []):
                     if step["type"] == "scale" and units[axes.index("x")] == "micrometer":
                         scale = float(step["scale"][axes.index("x")])
-            else:
-                arrays = [node]
+            # Opened only now that each is known to hold numbers, in the format that was looked at.
+            arrays = [zarr.open_array(part, mode="r", zarr_format=node.zarr_format) for part in parts]
         except Exception as error:  # zarr has errors of its own; all mean the same here
-            raise InputError(f"{path}: no OME-Zarr image that can be read ({error}); check the path") from error
+            reason = " ".join(str(error).split())[:300]
+            raise InputError(f"{path}: no OME-Zarr image that can be read ({reason}); check the path") from error
         self._axes = axes or ("yx" if arrays[0].ndim == 2 else "yxc" if arrays[0].shape[-1] <= 4 else "cyx")
         sizes = dict(zip(self._axes, arrays[0].shape, strict=True))
         if any(size > 1 for axis, size in sizes.items() if axis not in "cyx") or sizes.get("c", 1) not in (1, 3):

@@ -67,7 +67,12 @@ def build_predictor(cfg: CfgNode, weights: str | Path) -> Predictor:
     cfg.defrost()
     to_device(cfg)
     make = tasks.part(cfg, "predictor")
-    model = build_model(cfg).to(memory_format=torch.channels_last)
+    try:
+        model = build_model(cfg).to(memory_format=torch.channels_last)
+    except Exception as error:  # each part of a network has errors of its own; all mean the same here
+        raise InputError(
+            f"{weights}: its config describes no network that can be built ({' '.join(str(error).split())[:160]})"
+        ) from error
     try:
         model.load_state_dict(model_weights(weights))
     except RuntimeError as error:

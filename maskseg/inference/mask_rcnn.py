@@ -69,10 +69,10 @@ class MaskRCNNPredictor(BatchedPredictor[SoftMasks]):
         scale = input_scale(shape, cfg.LONG_SIDE, cfg.SHRINK)
         if in_tiles(shape, self.tiles.large):
             return segment_in_tiles(self, image, tta)
-        stretched = intensity.stretch(image) if cfg.STRETCH else image
+        seen = intensity.normalized(image, cfg.NORMALIZE)
 
         def ask(asked: Look) -> Generator[NDArray[np.uint8], SoftMasks, SoftCrops]:
-            return self._looking(stretched, *asked)
+            return self._looking(seen, *asked)
 
         magnify, first = yield from passed_on(first_look(settings, views, cfg.NUCLEUS_DIAMETER / scale), ask)
         if in_tiles(shape, self.tiles.large, scale, magnify):
@@ -96,7 +96,7 @@ class MaskRCNNPredictor(BatchedPredictor[SoftMasks]):
         Parameters
         ----------
         image : uint8 array (H, W, 3)
-            RGB, already stretched if the config says so.
+            RGB, already normalized as the config says.
         magnify : float
             Times the scale of the config; below 1 the image takes a part of the canvas only.
         """

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from detectron2.config import CfgNode
 
 # Options of `maskseg predict` that some models cannot follow; every model follows the others.
-OPTIONS = ("tta", "diameter", "microns-per-pixel", "tile", "tile-overlap", "level", "mpp", "cluster")
+OPTIONS = ("tta", "diameter", "normalize", "microns-per-pixel", "tile", "tile-overlap", "level", "mpp", "cluster")
 
 
 class Predictor(Protocol):
@@ -49,7 +49,7 @@ class Predictor(Protocol):
         Parameters
         ----------
         image : uint8 array (H, W, 3)
-            RGB, as `maskseg.read_image` gives it.
+            RGB, as `maskseg.read_image` gives it; where INPUT.NORMALIZE has fixed limits, (H, W, 1 or 3) of any kind.
         tta : {"none", "flip", "d4"}, optional
             Views whose masks are merged: the image alone, its mirror image too, or all eight symmetries of the square;
             the config's ``POSTPROCESS.TTA`` where not given.

@@ -39,6 +39,7 @@ from maskseg.formats.nuclei_table import Row, nucleus_rows, write_nuclei, write_
 from maskseg.formats.ome_zarr import write_zarr_labels
 from maskseg.formats.overlay import overlay, write_picture
 from maskseg.formats.svg import write_svg
+from maskseg.imaging.intensity import fixed_limits
 from maskseg.imaging.reading import ImageFile
 from maskseg.imaging.slides import is_large, open_source
 from maskseg.inference.batching import groups
@@ -300,8 +301,11 @@ class Run:
             yield file, error
             return
         read = [reading.result() for _, reading in group]
+        # Fixed limits are those of the values in the file.
+        fixed = bool(fixed_limits(predictor.cfg.INPUT.NORMALIZE))
         begin = time.perf_counter()
-        found = _segment(predictor, [image for image, _, _ in read], self.tta)
+        seen = [values if fixed and values.dtype != bool else image for image, values, _ in read]
+        found = _segment(predictor, seen, self.tta)
         share = (time.perf_counter() - begin) / len(group)
         for (file, _), (image, values, seconds), masks in zip(group, read, found, strict=True):
             yield file, masks if isinstance(masks, Exception) else (image, values, masks, seconds + share)

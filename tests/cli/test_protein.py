@@ -98,8 +98,9 @@ def test_training_validation_prediction_and_submission(dataset, maskseg, tmp_pat
     assert maskseg("submission", "check", out / "submission.csv", "--images", dataset / "train")[0] == 2
 
     # What is for masks is refused, before anything is written; asked for or not, there is one format.
-    options = {"--formats": "rle,geojson", "--tta": "d4", "--diameter": 20, "--microns-per-pixel": 0.5, "--tile": 512,
-               "--tile-overlap": 64, "--level": 1, "--mpp": 0.5, "--cluster": "ray"}  # fmt: skip
+    options = {"--formats": "rle,geojson", "--tta": "d4", "--diameter": 20, "--normalize": "off",
+               "--microns-per-pixel": 0.5, "--tile": 512, "--tile-overlap": 64,
+               "--level": 1, "--mpp": 0.5, "--cluster": "ray"}  # fmt: skip
     for option, value in options.items():
         status, _, error = maskseg("predict", dataset / "test", "-o", tmp_path / "no", "--model", run, option, value)
         assert status == 2 and error.count("\n") == 1

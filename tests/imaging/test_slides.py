@@ -6,9 +6,11 @@ import pytest
 import tifffile
 
 from maskseg.core.errors import InputError
+from maskseg.formats.labels import read_labels
+from maskseg.imaging.intensity import limits
 from maskseg.imaging.reading import ImageFile, find_images, read_image
 from maskseg.imaging.slides import is_large, open_source
-from maskseg.imaging.windows import ArraySource, Glass, Resized, grey_counts
+from maskseg.imaging.windows import ArraySource, Glass, Resized, limits_in_parts
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +138,25 @@ def test_levels_and_microns_of_an_ome_tiff(picture, tmp_path):
         open_source(ImageFile("b", tmp_path / "b.tif"), mpp=0.5)
 
 
+def test_a_tiff_does_not_go_on_in_another_file(tmp_path):
+    """An OME-TIFF may name files that hold its planes, by any path."""
+    own, other = np.full((300, 300), 5, np.uint8), np.full((300, 300), 77, np.uint8)
+    (tmp_path / "images").mkdir()
+    tifffile.imwrite(tmp_path / "secret.ome.tif", other, metadata=None, tile=(64, 64))
+    ome = (
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:1"><Image ID="Image:0"><Pixels '
+        'ID="P:0" DimensionOrder="XYCZT" Type="uint8" SizeX="300" SizeY="300" SizeC="1" SizeZ="1" SizeT="1"><Channel '
+        'ID="C:0" SamplesPerPixel="1"/><TiffData IFD="0" PlaneCount="1"><UUID FileName="../secret.ome.tif">urn:uuid:2'
+        "</UUID></TiffData></Pixels></Image></OME>"
+    )
+    path = tmp_path / "images" / "a.ome.tif"
+    tifffile.imwrite(path, own, description=ome, metadata=None, tile=(64, 64))
+    assert (tifffile.imread(path) == 77).all()
+    assert (open_source(ImageFile("a", path))[0].values((0, 0, 300, 300)) == 5).all()
+    assert (ImageFile("a", path).read() == 5).all()
+    assert (read_labels(path) == 5).all()
+
+
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
 def test_ome_zarr(version, picture, tmp_path):
     zarr = pytest.importorskip("zarr")
@@ -197,9 +218,11 @@ def test_a_resized_image_in_parts_is_opencvs(shape, picture):
         np.testing.assert_array_equal(source.read((x0, y0, x1, y1)), whole[y0:y1, x0:x1])
 
 
-def test_counts_are_those_of_the_whole_image(picture):
+def test_limits_found_in_parts_are_those_of_the_whole_image(picture):
     image = np.tile(picture, (7, 5, 1))  # several blocks
-    np.testing.assert_array_equal(grey_counts(ArraySource(image)), np.bincount(image.ravel(), minlength=256))
+    source = ArraySource(image)
+    found, whole = limits_in_parts(source.read, source.shape), limits(image)
+    np.testing.assert_allclose(found, whole, atol=1)
 
 
 def test_glass_is_skipped_and_fluorescence_is_not():

@@ -104,7 +104,8 @@ def test_which_predictors_can_be_asked_for_tiles():
     assert not isinstance(ProteinPredictor(default_config(), None), TiledPredictor)
 
 
-GIVEN = {"tta": "flip", "diameter": 12.0, "microns-per-pixel": 0.5, "tile": 512, "tile-overlap": 64, "level": 1,
+GIVEN = {"tta": "flip", "diameter": 12.0, "normalize": "off", "microns-per-pixel": 0.5, "tile": 512, "tile-overlap": 64,
+         "level": 1,
          "mpp": 0.5, "cluster": "ray"}  # fmt: skip
 
 

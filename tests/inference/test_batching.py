@@ -73,7 +73,7 @@ def test_a_batch_that_is_too_large_for_the_memory_goes_one_by_one():
 
 def test_what_is_wrong_with_one_image_is_no_matter_of_the_others(tmp_path):
     class Picky(Stub):
-        cfg = SimpleNamespace(MODEL=Stub.cfg.MODEL, TEST=SimpleNamespace(IMS_PER_BATCH=4))
+        cfg = SimpleNamespace(**{**vars(Stub.cfg), "TEST": SimpleNamespace(IMS_PER_BATCH=4)})
 
         def __init__(self):
             self.batches = []

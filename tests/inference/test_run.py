@@ -34,7 +34,9 @@ class Stub(Predictor):
     title = "stub"
     options = frozenset(OPTIONS)
     cfg = SimpleNamespace(
-        MODEL=SimpleNamespace(META_ARCHITECTURE="GeneralizedRCNN"), TEST=SimpleNamespace(IMS_PER_BATCH=1)
+        MODEL=SimpleNamespace(META_ARCHITECTURE="GeneralizedRCNN"),
+        TEST=SimpleNamespace(IMS_PER_BATCH=1),
+        INPUT=SimpleNamespace(NORMALIZE="auto"),
     )
 
 
@@ -96,6 +98,25 @@ def test_every_format_is_written_and_the_submission_is_valid(images, tmp_path):
     assert parquet.read_table(tmp_path / "out" / "nuclei.parquet")["x0"].to_pylist() == [3, 6, 9, 12]
     assert zarr.open_group(tmp_path / "out" / "zarr" / "image_2.zarr", mode="r")["0"][:].sum() == 25
     assert not (tmp_path / "out" / ".parts").exists()
+
+
+@pytest.mark.parametrize(("normalize", "kind"), [("auto", np.uint8), ("off", np.uint8), ("100,4000", np.uint16)])
+def test_fixed_limits_are_applied_to_the_values_of_the_file(normalize, kind, tmp_path):
+    values = np.arange(1200, dtype=np.uint16).reshape(30, 40) * 50
+    cv2.imwrite(str(tmp_path / "deep.png"), values)
+    seen = []
+
+    class Looks(Stub):
+        cfg = SimpleNamespace(**{**vars(Stub.cfg), "INPUT": SimpleNamespace(NORMALIZE=normalize)})
+
+        def segment(self, image, tta):
+            seen.append(image)
+            return CropMasks.empty(image.shape[:2])
+
+    assert predict_files(Looks(), find_images([tmp_path / "deep.png"]), tmp_path / "out", ["rle"]) == []
+    assert seen[0].dtype == kind
+    if kind == np.uint16:
+        np.testing.assert_array_equal(seen[0][..., 0], values)
 
 
 def test_a_bad_image_is_named_and_the_rest_is_done(images, tmp_path):

@@ -58,7 +58,7 @@ class PixelPredictor(BatchedPredictor[NDArray[np.float32]]):
     """
 
     title = "U-Net"
-    options = frozenset({"tta", "microns-per-pixel", "cluster"})
+    options = frozenset({"tta", "normalize", "microns-per-pixel", "cluster"})
 
     def __init__(self, cfg: CfgNode, model: torch.nn.Module) -> None:
         self.cfg = cfg
@@ -69,8 +69,7 @@ class PixelPredictor(BatchedPredictor[NDArray[np.float32]]):
         self, image: NDArray[np.uint8], tta: str | None = None
     ) -> Generator[NDArray[np.uint8], NDArray[np.float32], CropMasks]:
         """`segment`, by questions to the network. The probabilities of the views are averaged."""
-        if self.cfg.INPUT.STRETCH:
-            image = intensity.stretch(image)
+        image = intensity.normalized(image, self.cfg.INPUT.NORMALIZE)
         views = views_of(self.settings.tta if tta is None else tta)
         total: NDArray[np.float32] | float = 0.0
         for view in views:
