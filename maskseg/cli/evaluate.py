@@ -119,17 +119,11 @@ def of_images(known: Any, results: Any) -> list[str] | None:
 
 def write_results(out: Path, rows: list[dict[str, Any]], summary: dict[str, Any]) -> None:
     """Write per_image.csv and summary.json."""
-    import csv
-    import json
+    from maskseg.core.json_files import write_json
+    from maskseg.core.tables import write_csv
 
-    from maskseg.core.files import write_whole
-
-    with write_whole(out / "per_image.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    with write_whole(out / "summary.json", "w", encoding="utf-8") as file:
-        json.dump(summary, file, indent=1)
+    write_csv(out / "per_image.csv", list(rows[0]), rows)
+    write_json(out / "summary.json", summary, indent=1)
     typer.echo(f"written: {out / 'per_image.csv'}, {out / 'summary.json'}")
 
 

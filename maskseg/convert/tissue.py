@@ -15,7 +15,6 @@ pieces, *hole* (cut out of others) or *dropped*; why; and the pieces that it is 
 
 from __future__ import annotations
 
-import csv
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
 from functools import partial
@@ -28,8 +27,8 @@ from numpy.typing import NDArray
 
 from maskseg.convert.convert import LeftOut, Picture, Result, Summary, Task, annotations, run
 from maskseg.core.errors import InputError
-from maskseg.core.files import write_whole
 from maskseg.core.masks import CropMasks, trim
+from maskseg.core.tables import write_csv
 from maskseg.formats.aperio_xml import OFFSET, Region, RegionMasks, read_regions, region_masks
 from maskseg.imaging.reading import ImageFile, find_images, member_path, zip_members
 
@@ -103,10 +102,7 @@ def convert(
     read = partial(_read_tissue, pieces=pieces, offset=offset, layers=tuple(layers))
     expected = f"images in {tissue} and an XML file for each in {outlines}"
     summary = run(tasks, read, Path(out), Summary("regions"), expected=expected, workers=workers, progress=progress)
-    with write_whole(Path(out) / REGIONS, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(summary.rows)
+    write_csv(Path(out) / REGIONS, COLUMNS, summary.rows)
     return summary
 
 

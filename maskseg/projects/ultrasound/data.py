@@ -8,7 +8,6 @@ https://www.kaggle.com/c/ultrasound-nerve-segmentation/data
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Sequence
 from contextlib import closing
@@ -22,9 +21,9 @@ from tqdm import tqdm
 
 from maskseg.convert.convert import LeftOut, Picture, Result, Summary, Task, annotations, run
 from maskseg.core.errors import InputError
-from maskseg.core.files import write_whole
 from maskseg.core.masks import CropMasks
 from maskseg.core.processes import in_order
+from maskseg.core.tables import write_csv
 from maskseg.curate.groups import inseparable
 from maskseg.curate.near_duplicates import NearDuplicate, near_duplicates, thumbnail
 from maskseg.data.dataset import CocoData, image_id, load_coco
@@ -95,10 +94,8 @@ def convert(
     duplicates = near_duplicates(looks, SIMILARITY)
     _write_split(out, data, duplicates)
     contradictions = _contradictions(data, duplicates)
-    with write_whole(out / CONTRADICTIONS, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(Contradiction._fields)
-        writer.writerows((one.first, one.second, f"{one.similarity:.4f}", f"{one.dice:.4f}") for one in contradictions)
+    rows = [(one.first, one.second, f"{one.similarity:.4f}", f"{one.dice:.4f}") for one in contradictions]
+    write_csv(out / CONTRADICTIONS, Contradiction._fields, rows)
     return summary, contradictions
 
 
