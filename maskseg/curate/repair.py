@@ -32,7 +32,8 @@ from maskseg.core.masks import CropMasks, trim
 from maskseg.core.tables import write_csv
 from maskseg.curate.check import DUPLICATE_IOU, MIN_AREA, Report, distinct_images
 from maskseg.curate.mask_faults import open_holes, piece_map, readable_masks, shared_pixels
-from maskseg.data.dataset import ANNOTATIONS, image_id, write_coco
+from maskseg.data.dataset import image_id, write_coco
+from maskseg.formats.coco import ANNOTATIONS
 from maskseg.data.split import SPLIT_FILE, read_split, write_split
 from maskseg.imaging.reading import read_image
 

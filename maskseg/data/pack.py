@@ -29,7 +29,7 @@ from tqdm import tqdm
 from maskseg.core.errors import InputError
 from maskseg.core.files import write_whole
 from maskseg.core.processes import available_cores, in_order
-from maskseg.data.dataset import ANNOTATIONS, PACKED, load_coco, read_annotations
+from maskseg.formats.coco import ANNOTATIONS, PACKED, load_coco, read_annotations
 from maskseg.data.split import SPLIT_FILE
 from maskseg.imaging.reading import leads_outside, read_image
 

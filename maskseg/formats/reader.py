@@ -28,6 +28,13 @@ class LeftOut(NamedTuple):
     found: int = 0
 
 
+class PassedOver(NamedTuple):
+    """How many annotations a reader was told not to take, and which: ``"of other categories"``."""
+
+    count: int
+    which: str
+
+
 @dataclass
 class Nuclei:
     """The nuclei of one image, as they were read.
@@ -40,11 +47,14 @@ class Nuclei:
         Name of the class of each mask, where the format has classes.
     left_out : list of LeftOut
         Annotations of the image that are no nucleus or are at fault.
+    fields : dict
+        What else the file says of the image; see `Item`.
     """
 
     masks: CropMasks
     classes: list[str] | None = None
     left_out: list[LeftOut] = field(default_factory=list)
+    fields: dict[str, Any] = field(default_factory=dict)
 
     @property
     def found(self) -> int:

@@ -53,12 +53,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from maskseg.core.errors import InputError
 from maskseg.core.optional import need
 
+if TYPE_CHECKING:
+    from maskseg.formats.writer import ImageInfo, Writer
+
 GROUP = "maskseg.formats"
+# Stands for the name of the image.
+_ID = "{id}"
 
 
 @dataclass(frozen=True)
@@ -114,9 +119,19 @@ class Format:
     extra: str = ""
 
     @property
+    def key(self) -> str:
+        """Name under which the record of an image is kept."""
+        return self.record or self.name
+
+    @property
     def joined(self) -> bool:
         """Whether it is one file for all images."""
         return self.join is not None
+
+    @property
+    def written(self) -> str:
+        """What ``predict`` writes, for help texts: ``labels/STEM.tif``."""
+        return " and ".join(name.replace(_ID, "STEM") for name in self.files)
 
     def part(self, name: str) -> Any:
         """Its ``writer``, ``join``, ``reader`` or ``recognises``, imported."""
@@ -126,10 +141,16 @@ class Format:
             found = getattr(importlib.import_module(module), attribute)
         return found
 
-    def paths(self, out: Path, image_id: str = "", export: bool = False) -> list[Path]:
-        """The files of an image, or those of all images, below a folder."""
-        exported = self.exported or tuple(Path(name).name for name in self.files)
-        return [out / name.replace("{id}", image_id) for name in (exported if export else self.files)]
+    def image_paths(self, out: Path, image_id: str, export: bool = False) -> list[Path]:
+        """The files of an image, below a folder."""
+        return [out / name.replace(_ID, image_id) for name in self._names(export) if _ID in name]
+
+    def joined_paths(self, out: Path, export: bool = False) -> list[Path]:
+        """The files of all images together, below a folder."""
+        return [out / name for name in self._names(export) if _ID not in name]
+
+    def _names(self, export: bool) -> tuple[str, ...]:
+        return (self.exported or tuple(Path(name).name for name in self.files)) if export else self.files
 
     def require(self, what: str) -> None:
         """Refuse, in one line that begins with `what`, if the package that it needs is not installed."""
@@ -190,6 +211,30 @@ def get(name: str, option: str, among: Iterable[str]) -> Format:
     return formats()[name]
 
 
+def writers(chosen: Iterable[Format], image: ImageInfo, out: Path, export: bool = False) -> dict[str, Writer]:
+    """Writers of the nuclei of an image in some formats, for `write_all`.
+
+    Parameters
+    ----------
+    chosen : iterable of Format
+    image : ImageInfo
+    out : Path
+        Folder of the results.
+    export : bool
+        Names of files are those of ``export``.
+
+    Returns
+    -------
+    dict
+        By `Format.key`; formats whose records are the same have one writer.
+    """
+    found: dict[str, Writer] = {}
+    for item in chosen:
+        if item.key not in found:
+            found[item.key] = item.part("writer")(image, *item.image_paths(out, image.image_id, export))
+    return found
+
+
 def predicted() -> list[str]:
     """Names of the formats that ``predict`` writes."""
     return [name for name, item in formats().items() if item.writer is not None and item.files]
@@ -228,7 +273,117 @@ def _about(item: Format) -> str:
 
 
 # Maskseg's own, in the order in which a source is recognised and help texts list them.
-_BUILT_IN: list[Format] = []
+_HERE = "maskseg.formats"
+_BUILT_IN = [
+    Format(
+        "rle",
+        "Kaggle's run lengths",
+        files=("submission.csv",),
+        writer=f"{_HERE}.kaggle:nuclei_writer",
+        join=f"{_HERE}.kaggle:join_nuclei",
+        default=True,
+        reader=f"{_HERE}.kaggle:read",
+        recognises=f"{_HERE}.kaggle:recognises",
+        layout="a CSV file ImageId,EncodedPixels",
+        unit="masks",
+    ),
+    Format(
+        "coco",
+        "COCO JSON with run lengths and scores",
+        files=("predictions.json",),
+        exported=("annotations.json",),
+        images="images",
+        writer=f"{_HERE}.coco:CocoWriter",
+        join=f"{_HERE}.coco:join_coco",
+        default=True,
+        reader=f"{_HERE}.coco_reader:read",
+        recognises=f"{_HERE}.coco_reader:recognises",
+        layout="a COCO JSON file and its images",
+    ),
+    Format(
+        "table",
+        "a row an image, and a row a nucleus with place, size, shape and intensity",
+        files=("images.csv", "nuclei.csv"),
+        writer=f"{_HERE}.nuclei_table:TableWriter",
+        join=f"{_HERE}.nuclei_table:join_tables",
+        record="nuclei",
+        pixels=True,
+        default=True,
+    ),
+    Format(
+        "parquet",
+        "the table of nuclei",
+        files=("nuclei.parquet",),
+        writer=f"{_HERE}.nuclei_table:TableWriter",
+        join=f"{_HERE}.nuclei_table:join_parquet",
+        record="nuclei",
+        pixels=True,
+        package="pyarrow",
+        extra="parquet",
+    ),
+    Format(
+        "labels",
+        "label images",
+        files=("labels/{id}.tif",),
+        exported=("masks/{id}.tif",),
+        images="images",
+        writer=f"{_HERE}.labels:LabelWriter",
+        default=True,
+        reader=f"{_HERE}.labels:read",
+        recognises=f"{_HERE}.labels:recognises",
+        layout="images/STEM.png with masks/STEM.tif, or STEM.png with STEM_masks.tif,",
+        unit="labels",
+    ),
+    Format(
+        "zarr",
+        "label images in OME-Zarr",
+        files=("zarr/{id}.zarr",),
+        writer=f"{_HERE}.ome_zarr:ZarrWriter",
+        package="zarr",
+        extra="slides",
+    ),
+    Format(
+        "folders",
+        "DSB 2018 folders, a PNG a nucleus",
+        exported=("{id}/masks",),
+        images="{id}/images",
+        writer=f"{_HERE}.mask_folders:FolderWriter",
+        reader=f"{_HERE}.mask_folders:read",
+        recognises=f"{_HERE}.mask_folders:recognises",
+        layout="ID/images/ID.png and ID/masks/*.png",
+        unit="mask files",
+    ),
+    Format(
+        "xml",
+        "outlines for Aperio ImageScope",
+        files=("xml/{id}.xml",),
+        writer=f"{_HERE}.aperio_xml:AperioWriter",
+        reader=f"{_HERE}.aperio_xml:read",
+        recognises=f"{_HERE}.aperio_xml:recognises",
+        layout="ID.xml and an image for each",
+        unit="regions",
+    ),
+    Format(
+        "geojson",
+        "outlines for QuPath",
+        files=("geojson/{id}.geojson",),
+        writer=f"{_HERE}.geojson:GeoJsonFiles",
+        reader=f"{_HERE}.geojson:read",
+        recognises=f"{_HERE}.geojson:recognises",
+        layout="ID.geojson and an image for each",
+        unit="outlines",
+    ),
+    Format("imagej", "ROI zip for ImageJ", files=("imagej/{id}.zip",), writer=f"{_HERE}.imagej:ImageJWriter"),
+    Format("svg", "outlines for figures", files=("svg/{id}.svg",), writer=f"{_HERE}.svg:SvgWriter"),
+    Format(
+        "overlay",
+        "pictures with the outlines",
+        files=("overlays/{id}.png",),
+        writer=f"{_HERE}.overlay:OverlayWriter",
+        pixels=True,
+        default=True,
+    ),
+]
 
 for _format in _BUILT_IN:
     register(_format)

@@ -6,6 +6,7 @@ See `maskseg.formats.registry` for how a format announces its writer.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -152,6 +153,38 @@ class WholeWriter(Writer):
     def write(self, masks: CropMasks) -> Any:
         """Write all nuclei of the image, or return what goes into the file of all images; see `Writer.close`."""
         raise NotImplementedError
+
+
+class StreamWriter(Writer):
+    """A writer whose file is begun before the nuclei are known: overwrite `stream` alone."""
+
+    def __init__(self, image: ImageInfo, *paths: Path) -> None:
+        super().__init__(image, *paths)
+        self._stack = ExitStack()
+
+    def stream(self) -> AbstractContextManager[Callable[[CropMasks, int], None]]:
+        """A context manager that writes the file, and yields what `add` calls."""
+        raise NotImplementedError
+
+    def open(self) -> None:
+        """See `Writer`."""
+        self._take = self._stack.enter_context(self.stream())
+
+    def add(self, masks: CropMasks, settled: int) -> None:
+        """See `Writer`."""
+        self._take(masks, settled)
+
+    def close(self) -> None:
+        """See `Writer`."""
+        self._stack.close()
+
+    def abandon(self) -> None:
+        """See `Writer`."""
+        self._stack.__exit__(_Abandoned, _Abandoned(), None)
+
+
+class _Abandoned(Exception):
+    """What `StreamWriter.stream` meets in place of its end."""
 
 
 class Joined(NamedTuple):
