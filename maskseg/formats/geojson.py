@@ -134,7 +134,7 @@ def read(source: Path) -> Iterator[Item]:
     if not files:
         raise InputError(f"{source}: no .geojson file there; check the path")
     for path in files:
-        yield Item(path.stem, partial(_load, path), str(path))
+        yield Item(path.stem, partial(_load, path), str(path), needs_shape=True)
 
 
 def _files(source: Path) -> list[Path]:

@@ -28,10 +28,9 @@ class LeftOut(NamedTuple):
     found: int = 0
 
 
-class PassedOver(NamedTuple):
-    """How many annotations a reader was told not to take, and which: ``"of other categories"``."""
+class Taken(NamedTuple):
+    """Which annotations a reader takes, where it was told to take some: ``"of the categories taken (of 30)"``."""
 
-    count: int
     which: str
 
 
@@ -86,7 +85,9 @@ class Item:
     found : int
         How many annotations are lost if the image cannot be read, as far as that is known.
     fields : dict
-        What else is known of the image: ``modality``, ``microns_per_pixel``.
+        What else is known of the image: ``modality``, ``microns_per_pixel`` and what a COCO record has besides.
+    needs_shape : bool
+        `load` cannot do without the height and width of the image.
     scored : bool
         The masks have scores: they are predictions.
     """
@@ -99,6 +100,7 @@ class Item:
     file_name: str = ""
     found: int = 0
     fields: Mapping[str, Any] = field(default_factory=dict)
+    needs_shape: bool = False
     scored: bool = False
 
     def read(self, shape: Shape | None = None) -> Nuclei:
