@@ -148,7 +148,7 @@ def _load(path: Path, shape: Shape | None) -> Nuclei:
     masks = _masks(path, features, known_shape(shape, str(path)))
     empty = masks.areas == 0
     left_out = [
-        LeftOut(f"{path}: feature {number + 1}", "annotation left out", "not one pixel in the image; draw it again")
+        LeftOut(f"{path}: feature {number + 1}", "empty annotation", "not one pixel in the image; draw it again")
         for number in np.flatnonzero(empty).tolist()
     ]
     names = [_class_of(feature) for feature in features]
