@@ -15,7 +15,6 @@ pieces, *hole* (cut out of others) or *dropped*; why; and the pieces that it is 
 
 from __future__ import annotations
 
-import csv
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
 from functools import partial
@@ -26,11 +25,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from maskseg.convert.convert import LeftOut, Picture, Result, Summary, Task, annotations, run
+from maskseg.convert.convert import Picture, Result, Summary, Task, run
 from maskseg.core.errors import InputError
-from maskseg.core.files import write_whole
 from maskseg.core.masks import CropMasks, trim
+from maskseg.core.tables import write_csv
 from maskseg.formats.aperio_xml import OFFSET, Region, RegionMasks, read_regions, region_masks
+from maskseg.formats.coco import to_annotations
+from maskseg.formats.reader import LeftOut
 from maskseg.imaging.finding import find_images
 from maskseg.imaging.reading import ImageFile, member_path, zip_members
 
@@ -104,10 +105,7 @@ def convert(
     read = partial(_read_tissue, pieces=pieces, offset=offset, layers=tuple(layers))
     expected = f"images in {tissue} and an XML file for each in {outlines}"
     summary = run(tasks, read, Path(out), Summary("regions"), expected=expected, workers=workers, progress=progress)
-    with write_whole(Path(out) / REGIONS, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(summary.rows)
+    write_csv(Path(out) / REGIONS, COLUMNS, summary.rows)
     return summary
 
 
@@ -174,7 +172,7 @@ def _read_tissue(source: _Source, pieces: int, offset: tuple[float, float], laye
             state.pieces[number].append(piece)
         data = cv2.imencode(".png", image[height, width, ::-1])[1].tobytes()
         fields = {"group": name} | ({"microns_per_pixel": microns} if microns else {})
-        pictures.append(Picture(f"{piece}.png", data, masks.shape, annotations(masks), fields))
+        pictures.append(Picture(f"{piece}.png", data, masks.shape, to_annotations(masks), fields))
 
     unwanted = _Fate("dropped", "its layer is not wanted")
     known = iter(_fates(wanted, drawn, state))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -18,9 +17,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from maskseg.core.errors import InputError
-from maskseg.core.files import write_whole
 from maskseg.core.masks import CropMasks
 from maskseg.core.processes import in_order
+from maskseg.core.tables import write_csv
 from maskseg.curate.mask_faults import open_holes, piece_map, readable_masks, shared_pixels
 from maskseg.curate.near_duplicates import near_duplicates, thumbnail
 from maskseg.data.dataset import CocoData, image_id, load_coco
@@ -204,14 +203,12 @@ def check(
 
 def write_findings(path: str | os.PathLike[str], findings: Sequence[Finding]) -> None:
     """Write findings as CSV: image, kind, annotation, other, measure, unit, remedy."""
-    with write_whole(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["image", "kind", "annotation", "other", "measure", "unit", "remedy"])
-        for finding in findings:
-            kind = KINDS[finding.kind]
-            measure = "" if finding.measure is None else f"{finding.measure:.4g}"
-            annotation = "" if finding.annotation is None else finding.annotation
-            writer.writerow([finding.image, finding.kind, annotation, finding.other, measure, kind.unit, kind.remedy])
+    rows = []
+    for finding in findings:
+        kind = KINDS[finding.kind]
+        measure = "" if finding.measure is None else f"{finding.measure:.4g}"
+        rows.append([finding.image, finding.kind, finding.annotation, finding.other, measure, kind.unit, kind.remedy])
+    write_csv(path, ["image", "kind", "annotation", "other", "measure", "unit", "remedy"], rows)
 
 
 # ---- one image ----

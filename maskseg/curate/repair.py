@@ -16,7 +16,6 @@ The rules, in this order; `maskseg.curate.check` says what each kind is.
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,14 +25,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from maskseg.convert.convert import annotation
 from maskseg.core.errors import InputError
 from maskseg.core.files import write_whole
 from maskseg.core.masks import CropMasks, trim
+from maskseg.core.tables import write_csv
 from maskseg.curate.check import DUPLICATE_IOU, MIN_AREA, Report, distinct_images
 from maskseg.curate.mask_faults import open_holes, piece_map, readable_masks, shared_pixels
-from maskseg.data.dataset import ANNOTATIONS, image_id, write_coco
+from maskseg.data.dataset import image_id, write_coco
 from maskseg.data.split import SPLIT_FILE, read_split, write_split
+from maskseg.formats.coco import ANNOTATIONS, annotation
 from maskseg.imaging.reading import read_image
 
 CHANGES = "changes.csv"
@@ -286,7 +286,4 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _write_changes(path: Path, changes: Sequence[Change]) -> None:
-    with write_whole(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(Change._fields)
-        writer.writerows(["" if value is None else value for value in change] for change in changes)
+    write_csv(path, Change._fields, changes)

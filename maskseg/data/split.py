@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError
-from maskseg.core.files import write_whole
+from maskseg.core.tables import plain, write_csv
 
 SPLIT_FILE = "split.csv"
 # Part of the images that belong to none, such as those that the table of `maskseg split --from` does not name.
@@ -38,9 +38,9 @@ def read_split(path: str | os.PathLike[str]) -> dict[str, dict[str, str]]:
                     f"{path}: needs the columns image_id and part; not {', '.join(reader.fieldnames or ())}"
                 )
             for row in reader:
-                if row["image_id"] in rows:
+                if plain(row["image_id"]) in rows:
                     raise InputError(f"{path}: image {row['image_id']} stands there twice; remove one row")
-                rows[row["image_id"]] = {key: value or "" for key, value in row.items() if key}
+                rows[plain(row["image_id"])] = {key: plain(value or "") for key, value in row.items() if key}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read ({error}); make it with maskseg split") from error
     return rows
@@ -73,10 +73,7 @@ def images_of_part(split: Mapping[str, Mapping[str, str]], part: str, path: str 
 
 def write_split(path: str | os.PathLike[str], rows: Sequence[Mapping[str, str]]) -> None:
     """Write a split table with the columns image_id, part, modality, group, mosaic."""
-    with write_whole(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(path, COLUMNS, rows)
 
 
 def read_modalities(path: str | os.PathLike[str]) -> dict[str, str]:

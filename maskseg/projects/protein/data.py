@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError
-from maskseg.core.files import write_whole
+from maskseg.core.tables import write_csv
 from maskseg.data.split import SPLIT_FILE, images_of_part, read_split
 from maskseg.imaging.finding import find_images
 from maskseg.imaging.reading import ImageFile
@@ -172,10 +172,7 @@ def _records(number: int, folder: str, part: str) -> list[dict[str, Any]]:
 
 def write_predicted(path: str | os.PathLike[str], predicted: Iterable[tuple[str, Iterable[int]]]) -> None:
     """Write a submission, one row an image: its id and class numbers with spaces between them."""
-    with write_whole(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(HEADER)
-        writer.writerows((name, " ".join(map(str, numbers))) for name, numbers in predicted)
+    write_csv(path, HEADER, ((name, " ".join(map(str, numbers))) for name, numbers in predicted), exact=True)
 
 
 def check_predicted(path: Path, images: Collection[str]) -> bool:
