@@ -17,7 +17,7 @@ from maskseg.core.errors import InputError
 from maskseg.core.files import write_whole
 from maskseg.core.masks import CropMasks
 from maskseg.core.processes import in_order
-from maskseg.data.dataset import image_id, is_dataset, load_coco
+from maskseg.data.dataset import folder_and_part, image_id, is_dataset, load_coco
 from maskseg.data.split import SPLIT_FILE, images_of_part, read_split
 from maskseg.formats.aperio_xml_writer import write_aperio_xml
 from maskseg.formats.geojson import write_geojson
@@ -127,12 +127,8 @@ def export(
 
 
 def _tasks(source: str, images: Path | None, with_images: bool) -> list[Task]:
-    path = Path(source)
-    folder, _, part = source.rpartition(":")
-    if not path.exists() and folder and Path(folder).is_dir():
-        path = Path(folder)
-    else:
-        part = ""
+    folder, part = folder_and_part(source)
+    path = Path(folder)
     found = _from_coco(path, part) if path.is_file() or is_dataset(path) else _from_labels(path)
     if not found:
         raise InputError(f"{source}: neither annotations.json nor label images ({', '.join(SUFFIXES)}) in it")

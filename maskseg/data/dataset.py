@@ -59,6 +59,26 @@ def is_dataset(folder: str | os.PathLike[str]) -> bool:
     return any((Path(folder) / name).is_file() for name in (ANNOTATIONS, PACKED))
 
 
+def folder_and_part(spec: str | os.PathLike[str]) -> tuple[str, str]:
+    """The two sides of ``DIR:PART``; the part is "" where all of it is meant.
+
+    What exists under the whole name is no ``DIR:PART``, and a part has no slash in it, so that colons in the names of
+    folders and drives are in nobody's way.
+
+    Examples
+    --------
+    >>> folder_and_part("data/dsb2018:dev")
+    ('data/dsb2018', 'dev')
+    >>> folder_and_part("C:/data")
+    ('C:/data', '')
+    """
+    spec = os.fspath(spec)
+    folder, _, part = spec.rpartition(":")
+    if not folder or not part or "/" in part or "\\" in part or Path(spec).exists():
+        return spec, ""
+    return folder, part
+
+
 def read_annotations(path: Path) -> Any:
     """The content of a JSON file, or of one that is packed with gzip and named ``.gz``.
 
@@ -143,7 +163,7 @@ def dataset_dicts(spec: str) -> list[dict[str, Any]]:
     InputError
         If the data set or the part is missing, or the split does not know an image.
     """
-    folder, _, part = spec.partition(":")
+    folder, part = folder_and_part(spec)
     data = load_coco(folder)
     split_file = data.path.parent / SPLIT_FILE
     split = read_split(split_file) if part or split_file.is_file() else {}

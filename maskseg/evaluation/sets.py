@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from maskseg.core.errors import InputError
-from maskseg.data.dataset import image_id, is_dataset, load_coco
+from maskseg.data.dataset import folder_and_part, image_id, is_dataset, load_coco
 from maskseg.data.split import SPLIT_FILE, images_of_part, read_split
 from maskseg.evaluation.results import ImageResult, compare_image
 from maskseg.formats.kaggle import read_encoded
@@ -77,7 +77,7 @@ def open_set(source: str, sizes: Mapping[str, tuple[int, int]] | None = None) ->
         There is nothing of the kind at `source`.
     """
     path = Path(source)
-    folder, _, part = source.rpartition(":")
+    folder, part = folder_and_part(source)
     if path.is_dir():
         if is_dataset(path):
             return _coco_set(source, path, "")
@@ -90,7 +90,7 @@ def open_set(source: str, sizes: Mapping[str, tuple[int, int]] | None = None) ->
         if path.suffix.lower() == ".json":
             return _coco_set(source, path, "")
         raise InputError(f"{source}: give a folder of label images, a dataset folder, a .json or a .csv file")
-    if folder and Path(folder).is_dir():
+    if part and Path(folder).is_dir():
         return _coco_set(source, Path(folder), part)
     raise InputError(f"{source}: does not exist")
 
@@ -109,8 +109,8 @@ def read_part(source: LabelSet, split_file: str) -> LabelSet:
     InputError
         The table cannot be read, has no such part, or names no image of the set.
     """
-    path, part = (split_file, "") if Path(split_file).is_file() else split_file.rpartition(":")[::2]
-    split = read_split(path or split_file)
+    path, part = folder_and_part(split_file)
+    split = read_split(path)
     wanted = images_of_part(split, part, path) if part else set(split)
     ids = tuple(name for name in source.ids if name in wanted)
     if not ids:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maskseg.core.errors import InputError
-from maskseg.data.dataset import dataset_dicts, load_coco
+from maskseg.data.dataset import dataset_dicts, folder_and_part, load_coco
 from maskseg.data.split import SPLIT_FILE, read_split
 from maskseg.models.zoo import find_model
 
@@ -82,7 +82,7 @@ def finetune_config(model: str, data: str, out: str, overrides: list[str] | None
 
 def _parts(data: str) -> tuple[str, str, str]:
     """Specs to train on and to choose by ("" for none), and what to say about it."""
-    folder, _, part = data.partition(":")
+    folder, part = folder_and_part(data)
     if part:
         return data, "", f"trains on {data}; the last weights are kept, since no part to choose by is named"
     split = load_coco(folder).path.parent / SPLIT_FILE
@@ -96,5 +96,5 @@ def _parts(data: str) -> tuple[str, str, str]:
 
 def default_folder(model: str, data: str) -> str:
     """Where a fine-tuning goes that is told nothing else: runs/MODEL_DATA."""
-    folder, _, part = data.partition(":")
+    folder, part = folder_and_part(data)
     return str(Path("runs") / "_".join(filter(None, (Path(model).stem, Path(folder).resolve().name, part))))
