@@ -34,11 +34,11 @@ from detectron2.structures import Boxes, Instances
 from numpy.typing import NDArray
 
 from maskseg.core.masks import CropMasks
+from maskseg.core.overlaps import overlaps
 from maskseg.formats.labels import read_labels
 from maskseg.imaging.reading import ImageFile, read_image
 from maskseg.imaging.slides import open_source
 from maskseg.imaging.windows import ArraySource
-from maskseg.inference.postprocess import overlaps
 from maskseg.inference.predictor import Predictor, load_model
 from maskseg.inference.tiled_run import predict_large
 from maskseg.inference.tiling import TiledImage

@@ -30,6 +30,7 @@ from maskseg.convert.convert import LeftOut, Picture, Result, Summary, Task, ann
 from maskseg.core.errors import InputError
 from maskseg.core.files import write_whole
 from maskseg.core.masks import CropMasks, trim
+from maskseg.core.morphology import components
 from maskseg.formats.aperio_xml import OFFSET, Region, RegionMasks, read_regions, region_masks
 from maskseg.imaging.reading import ImageFile, find_images, member_path, zip_members
 
@@ -248,10 +249,8 @@ def _nuclei(labels: NDArray[np.int32], drawn: NDArray[np.int64]) -> tuple[list[i
 
 def _without_slivers(bitmap: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """A mask without the 8-connected parts that have fewer than `MIN_PIXELS` pixels."""
-    _, parts, statistics, _ = cv2.connectedComponentsWithStats(bitmap.astype(np.uint8), connectivity=8)
-    large = statistics[:, cv2.CC_STAT_AREA] >= MIN_PIXELS
-    large[0] = False
-    return large[parts]
+    parts, areas = components(bitmap)
+    return np.concatenate(([False], areas >= MIN_PIXELS))[parts]
 
 
 def _fates(regions: list[Region], drawn: RegionMasks, state: _State) -> list[_Fate]:

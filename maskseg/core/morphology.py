@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -23,3 +25,31 @@ def close(bitmap: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """
     padded = cv2.copyMakeBorder(bitmap.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     return cv2.erode(cv2.dilate(padded, _CROSS), _CROSS)[1:-1, 1:-1] != 0
+
+
+def components(bitmap: NDArray[Any], connectivity: int = 8) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """The connected components of a mask.
+
+    Parameters
+    ----------
+    bitmap : bool or uint8 array (H, W)
+    connectivity : {8, 4}
+        Whether pixels that meet at a corner only are joined.
+
+    Returns
+    -------
+    labels : int32 array (H, W)
+        Label image, from 1 on; 0 where the mask is not.
+    areas : int64 array (N,)
+        Pixels of each component.
+
+    Examples
+    --------
+    >>> labels, areas = components(np.array([[1, 0, 1], [1, 0, 0]], bool))
+    >>> areas
+    array([2, 1])
+    """
+    count, labels, statistics, _ = cv2.connectedComponentsWithStats(
+        bitmap.astype(np.uint8, copy=False), connectivity=connectivity
+    )
+    return labels, statistics[1:count, cv2.CC_STAT_AREA].astype(np.int64)

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from maskseg.core.masks import trim
+from maskseg.core.morphology import components
 
 Ring = NDArray[Any]
 Polygon = list[Ring]
@@ -131,7 +131,7 @@ def _polygons(
         else:
             holes.append((x, y, ring))
     if holes:
-        piece = cv2.connectedComponents(padded, connectivity=4)[1]
+        piece, _ = components(padded, connectivity=4)
         polygon_of = {piece[y + 1, x + 1]: polygon for (x, y), polygon in zip(outer, polygons, strict=True)}
         for x, y, ring in holes:
             polygon_of[piece[y, x + 1]].append(ring)

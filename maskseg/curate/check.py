@@ -20,8 +20,11 @@ from tqdm import tqdm
 from maskseg.core.errors import InputError
 from maskseg.core.files import write_whole
 from maskseg.core.masks import CropMasks
+from maskseg.core.morphology import components
+from maskseg.core.overlaps import covered as pixels_of_any
+from maskseg.core.overlaps import overlaps_within
 from maskseg.core.processes import in_order
-from maskseg.curate.mask_faults import open_holes, piece_map, readable_masks, shared_pixels
+from maskseg.curate.mask_faults import open_holes, readable_masks
 from maskseg.curate.near_duplicates import near_duplicates, thumbnail
 from maskseg.data.dataset import CocoData, image_id, load_coco
 from maskseg.data.split import SPLIT_FILE, read_split
@@ -268,7 +271,7 @@ def _of_masks(
     """All pixels of the masks, and findings that need nothing but the masks."""
     findings = []
     areas = masks.areas
-    pairs, covered = shared_pixels(masks)
+    covered = pixels_of_any(masks)
     for index, ((x0, y0, x1, y1), bitmap) in enumerate(zip(masks.boxes, masks.bitmaps, strict=True)):
         area = int(areas[index])
         if area < min_area:
@@ -277,15 +280,15 @@ def _of_masks(
             findings.append(Finding(name, "covers-image", ids[index], area / covered.size))
         if area == 0:
             continue
-        _, sizes = piece_map(bitmap)
+        _, sizes = components(bitmap)
         if len(sizes) > 1:
             text = " + ".join(map(str, sorted(sizes.tolist(), reverse=True))) + " px"
             findings.append(Finding(name, "pieces", ids[index], area - int(sizes.max()), text))
         hole = int(np.count_nonzero(open_holes(bitmap, covered[y0:y1, x0:x1])))
         if hole:
             findings.append(Finding(name, "hole", ids[index], hole))
-    for (i, j), shared in pairs.items():
-        iou = shared / int(areas[i] + areas[j] - shared)
+    pairs = overlaps_within(masks)
+    for i, j, shared, iou in zip(*(column.tolist() for column in pairs), strict=True):
         if iou > DUPLICATE_IOU:
             findings.append(Finding(name, "duplicate", ids[j], iou, str(ids[i])))
         else:

@@ -136,23 +136,6 @@ def test_cleaning_equals_the_dense_rules(case, rule, min_area):
         assert score == true_score
 
 
-@settings(deadline=None, max_examples=80)
-@given(random_masks)
-def test_overlaps_equal_the_dense_table(case):
-    dense, _ = random_dense(*case)
-    first, second = from_dense(dense), from_dense(dense[::-1])
-    pairs = postprocess.overlaps(first, second)
-    found = {
-        (i, j): (n, iou) for i, j, n, iou in zip(pairs.first, pairs.second, pairs.intersection, pairs.iou, strict=True)
-    }
-    for i, a in enumerate(dense):
-        for j, b in enumerate(dense[::-1]):
-            shared = (a & b).sum()
-            assert ((i, j) in found) == (shared > 0)
-            if shared:
-                assert found[i, j] == (shared, pytest.approx(shared / (a | b).sum()))
-
-
 def test_soft_masks_become_the_pixels_that_detectron2_pastes():
     """Against Detectron2's own paste, which makes N x H x W; boxes partly outside the image included."""
     torch = pytest.importorskip("torch")
