@@ -87,6 +87,9 @@ def add_maskseg_config(cfg: CfgNode) -> None:
     # et al. 2018). CLIP_GRADIENTS.CLIP_TYPE is also "full_model": the norm of all gradients together.
     cfg.SOLVER.OPTIMIZER = "Adam"
     cfg.SOLVER.AMSGRAD = False
+    # Passes over the images, to which the whole schedule is scaled: MAX_ITER, STEPS, WARMUP_ITERS and TEST.EVAL_PERIOD
+    # then only say in what proportion; 0: the schedule is as it stands.
+    cfg.SOLVER.EPOCHS = 0
     # Validation loss and score are computed over DATASETS.TEST every TEST.EVAL_PERIOD iterations.
 
     # ---- the network ----
@@ -181,7 +184,7 @@ def load_config(config_file: str | Path, overrides: list[str] | None = None, set
             cfg.merge_from_other_cfg(Node(_upgraded(Node.load_yaml_with_base(str(path)))))
         except _MISFITS as error:
             raise InputError(f"{path}: {_one_line(error)}; compare with configs/Base-nuclei.yaml") from error
-    return _with_overrides(cfg, overrides)
+    return with_overrides(cfg, overrides)
 
 
 def default_config(text: str = "", overrides: list[str] | None = None, source: str | Path = "") -> CfgNode:
@@ -209,7 +212,7 @@ def default_config(text: str = "", overrides: list[str] | None = None, source: s
             cfg.merge_from_other_cfg(Node(_upgraded(safe_load(text))))
         except _MISFITS as error:
             raise InputError(f"{source}: the config in it does not fit: {_one_line(error)}; upgrade maskseg") from error
-    return _with_overrides(cfg, overrides)
+    return with_overrides(cfg, overrides)
 
 
 def _upgraded(keys: Any) -> Any:
@@ -223,8 +226,21 @@ def _upgraded(keys: Any) -> Any:
     return keys
 
 
-def _with_overrides(cfg: CfgNode, overrides: list[str] | None) -> CfgNode:
+def with_overrides(cfg: CfgNode, overrides: list[str] | None) -> CfgNode:
+    """Change a config in place by ``KEY VALUE`` overrides, and check that its values are ones that maskseg knows.
+
+    Raises
+    ------
+    InputError
+        If a key or value does not fit.
+    """
     overrides = overrides or []
+    keys = overrides[::2]
+    if "SOLVER.MAX_ITER" in keys:
+        if "SOLVER.EPOCHS" in keys:
+            raise InputError("SOLVER.MAX_ITER and SOLVER.EPOCHS both say how long to train; give one of them")
+        # What is asked for has the last word over what the config says.
+        cfg.SOLVER.EPOCHS = 0
     # One by one, so that the message can name the one at fault.
     for pair in (overrides[at : at + 2] for at in range(0, len(overrides), 2)):
         try:
@@ -238,6 +254,9 @@ def _with_overrides(cfg: CfgNode, overrides: list[str] | None) -> CfgNode:
             node = node[section]
         if node[name] not in choices:
             raise InputError(f"{key} is {node[name]!r}; choose one of {', '.join(choices)}")
+    for name, least in (("MAX_ITER", 1), ("IMS_PER_BATCH", 1), ("WARMUP_ITERS", 0), ("EPOCHS", 0)):
+        if cfg.SOLVER[name] < least:
+            raise InputError(f"SOLVER.{name} is {cfg.SOLVER[name]}; give {least} or more")
     if not 0 < cfg.MODEL.RPN.SURE <= 1:
         raise InputError(f"MODEL.RPN.SURE is {cfg.MODEL.RPN.SURE}; give an objectness over 0, at most 1")
     share = cfg.DATALOADER.EPOCH_SHARE
