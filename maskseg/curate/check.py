@@ -52,8 +52,7 @@ class Kind(NamedTuple):
     unit : str
         Of the measure.
     remedy : str
-    fixed : bool
-        Whether `maskseg.curate.repair` does something about it; the others need a person.
+        With "(--fix)" where `maskseg.curate.repair` does it; the others need a person.
     smallest_worst : bool
         Whether a small measure is worse than a large one.
     """
@@ -61,7 +60,6 @@ class Kind(NamedTuple):
     means: str
     unit: str
     remedy: str
-    fixed: bool = True
     smallest_worst: bool = False
 
 
@@ -76,23 +74,20 @@ KINDS = {
     ),
     "unknown-image": Kind("an annotation of an image that is not listed", "", "drop it (--fix) or list the image"),
     "bad-mask": Kind("run lengths that cannot be read", "", "drop it (--fix) or annotate it again"),
-    "blank": Kind("hardly any contrast", "grey levels", "look whether anything can be seen; remove it", fixed=False),
+    "blank": Kind("hardly any contrast", "grey levels", "look whether anything can be seen; remove it"),
     "saturated": Kind(
         "many pixels of the nuclei are all white or all black",
         "share of the nuclei's pixels",
         "take the image with less exposure, or remove it",
-        fixed=False,
     ),
-    "no-nuclei": Kind("no nucleus is annotated", "", "right if none can be seen; otherwise annotate", fixed=False),
-    "covers-image": Kind("covers most of the image", "share of the image", "look; remove or redraw it", fixed=False),
+    "no-nuclei": Kind("no nucleus is annotated", "", "right if none can be seen; otherwise annotate"),
+    "covers-image": Kind("covers most of the image", "share of the image", "look; remove or redraw it"),
     "pieces": Kind("in several pieces", "px outside the largest", "divide it, drop stray pixels (--fix)"),
     "hole": Kind("has holes that no other nucleus fills", "px", "fill them (--fix)"),
     "duplicate": Kind("annotated twice", "IoU", "keep the larger (--fix)"),
     "overlap": Kind("shares pixels with another", "share of the smaller", "the smaller keeps the pixels (--fix)"),
     "speck": Kind("too small for a nucleus", "px", "drop it (--fix)", smallest_worst=True),
-    "near-duplicate": Kind(
-        "shows the same as an image of another part", "correlation", "put both in one part", fixed=False
-    ),
+    "near-duplicate": Kind("shows the same as an image of another part", "correlation", "put both in one part"),
 }
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tabulate import tabulate
 
 from maskseg.core.errors import InputError
 from maskseg.evaluation.aggregate import aji, aji_plus, dice, panoptic_quality
@@ -150,11 +151,8 @@ def score_table(summary: dict[str, Any]) -> str:
 
 def text_table(rows: Sequence[Sequence[str]]) -> str:
     """Lay out rows of cells, the header first: the first column to the left, the others to the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
-        for row in rows
-    )
+    sides = ["left"] + ["right"] * (len(rows[0]) - 1)
+    return tabulate(rows, tablefmt="plain", disable_numparse=True, colalign=sides)
 
 
 def _join(scores: Sequence[dict], groups: Sequence[str] | None, chosen: NDArray[np.intp]) -> dict:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import signal
 import time
 import weakref
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,13 +84,22 @@ def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimiz
     return kind(parameters, lr=solver.BASE_LR, **extra)
 
 
-def _leave_signals_alone(_: int) -> None:
+def _leave_signals_alone(training: Any, _: int) -> None:
     """In a worker: what ends a training goes to all processes, and the main one still wants batches until it ends.
 
-    A worker ends when it is told to through its queue, and when its parent is gone.
+    Parameters
+    ----------
+    training : shared number
+        0 when the main process has ended its loop: SIGTERM is then from the main process, which ends its workers by it.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+
+    def terminate(number: int, _: Any) -> None:
+        if not training.value:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, terminate)
 
 
 def _as_they_are(batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -175,6 +186,7 @@ class Trainer(TrainerBase):
         )
         self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
         self._batches: Iterator[list[dict[str, Any]]] | None = None
+        self._training = multiprocessing.RawValue("b", 0)
         self.register_hooks(self.build_hooks())
 
     def build_hooks(self) -> list[hooks.HookBase | None]:
@@ -214,7 +226,11 @@ class Trainer(TrainerBase):
         if comm.is_main_process():
             with write_whole(Path(self.cfg.OUTPUT_DIR) / "config.yaml", "w", encoding="utf-8") as file:
                 file.write(self.cfg.dump())
-        super().train(self.start_iter, self.max_iter)
+        self._training.value = 1
+        try:
+            super().train(self.start_iter, self.max_iter)
+        finally:
+            self._training.value = 0
 
     def after_step(self) -> None:
         """Call the hooks, of which validation may find that the training has diverged."""
@@ -274,7 +290,7 @@ class Trainer(TrainerBase):
             num_workers=workers,
             collate_fn=_as_they_are,
             persistent_workers=workers > 0,
-            worker_init_fn=_leave_signals_alone,
+            worker_init_fn=partial(_leave_signals_alone, self._training),
         )
         return iter(loader)
 

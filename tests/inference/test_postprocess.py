@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from maskseg.core.masks import CropMasks, trim
+from maskseg.core.masks import CropMasks, SoftCrops, trim
 from maskseg.core.morphology import fill_holes
 from maskseg.inference import postprocess
 
@@ -148,7 +148,7 @@ def test_soft_masks_become_the_pixels_that_detectron2_pastes():
     soft = ndimage.gaussian_filter(rng.random((count, 28, 28)), (0, 2, 2)).astype(np.float32)
     threshold = float(np.median(soft))
     pasted = paste_masks_in_image(torch.tensor(soft), torch.tensor(boxes), shape, threshold).numpy()
-    cropped = to_dense(CropMasks.from_soft(soft, boxes, threshold, shape))
+    cropped = to_dense(SoftCrops.paste(soft, boxes, shape).masks(threshold))
     different = sum((ours != theirs).sum() for ours, theirs in zip(cropped, pasted, strict=True))
     assert pasted.sum() > 5000
     # Rounding may turn a pixel that meets the threshold exactly.

@@ -50,10 +50,6 @@ def largest(foreground: NDArray[np.bool_]) -> NDArray[np.int32]:
     return (labels == 1 + areas.argmax()).astype(np.int32) if len(areas) else labels
 
 
-# By the names that POSTPROCESS.INSTANCES has for them.
-METHODS = ("components", "watershed", "largest")
-
-
 def instances(probability: NDArray[np.float32], threshold: float, method: str, neck: float) -> CropMasks:
     """The instances of an image, each with its mean probability as its score.
 
