@@ -82,7 +82,7 @@ class Summary:
     found: int = 0
     left_out: list[LeftOut] = field(default_factory=list)
     rows: list[dict[str, str]] = field(default_factory=list)
-    category: tuple[str, str] = (CATEGORIES[0]["name"], "nuclei")
+    category: tuple[str, str] = (str(CATEGORIES[0]["name"]), "nuclei")
 
     def lose(self, task: Task, reason: str) -> None:
         """Note that an image is left out, with all that it holds."""

@@ -161,13 +161,13 @@ def _read_tissue(source: _Source, pieces: int, offset: tuple[float, float], laye
         rows = [_row(name, region, _Fate("dropped", str(error))) for region in regions]
         return Result([], len(regions), [LeftOut(where, "image left out", f"{error}{lost}")], rows)
 
-    drawn = region_masks(wanted, image.shape[:2], offset)  # type: ignore[arg-type]
+    drawn = region_masks(wanted, image.shape[:2], offset)
     labels = drawn.masks.to_labels()
     shown = np.bincount(labels.ravel(), minlength=len(drawn.masks) + 1)[1:]
     state = _State(drawn.masks.areas, shown, _above(drawn.masks, labels))
     labels[np.isin(labels, np.flatnonzero(state.covered) + 1)] = 0
     pictures = []
-    for piece, height, width in _pieces(image.shape[:2], pieces, name):  # type: ignore[arg-type]
+    for piece, height, width in _pieces(image.shape[:2], pieces, name):
         numbers, masks = _nuclei(labels[height, width], state.drawn)
         for number, area in zip(numbers, masks.areas, strict=True):
             state.left[number] += area

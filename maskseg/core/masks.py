@@ -40,7 +40,7 @@ class CropMasks:
     shape: tuple[int, int]
     boxes: NDArray[np.int32]
     bitmaps: list[NDArray[np.bool_]]
-    scores: NDArray[np.float32] = field(default=None)  # type: ignore[assignment]
+    scores: NDArray[np.float32] = field(default=None)  # type: ignore[arg-type]
 
     def __post_init__(self) -> None:
         self.shape = (int(self.shape[0]), int(self.shape[1]))

@@ -15,7 +15,7 @@ def fill_holes(bitmap: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The mask with its holes filled: background that no path of 4-neighbours joins to the outside of its box."""
     outside = cv2.copyMakeBorder(bitmap.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     cv2.floodFill(outside, None, (0, 0), 2)
-    return outside[1:-1, 1:-1] != 2
+    return np.asarray(outside[1:-1, 1:-1] != 2)
 
 
 def close(bitmap: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -24,7 +24,7 @@ def close(bitmap: NDArray[np.bool_]) -> NDArray[np.bool_]:
     A closing never leaves the box of the mask, so the pixels inside the box are enough.
     """
     padded = cv2.copyMakeBorder(bitmap.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
-    return cv2.erode(cv2.dilate(padded, _CROSS), _CROSS)[1:-1, 1:-1] != 0
+    return np.asarray(cv2.erode(cv2.dilate(padded, _CROSS), _CROSS)[1:-1, 1:-1] != 0)
 
 
 def components(bitmap: NDArray[Any], connectivity: int = 8) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -52,4 +52,4 @@ def components(bitmap: NDArray[Any], connectivity: int = 8) -> tuple[NDArray[np.
     count, labels, statistics, _ = cv2.connectedComponentsWithStats(
         bitmap.astype(np.uint8, copy=False), connectivity=connectivity
     )
-    return labels, statistics[1:count, cv2.CC_STAT_AREA].astype(np.int64)
+    return np.asarray(labels, np.int32), statistics[1:count, cv2.CC_STAT_AREA].astype(np.int64)

@@ -33,7 +33,9 @@ def readable_masks(
         return CropMasks.from_rle([item["segmentation"] for item in annotations], shape), list(annotations), [], []
     except (InputError, KeyError, TypeError, ValueError):
         pass
-    good, unfit, bad = [], [], []
+    good: list[dict[str, Any]] = []
+    unfit: list[dict[str, Any]] = []
+    bad: list[dict[str, Any]] = []
     for item in annotations:
         try:
             height, width = item["segmentation"]["size"]

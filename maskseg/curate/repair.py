@@ -171,7 +171,8 @@ def repair_masks(masks: CropMasks, min_area: int = MIN_AREA) -> tuple[CropMasks,
 
     kept = []
     for index, bitmap in enumerate(masks.bitmaps):
-        mask = _Mask(index, tuple(map(int, masks.boxes[index])), bitmap)
+        x0, y0, x1, y1 = masks.boxes[index].tolist()
+        mask = _Mask(index, (x0, y0, x1, y1), bitmap)
         if mask.area < max(min_area, 1):
             log(mask, "speck", "dropped", mask.area)
         else:

@@ -250,7 +250,7 @@ def load_layers(record: Mapping[str, Any]) -> tuple[NDArray[np.uint8], NDArray[n
         If the image cannot be read or its masks are of another size.
     """
     image = read_image(Path(record["file_name"]))
-    return image, record_layers(record, image.shape[:2])  # type: ignore[arg-type]
+    return image, record_layers(record, image.shape[:2])
 
 
 def record_layers(record: Mapping[str, Any], shape: tuple[int, int]) -> NDArray[np.integer[Any]]:

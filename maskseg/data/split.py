@@ -139,7 +139,7 @@ def divide(
         if not chosen:
             raise InputError(f"no group has under {100 * held_out:g} % of the images of its modality; hold out more")
         part[np.isin(group, list(chosen))] = "val_grouped"
-    rest = np.flatnonzero(part == "")
+    rest = np.flatnonzero(part == "").tolist()
     fractions = {name: share / sum(shares.values()) for name, share in shares.items()}
     names = [ids[index] for index in rest]
     laid = stratified_split(names, kinds[rest].tolist(), unit[rest].tolist(), fractions, seed)
@@ -233,7 +233,7 @@ def _few_groups(
     for group, modality in zip(groups, modalities, strict=True):
         kinds.setdefault(group, Counter())[modality] += 1
     # The larger part first, of equal ones the later.
-    order = sorted(reversed(fractions), key=lambda part: -fractions[part])
+    order = sorted(reversed(list(fractions)), key=lambda part: -fractions[part])
     counts = {part: int(number < len(kinds)) for number, part in enumerate(order)}
     for _ in range(len(kinds) - sum(counts.values())):
         counts[max(order, key=lambda part: fractions[part] * len(kinds) - counts[part])] += 1
@@ -288,4 +288,5 @@ def _fold_count(shares: NDArray[np.float64]) -> int:
 
 def _in_folds(shares: NDArray[np.float64], folds: int) -> NDArray[np.int64]:
     """Number of folds of each part: the shares rounded so that they add up to all folds."""
-    return np.diff(np.rint(np.cumsum(shares) * folds).astype(np.int64), prepend=0)
+    upto = np.rint(np.cumsum(shares) * folds).astype(np.int64)
+    return upto - np.concatenate(([0], upto[:-1]))

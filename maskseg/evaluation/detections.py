@@ -56,7 +56,9 @@ class Detections:
         chosen = np.flatnonzero(self.survives[:, suppression] & (self.scores > np.float32(score)))
         if limit >= 0:
             chosen = chosen[:limit]
-        return SoftMasks(self.boxes[chosen], self.scores[chosen], self.masks[chosen].astype(np.float32) / 255)
+        return SoftMasks(
+            self.boxes[chosen], self.scores[chosen], self.masks[chosen].astype(np.float32) / np.float32(255)
+        )
 
 
 class DetectionCache:
@@ -120,7 +122,8 @@ class DetectionCache:
     def _detect(self, image: NDArray[np.uint8], magnify: float) -> Detections:
         if self._predictor is None:
             self._predictor = Predictor.from_weights(self._cfg, self._weights)
-        heads = self._predictor.model.roi_heads.box_predictor
+        heads: Any = self._predictor.model.roi_heads
+        heads = heads.box_predictor
         with _each_suppression(heads, self.suppressions) as survives:
             soft = self._predictor.detect(image, magnify)
         masks = np.rint(soft.masks * 255).astype(np.uint8)

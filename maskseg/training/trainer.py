@@ -212,7 +212,7 @@ class Trainer(TrainerBase):
         if resume and self.checkpointer.has_checkpoint():
             self.start_iter = self.iter + 1
 
-    def train(self) -> None:  # type: ignore[override]
+    def train(self) -> None:
         """Train from the start iteration to SOLVER.MAX_ITER; where that is reached already, say so and do nothing."""
         if self.start_iter >= self.max_iter:
             logger.warning(

@@ -62,7 +62,7 @@ def test_the_schedule_grows_with_the_nuclei_between_its_bounds(model, write_data
 
 
 def test_without_a_split_everything_is_trained_on(model, write_dataset, nuclei, tmp_path):
-    folder = write_dataset(tmp_path / "whole", {"a": nuclei(0)})
+    folder = write_dataset(tmp_path / "whole", {"a": nuclei(0), "b": nuclei(1)})
     cfg, choices = finetune_config(str(model), str(folder), "run")
     assert parts(cfg) == ((str(folder),), ())
     assert f"maskseg split {folder}" in choices[0]
