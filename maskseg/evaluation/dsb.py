@@ -205,4 +205,4 @@ def _ratio(part: int, whole: int, other: int = 0) -> float:
 
 def _ratios(part: Any, whole: Any, everything: Any) -> NDArray[np.float64]:
     """part / whole; where whole is 0, 1 if there is nothing at all, and 0 otherwise."""
-    return np.where(np.equal(whole, 0), np.equal(everything, 0), part / np.maximum(whole, 1)).astype(np.float64)
+    return np.asarray(np.where(np.equal(whole, 0), np.equal(everything, 0), part / np.maximum(whole, 1)), np.float64)
