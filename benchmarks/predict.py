@@ -92,7 +92,7 @@ def main() -> None:
     import torch
 
     from maskseg.data.dataset import folder_and_part
-    from maskseg.imaging.reading import find_images
+    from maskseg.imaging.finding import find_images
     from maskseg.inference.predictor import load_model
     from maskseg.training.trainer import load_records
 

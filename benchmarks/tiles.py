@@ -155,7 +155,7 @@ def compare(model: str, path: Path, folder: Path, side: int) -> None:
 def run(model: str, path: Path, folder: Path, formats: tuple[str, ...], coarse: bool, side: int) -> None:
     """One file in tiles; `side` is that of the images that it was put together from."""
     predictor, before = loaded(model, coarse)
-    source, scale = open_source(ImageFile(path.stem, path))
+    source, scale, _ = open_source(ImageFile(path.stem, path))
     begin, cpu = time.perf_counter(), time.process_time()
     done = predict_large(predictor, source, path.stem, folder, folder / "parts", formats, scale=scale)
     wall, cpu, peak = time.perf_counter() - begin, time.process_time() - cpu, memory("VmHWM") - before

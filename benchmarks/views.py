@@ -72,8 +72,8 @@ class Scorer:
         changed.update(rules)
         inputs = self.cfg.INPUT
         expected = RECIPE.INPUT.NUCLEUS_DIAMETER / input_scale(truth.shape, inputs.LONG_SIDE, inputs.SHRINK)
-        stretched = intensity.stretch(image) if inputs.STRETCH else image
-        masks = assemble(self.look(name, stretched), changed, VIEWS[tta], expected)
+        seen = intensity.normalized(image, inputs.NORMALIZE)
+        masks = assemble(self.look(name, seen), changed, VIEWS[tta], expected)
         return float(image_scores(truth, masks.to_labels())["dsb_score"])
 
 

@@ -53,6 +53,10 @@ def labels(
     out: Out,
     modality: Modality = None,
     workers: Workers = None,
+    channel: Annotated[
+        str | None, typer.Option(metavar="NAME|N", help="Channel of the images with the nuclei; that one is written.")
+    ] = None,
+    plane: Annotated[str | None, typer.Option(help="Plane of the images: z=max, z=mean, z=N; t=N.")] = None,
 ) -> None:
     """Label images: images/STEM.png with masks/STEM.tif, or Cellpose's STEM.tif with STEM_masks.tif beside it.
 
@@ -63,11 +67,15 @@ def labels(
     Examples:
       maskseg convert labels stardist_set/train -o data/mine
       maskseg convert labels cellpose_folder -o data/mine --workers 4
+      maskseg convert labels stacks/ -o data/mine --channel DAPI --plane z=max
     """
     from maskseg.data.split import read_modalities
     from maskseg.formats.label_images import convert
+    from maskseg.imaging.channels import Choice
 
-    report(out, convert(source, out, read_modalities(modality) if modality else None, _processes(workers)))
+    modalities = read_modalities(modality) if modality else None
+    choice = Choice.parse(channel, plane)
+    report(out, convert(source, out, modalities, _processes(workers), choice=choice))
 
 
 @app.command("coco")

@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 import maskseg
 from maskseg.core.errors import InputError
+from maskseg.core.user import name_user
 
 # Command -> "module:attribute", in the order of use; the attribute is a function, or a Typer app.
 COMMANDS = {
@@ -113,6 +114,7 @@ def main() -> None:
     """Run the command line; bad input ends in one line on stderr and exit status 2."""
     # What Detectron2 0.6 calls; nobody who runs a command can do anything about it.
     warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated")
+    name_user()
     try:
         app(prog_name="maskseg")
     except InputError as error:

@@ -48,8 +48,17 @@ def predict(
         float | None,
         typer.Option(help="Median diameter of the nuclei in pixels, if known: images are magnified to fit the model."),
     ] = None,
+    normalize: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|off|LOW,HIGH",
+            help="Brightness: by what stands out in each image (auto), as it is in the file (off), or so that two "
+            "values of the file become black and white; the model's own choice where not given.",
+        ),
+    ] = None,
     microns_per_pixel: Annotated[
-        float | None, typer.Option(help="Side of a pixel in micrometres: the table of nuclei has them too.")
+        float | None,
+        typer.Option(help="Side of a pixel in micrometres, for the table of nuclei, where the image does not say it."),
     ] = None,
     tile: Annotated[
         int | None, typer.Option(help="Side of the tiles in which large images are predicted, in network pixels.")
@@ -59,7 +68,15 @@ def predict(
     ] = None,
     level: Annotated[int, typer.Option(help="Level of slides and pyramids; 0 is the full size.")] = 0,
     mpp: Annotated[
-        float | None, typer.Option(help="Micrometres per pixel in which slides are read, in place of a level.")
+        float | None, typer.Option(help="Micrometres per pixel in which images are read, in place of a level.")
+    ] = None,
+    channel: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|N", help="The channel with the nuclei, by its name or its number from 0."),
+    ] = None,
+    plane: Annotated[
+        str | None,
+        typer.Option(help="Of stacks and series: z=max, z=mean, z=N or z=all (each an image), t likewise: z=max,t=0."),
     ] = None,
     cluster: Annotated[
         Cluster | None,
@@ -73,6 +90,9 @@ def predict(
     overlays/STEM.png, geojson/STEM.geojson, imagej/STEM.zip, svg/STEM.svg, zarr/STEM.zarr and nuclei.parquet. An
     interrupted run goes on where it was when the same command is given again; unreadable images are named at the end.
 
+    Of an image with several channels or planes --channel and --plane say which; without them it must have one channel
+    that holds anything, or be in colour. One stain in one colour on black is read as grey.
+
     Images larger than 4 megapixels are predicted in tiles, with the result of the whole image and in memory that
     follows the tile: tiled TIFF and BigTIFF, OME-TIFF, OME-Zarr and slides (svs, ndpi, mrxs ...) are read in parts.
 
@@ -81,14 +101,18 @@ def predict(
       maskseg predict images/ -o out/
       maskseg predict stage1_test.zip -o out/ --model runs/nuclei_R_18_FPN --formats rle
       maskseg predict images/ -o out/ --tta d4 --diameter 12
+      maskseg predict plate/ -o out/ --normalize 100,4000
       maskseg predict slides/*.tif -o out/ --formats geojson,table --microns-per-pixel 0.25
       maskseg predict slide.svs -o out/ --formats geojson,labels --mpp 0.5
+      maskseg predict stack.ome.tif -o out/ --channel DAPI --plane z=max
       RAY_ADDRESS=head:6379 maskseg predict /shared/images -o /shared/out --cluster ray
     """
     import hashlib
 
     from maskseg.core.errors import InputError
-    from maskseg.imaging.reading import find_images
+    from maskseg.imaging.channels import Choice
+    from maskseg.imaging.finding import LeftFiles, find_images
+    from maskseg.imaging.intensity import fixed_limits
     from maskseg.inference.predictor import Predictor
     from maskseg.inference.run import FORMATS, Tiles
     from maskseg.models import tasks
@@ -104,11 +128,21 @@ def predict(
         raise InputError("--level counts from 0, --mpp is a size above 0 such as 0.5; give one of them")
     given = {"side": tile, "overlap": tile_overlap}
     tiles = Tiles(level=level, mpp=mpp, **{name: value for name, value in given.items() if value is not None})
-    files = find_images(inputs)
+    left = LeftFiles()
+    files = find_images(inputs, Choice.parse(channel, plane), out, left)
+    if str(left):
+        typer.echo(str(left), err=True)
     # Beyond these it is a mistake, such as a size in micrometres.
     if diameter is not None and not 1 <= diameter <= 10_000:
         raise InputError(f"--diameter {diameter}: give the diameter of a nucleus in pixels of the image, such as 25")
-    found = find_model(model, [] if diameter is None else ["POSTPROCESS.DIAMETER", str(float(diameter))])
+    overrides = [] if diameter is None else ["POSTPROCESS.DIAMETER", str(float(diameter))]
+    if normalize is not None:
+        try:
+            fixed_limits(normalize)
+        except InputError as error:
+            raise InputError(f"--{error}") from None
+        overrides += ["INPUT.NORMALIZE", normalize]
+    found = find_model(model, overrides)
     if diameter is not None and not found.cfg.INPUT.NUCLEUS_DIAMETER:
         raise InputError(
             f"--diameter {diameter}: the model {model} does not say how large the nuclei were that it was trained on; "

@@ -38,7 +38,7 @@ def report_run(
     from maskseg.data.dataset import folder_and_part
     from maskseg.evaluation.sets import compare as compare_sets
     from maskseg.evaluation.sets import open_set
-    from maskseg.imaging.reading import find_images
+    from maskseg.imaging.finding import find_images
     from maskseg.reports.report import build_page
 
     true = open_set(truth)

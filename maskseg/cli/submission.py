@@ -37,7 +37,7 @@ def check(
       maskseg submission check out/submission.csv --images stage1_test.zip
     """
     from maskseg.formats.kaggle import check_submission, read_encoded
-    from maskseg.imaging.reading import find_images
+    from maskseg.imaging.finding import find_images
     from maskseg.projects.protein.data import check_predicted, group_channels
 
     found = find_images(images)

@@ -25,6 +25,7 @@ from maskseg.core.files import write_whole
 from maskseg.core.masks import CropMasks
 from maskseg.core.processes import in_order
 from maskseg.data.dataset import ANNOTATIONS, CATEGORIES
+from maskseg.formats.coco import HEADER
 
 
 class LeftOut(NamedTuple):
@@ -232,7 +233,7 @@ def run(
         if not images:
             raise InputError(_nothing(summary, expected))
         categories = [{**CATEGORIES[0], "name": summary.category[0]}]
-        file.write(f'], "images": {json.dumps(images)}, "categories": {json.dumps(categories)}}}')
+        file.write(f"], {json.dumps({'images': images, 'categories': categories, **HEADER})[1:]}")
     summary.images = len(images)
     return summary
 

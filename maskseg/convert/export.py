@@ -22,7 +22,8 @@ from maskseg.data.split import SPLIT_FILE, images_of_part, read_split
 from maskseg.formats.aperio_xml_writer import write_aperio_xml
 from maskseg.formats.geojson import write_geojson
 from maskseg.formats.labels import SUFFIXES, read_labels, write_labels
-from maskseg.imaging.reading import ImageFile, find_images
+from maskseg.imaging.finding import find_images
+from maskseg.imaging.reading import ImageFile
 
 FORMS = ("labels", "folders", "coco", "xml", "geojson")
 # Of these the images are a part; the files of the others lie beside a folder of images.

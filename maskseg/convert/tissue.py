@@ -32,7 +32,8 @@ from maskseg.core.files import write_whole
 from maskseg.core.masks import CropMasks, trim
 from maskseg.core.morphology import components
 from maskseg.formats.aperio_xml import OFFSET, Region, RegionMasks, read_regions, region_masks
-from maskseg.imaging.reading import ImageFile, find_images, member_path, zip_members
+from maskseg.imaging.finding import find_images
+from maskseg.imaging.reading import ImageFile, member_path, zip_members
 
 MIN_PIXELS = 10  # as after prediction
 REGIONS = "regions.csv"

@@ -20,6 +20,7 @@ from maskseg.core.files import write_whole
 from maskseg.core.masks import CropMasks
 from maskseg.core.rle import coco_to_runs_of_all
 from maskseg.data.split import SPLIT_FILE, images_of_part, read_split
+from maskseg.formats.coco import HEADER
 from maskseg.imaging.reading import read_image
 
 ANNOTATIONS = "annotations.json"
@@ -135,7 +136,8 @@ def write_coco(
     """Write a COCO JSON file with the one category, nucleus; whole or not at all."""
     with write_whole(path, "w", encoding="utf-8") as file:
         # dumps runs in C where dump goes piece by piece: four times as fast
-        file.write(json.dumps({"images": list(images), "annotations": list(annotations), "categories": CATEGORIES}))
+        content = {"images": list(images), "annotations": list(annotations), "categories": CATEGORIES, **HEADER}
+        file.write(json.dumps(content))
 
 
 def image_id(image: Mapping[str, Any]) -> str:

@@ -113,8 +113,7 @@ class Trials:
             record = self._records[number]
             if image is None:
                 image, _ = load_record(dict(record))
-            if self._cfg.INPUT.STRETCH:
-                image = intensity.stretch(image)
+            image = intensity.normalized(image, self._cfg.INPUT.NORMALIZE)
             self._found[key] = self._cache.get(record["image_id"], image, view, magnify)
         return self._found[key]
 

@@ -7,9 +7,12 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
+from maskseg import __version__
 from maskseg.core.files import write_whole
 from maskseg.core.masks import CropMasks
 
+# What a COCO file has beside its images, annotations and categories: pycocotools' loadRes needs "info".
+HEADER: dict[str, Any] = {"info": {"description": f"nuclei, by maskseg {__version__}"}, "licenses": []}
 _CATEGORIES = [{"id": 1, "name": "nucleus", "supercategory": "cell"}]
 
 
@@ -63,4 +66,5 @@ def write_annotations(
                 count += 1
                 item = {"id": count, "image_id": number, "category_id": 1, **annotation}
                 file.write(("\n" if count == 1 else ",\n") + json.dumps(item))
-        file.write(f'], "images": {json.dumps(listed)}, "categories": {json.dumps(_CATEGORIES)}}}\n')
+        rest = {"images": listed, "categories": _CATEGORIES, **HEADER}
+        file.write(f"], {json.dumps(rest)[1:]}\n")

@@ -16,7 +16,8 @@ from maskseg.convert.convert import LeftOut, Picture, Result, Summary, Task, ann
 from maskseg.core import rle
 from maskseg.core.errors import InputError
 from maskseg.data.dataset import ANNOTATIONS
-from maskseg.imaging.reading import SUFFIXES, ImageFile, member_path, read_image
+from maskseg.imaging.containers import SUFFIXES
+from maskseg.imaging.reading import ImageFile, member_path, read_image
 
 # Fields of an image record, beside the standard ones, that are taken over.
 _FIELDS = ("modality", "microns_per_pixel")

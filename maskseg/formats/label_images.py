@@ -9,16 +9,23 @@ Two layouts are read, at any depth below the source:
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import tifffile
+from numpy.typing import NDArray
 
 from maskseg.convert.convert import LeftOut, Picture, Result, Summary, Task, annotations, run
 from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks
 from maskseg.formats import labels as label_files
-from maskseg.imaging.reading import SUFFIXES, ImageFile, read_image
+from maskseg.imaging.channels import Choice
+from maskseg.imaging.containers import SUFFIXES
+from maskseg.imaging.reading import ImageFile, read_image
 
 # Folders of label images, beside images/.
 _FOLDERS = ("masks", "labels")
@@ -43,6 +50,7 @@ def convert(
     modalities: Mapping[str, str] | None = None,
     workers: int = 1,
     progress: bool = True,
+    choice: Choice | None = None,
 ) -> Summary:
     """Convert label images to a COCO data set.
 
@@ -62,6 +70,8 @@ def convert(
         Processes; see `maskseg.convert.convert.run`.
     progress : bool
         Show a bar on a terminal.
+    choice : Choice, optional
+        Channel and plane of the images: what it chooses is written, as TIFF, in place of a copy of each.
 
     Returns
     -------
@@ -80,7 +90,7 @@ def convert(
     tasks = [Task(str(pair.image), pair, pair.image.stem) for pair in sorted(pairs)]
     return run(
         tasks,
-        _read_pair,
+        partial(_read_pair, choice or Choice()),
         Path(out),
         summary,
         expected=f"images/STEM.png with masks/STEM.tif, or STEM.png with STEM_masks.tif, in {source}",
@@ -90,14 +100,19 @@ def convert(
     )
 
 
-def _read_pair(pair: _Pair) -> Result:
+def _read_pair(choice: Choice, pair: _Pair) -> Result:
     if not pair.labels:
         raise InputError("no label image for it; add it, all 0 if there is no nucleus")
     if len(pair.labels) > 1:
         raise InputError(f"several label images ({', '.join(path.name for path in pair.labels)}); keep one of them")
     (path,) = pair.labels
-    data = ImageFile(pair.image.stem, pair.image).bytes()
-    height, width = read_image(data, pair.image.name).shape[:2]
+    file = ImageFile(pair.image.stem, pair.image, choice=choice)
+    if choice:
+        name, values = f"{pair.image.stem}.tif", file.load().values
+        data, (height, width) = _as_tiff(values), values.shape[:2]
+    else:
+        name, data = pair.image.stem + pair.image.suffix.lower(), file.bytes()
+        height, width = read_image(data, pair.image.name).shape[:2]
     try:
         labels = label_files.read_labels(path)
     except InputError as error:
@@ -113,8 +128,16 @@ def _read_pair(pair: _Pair) -> Result:
         masks = CropMasks.from_labels(labels)
     except InputError as error:
         raise InputError(f"{path.name}: {error}; write it again") from error
-    name = pair.image.stem + pair.image.suffix.lower()
     return Result([Picture(name, data, (height, width), annotations(masks))], len(masks))
+
+
+def _as_tiff(values: NDArray[Any]) -> bytes:
+    """Values (H, W, 1 or 3) as the content of a TIFF."""
+    file = io.BytesIO()
+    grey = values.shape[2] == 1
+    kind = "minisblack" if grey else "rgb"
+    tifffile.imwrite(file, values[..., 0] if grey else values, photometric=kind, compression="zlib", metadata=None)
+    return file.getvalue()
 
 
 def _find_pairs(source: Path, left_out: list[LeftOut]) -> list[_Pair]:

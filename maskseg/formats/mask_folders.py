@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from maskseg.convert.convert import LeftOut, Picture, Result, Summary, Task, annotation, run
 from maskseg.core.errors import InputError
 from maskseg.core.morphology import fill_holes
-from maskseg.imaging.reading import SUFFIXES, ImageFile, leads_outside, member_path, read_image, zip_members
+from maskseg.imaging.containers import SUFFIXES
+from maskseg.imaging.reading import ImageFile, leads_outside, member_path, read_image, zip_members
 
 # A mask pixel is set above this, as in the published method.
 THRESHOLD = 128

@@ -1,7 +1,8 @@
-"""Label images larger than memory: a tiled BigTIFF written as the nuclei come."""
+"""Label images larger than memory: a tiled TIFF written as the nuclei come."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,6 +16,8 @@ from maskseg.core.masks import CropMasks
 
 # Side of the tiles in the file.
 TILE = 256
+# Bytes of labels that a classic TIFF, which every program opens, has room for even if nothing can be compressed.
+_CLASSIC = (1 << 32) - (1 << 26)
 
 
 def label_rows(
@@ -68,7 +71,7 @@ def _rows(
 def write_tiled_labels(
     path: str | os.PathLike[str], shape: tuple[int, int], dtype: np.dtype, rows: Iterable[NDArray[np.integer]]
 ) -> None:
-    """Write the rows of `label_rows` as a compressed, tiled BigTIFF, whole or not at all.
+    """Write the rows of `label_rows` as a compressed, tiled TIFF, whole or not at all.
 
     Parameters
     ----------
@@ -77,7 +80,7 @@ def write_tiled_labels(
     shape : (int, int)
         Height and width.
     dtype, rows
-        See `label_rows`.
+        See `label_rows`. It is a BigTIFF where it might have 4 GB.
     """
     with write_whole(path) as file:
         tifffile.imwrite(
@@ -87,7 +90,7 @@ def write_tiled_labels(
             shape=shape,
             dtype=dtype,
             tile=(TILE, TILE),
-            bigtiff=True,
+            bigtiff=math.prod(shape) * np.dtype(dtype).itemsize > _CLASSIC,
             compression="zlib",
             photometric="minisblack",
         )

@@ -92,14 +92,19 @@ class Predictor:
         cfg = cfg.clone()
         cfg.defrost()
         to_device(cfg)
-        model = build_model(cfg).to(memory_format=torch.channels_last)
+        kind = tasks.part(cfg, "predictor")
+        try:
+            model = build_model(cfg).to(memory_format=torch.channels_last)
+        except Exception as error:  # each part of a network has errors of its own; all mean the same here
+            raise InputError(
+                f"{weights}: its config describes no network that can be built ({' '.join(str(error).split())[:160]})"
+            ) from error
         try:
             model.load_state_dict(model_weights(weights))
         except RuntimeError as error:
             raise InputError(
                 f"{weights}: not the weights of this config ({' '.join(str(error).split())[:160]})"
             ) from error
-        kind = tasks.part(cfg, "predictor")
         return (cls if issubclass(cls, kind) else kind)(cfg, model.eval())
 
     def detect(self, image: NDArray[np.uint8], magnify: float = 1.0) -> SoftMasks:
@@ -108,7 +113,7 @@ class Predictor:
         Parameters
         ----------
         image : uint8 array (H, W, 3)
-            RGB, already stretched if the config says so.
+            RGB, already normalized as the config says.
         magnify : float
             Times the scale of the config; below 1 the image takes a part of the canvas only.
         """
@@ -173,7 +178,8 @@ class Predictor:
         Parameters
         ----------
         image : uint8 array (H, W, 3)
-            RGB, as `maskseg.imaging.reading.read_image` gives it.
+            RGB, as `maskseg.imaging.reading.read_image` gives it; where INPUT.NORMALIZE has fixed limits, (H, W, 1 or
+            3) of any kind.
         tta : {"none", "flip", "d4"}, optional
             Views whose masks are merged: the image alone, its mirror image too, or all eight symmetries of the square;
             the config's ``POSTPROCESS.TTA`` where not given.
@@ -185,7 +191,7 @@ class Predictor:
         """
         rules = self.cfg.POSTPROCESS
         views = views_of(rules.TTA if tta is None else tta)
-        stretched = intensity.stretch(image) if self.cfg.INPUT.STRETCH else image
+        seen = intensity.normalized(image, self.cfg.INPUT.NORMALIZE)
         shape, cfg = image.shape[:2], self.cfg.INPUT
         scale = input_scale(shape, cfg.LONG_SIDE, cfg.SHRINK)
 
@@ -193,7 +199,7 @@ class Predictor:
             if magnify > 1 and shape[0] * shape[1] * (scale * magnify) ** 2 > LARGE:
                 # Tiles are never shrunk by the scale of the config.
                 raise _TooLarge(magnify * min(scale, 1.0))
-            return self.look(stretched, view, magnify)
+            return self.look(seen, view, magnify)
 
         try:
             return assemble(look, rules, views, cfg.NUCLEUS_DIAMETER / scale)

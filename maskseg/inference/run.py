@@ -39,7 +39,9 @@ from maskseg.formats.nuclei_table import Row, nucleus_rows, write_nuclei, write_
 from maskseg.formats.ome_zarr import write_zarr_labels
 from maskseg.formats.overlay import overlay, write_picture
 from maskseg.formats.svg import write_svg
-from maskseg.imaging.reading import ImageFile
+from maskseg.imaging.intensity import fixed_limits
+from maskseg.imaging.names import printable
+from maskseg.imaging.reading import ImageFile, Loaded
 from maskseg.imaging.slides import is_large, open_source
 from maskseg.inference.batching import groups, together
 from maskseg.inference.predictor import LARGE, Predictor
@@ -126,7 +128,8 @@ def predict_files(
     settings : dict, optional
         What the results depend on (model, config); parts written under other settings are not used.
     microns_per_pixel : float, optional
-        Side of a pixel in micrometres; adds areas and lengths in micrometres to the table of nuclei.
+        Side of a pixel of the full size in micrometres, in place of what the files say; where it is known, the table
+        of nuclei has areas and lengths in micrometres too.
     tiles : Tiles, optional
         How images that are too large to be predicted in one piece are cut; see `maskseg.inference.tiled_run`.
     cluster : bool
@@ -170,10 +173,17 @@ def predict_files(
     return list(failed.items())
 
 
-def _read(file: ImageFile) -> tuple[NDArray[np.uint8], NDArray[Any], float]:
-    """The image, its values and the seconds that it took."""
+def _read(tiles: Tiles, microns_per_pixel: float | None, file: ImageFile) -> tuple[NDArray[np.uint8], Loaded, float]:
+    """The image, all that is known of it, and the seconds that it took."""
     begin = time.perf_counter()
-    return *file.read_values(), time.perf_counter() - begin
+    if tiles.level or tiles.mpp:
+        source, _, mpp = open_source(file, tiles.level, tiles.mpp, microns_per_pixel)
+        box = (0, 0, source.shape[1], source.shape[0])
+        loaded = Loaded(np.ascontiguousarray(source.read(box)), source.values(box), mpp)
+    else:
+        loaded = file.load()
+        loaded = loaded._replace(mpp=microns_per_pixel or loaded.mpp)
+    return loaded.image, loaded, time.perf_counter() - begin
 
 
 def _ahead(read: Callable[[ImageFile], Any], files: Sequence[ImageFile]) -> Iterator[tuple[ImageFile, Future[Any]]]:
@@ -191,14 +201,14 @@ def _ahead(read: Callable[[ImageFile], Any], files: Sequence[ImageFile]) -> Iter
         reader.shutdown(cancel_futures=True)
 
 
-def _segment(
-    reading: Future[Any], tta: str | None, size: int, predictor: Predictor
-) -> tuple[NDArray[np.uint8], NDArray[Any], CropMasks, float]:
-    """The image, its values, its nuclei and its share of the seconds that its group of `size` images took."""
-    image, values, seconds = reading.result()
+def _segment(reading: Future[Any], tta: str | None, size: int, predictor: Predictor) -> tuple[Loaded, CropMasks, float]:
+    """The image, its nuclei and its share of the seconds that its group of `size` images took."""
+    image, loaded, seconds = reading.result()
     begin = time.perf_counter()
-    masks = predictor.segment(image, tta)
-    return image, values, masks, seconds + (time.perf_counter() - begin) / size
+    # Fixed limits are those of the values in the file.
+    fixed = fixed_limits(predictor.cfg.INPUT.NORMALIZE) and loaded.values.dtype != bool
+    masks = predictor.segment(loaded.values if fixed else image, tta)
+    return loaded, masks, seconds + (time.perf_counter() - begin) / size
 
 
 @dataclass(frozen=True)
@@ -270,22 +280,24 @@ class Run:
         batch_size = cfg.TEST.IMS_PER_BATCH or (8 if cfg.MODEL.DEVICE.startswith("cuda") else 1)
         large, small = [], []
         for file in files:
-            (large if predictor.tiled and is_large(file, self.tiles.large) else small).append(file)
+            chosen = self.tiles.level or self.tiles.mpp
+            (large if predictor.tiled and (chosen or is_large(file, self.tiles.large)) else small).append(file)
+        read = partial(_read, self.tiles, self.microns_per_pixel)
         written: deque[Future[None]] = deque()
         # What was segmented is written, also where the loop is interrupted: the end of `writing` waits for it.
-        with ThreadPoolExecutor(1) as writing, closing(_ahead(_read, small)) as images:
+        with ThreadPoolExecutor(1) as writing, closing(_ahead(read, small)) as images:
             for group in groups(images, batch_size):
                 steps = [partial(_segment, reading, self.tta, len(group)) for _, reading in group]
                 for (file, _), segmented in zip(group, together(predictor, steps), strict=True):
                     reason = None
                     try:
-                        image, values, masks, seconds = segmented()
+                        loaded, masks, seconds = segmented()
                     except InputError as error:
                         reason = str(error)
                     except (MemoryError, torch.OutOfMemoryError):
                         reason = f"{file.name}: too large for the memory there is; cut it into pieces"
                     else:
-                        written.append(writing.submit(self.write, file, image, values, masks, seconds))
+                        written.append(writing.submit(self.write, file, loaded, masks, seconds))
                         if len(written) > _AHEAD:
                             written.popleft().result()
                     yield file, reason
@@ -299,25 +311,23 @@ class Run:
                     reason = str(error)
                 yield file, reason
 
-    def write(
-        self, file: ImageFile, image: NDArray[np.uint8], values: NDArray[Any], masks: CropMasks, seconds: float
-    ) -> None:
+    def write(self, file: ImageFile, loaded: Loaded, masks: CropMasks, seconds: float) -> None:
         """The files of an image, and then its part."""
         for name in self.formats:
             if name in _OF_AN_IMAGE:
                 folder, ending, writer = _OF_AN_IMAGE[name]
-                writer(self.out / folder / f"{file.id}{ending}", masks, image)
+                writer(self.out / folder / f"{file.id}{ending}", masks, loaded.image)
         measured = "table" in self.formats or "parquet" in self.formats
         part = {
             "row": image_row(file.id, masks, seconds),
-            "nuclei": nucleus_rows(file.id, masks, values, self.microns_per_pixel) if measured else [],
+            "nuclei": nucleus_rows(file.id, masks, loaded.values, loaded.mpp) if measured else [],
         }
         self._finish(file, part, masks)
 
     def predict_large(self, predictor: Predictor, file: ImageFile) -> None:
         """The files of a large image, and then its part; while it is not done, each tile has a part of its own."""
         tiles = self.tiles
-        source, scale = open_source(file, tiles.level, tiles.mpp)
+        source, scale, mpp = open_source(file, tiles.level, tiles.mpp, self.microns_per_pixel)
         parts = self.parts / "tiles" / file.id
         stamp = parts / "source"
         if not stamp.is_file() or json.loads(stamp.read_text(encoding="utf-8")) != _source(file):
@@ -333,7 +343,7 @@ class Run:
             self.formats,
             self.tta,
             scale,
-            self.microns_per_pixel,
+            mpp,
             tiles.side,
             tiles.overlap,
         )
@@ -370,7 +380,7 @@ class Run:
             if name == "rle":
                 write_rows(*paths, ((file.id, rows) for file, rows in each("rle")), self.form)
             elif name == "coco":
-                images = ((Path(file.member or file.path).name, *found) for file, found in each("coco"))
+                images = ((printable(Path(file.member or file.path).name), *found) for file, found in each("coco"))
                 write_annotations(*paths, images)
             elif name == "table":
                 rows = {file.id: row for file, row in each("row")}
@@ -383,8 +393,10 @@ class Run:
 
 def _source(file: ImageFile) -> list[str | int]:
     """What a part was made from; an image that is another one by now is done again."""
+    planes = ",".join(f"{axis}={plane}" for axis, plane in sorted(file.choice.planes.items()))
+    chosen = [f"--channel {file.choice.channel} --plane {planes}"] if file.choice else []
     try:
         found = file.path.stat()
     except OSError:
-        return [file.name]
-    return [file.name, found.st_size, found.st_mtime_ns]
+        return [file.name, *chosen]
+    return [file.name, found.st_size, found.st_mtime_ns, *chosen]

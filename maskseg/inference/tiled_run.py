@@ -44,7 +44,7 @@ def predict_large(
 ) -> dict[str, Any]:
     """Segment an image tile by tile and write what belongs to it alone.
 
-    Writes ``labels/ID.tif`` (a tiled BigTIFF), ``zarr/ID.zarr``, ``geojson/ID.geojson`` and ``overlays/ID.png``, each
+    Writes ``labels/ID.tif`` (a tiled TIFF), ``zarr/ID.zarr``, ``geojson/ID.geojson`` and ``overlays/ID.png``, each
     nucleus as soon as it is settled. Nothing is kept of a nucleus but its area and score, and its run lengths where
     they are asked for.
 

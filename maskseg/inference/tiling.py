@@ -2,8 +2,9 @@
 
 How tiled comes to equal whole
 ------------------------------
-- One scale and one intensity stretch for all tiles, from the whole image. What the network sees lies on one grid, the
-  *canvas*: network pixels, counted from the top left of the image (in another view, of that view of the image).
+- One scale and one mapping of the grey values for all tiles, from the whole image. What the network sees lies on one
+  grid, the *canvas*: network pixels, counted from the top left of the image (in another view, of that view of the
+  image).
 - The cores of the tiles cut the canvas in pieces that do not overlap. The network sees the *window* of a tile: its
   core and at least `Tiling.context` pixels around it, from a multiple of the network's stride to another, so that each
   feature lies where it would in the whole image.
@@ -37,9 +38,9 @@ from tqdm import tqdm
 from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks, SoftCrops
 from maskseg.core.processes import give_back_memory
-from maskseg.imaging.intensity import stretch_table
+from maskseg.imaging.intensity import OFF
 from maskseg.imaging.scaling import input_scale, scaled_shape
-from maskseg.imaging.windows import ArraySource, Box, Glass, Resized, Source, Stretched, grey_counts
+from maskseg.imaging.windows import ArraySource, Box, Glass, Normalized, Resized, Source
 from maskseg.inference.predictor import STRIDE, Predictor
 from maskseg.inference.rescale import magnification
 from maskseg.inference.stitching import Seams, Settled, TilePart
@@ -248,8 +249,8 @@ class TiledImage:
     def _canvas(self) -> Source:
         """The image as the network sees it, without the padding."""
         source: Source = self.source
-        if self.predictor.cfg.INPUT.STRETCH:
-            source = Stretched(source, stretch_table(grey_counts(source)))
+        if self.predictor.cfg.INPUT.NORMALIZE != OFF:
+            source = Normalized(source, self.predictor.cfg.INPUT.NORMALIZE)
         return source if source.shape == self.tiling.shape else Resized(source, self.tiling.shape)
 
     def _path(self, tile: int) -> Path:

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from maskseg.formats.labels import read_labels
-from maskseg.imaging.reading import find_images, read_image
+from maskseg.imaging.finding import find_images
+from maskseg.imaging.reading import read_image
 from maskseg.inference.batching import groups, together
 from maskseg.inference.predictor import SoftMasks, load_model
 from maskseg.inference.run import predict_files

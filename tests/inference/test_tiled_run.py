@@ -13,7 +13,7 @@ from maskseg.formats.geojson import read_geojson
 from maskseg.formats.kaggle import read_submission
 from maskseg.formats.labels import read_labels
 from maskseg.formats.tiled_labels import label_rows, write_tiled_labels
-from maskseg.imaging.reading import find_images
+from maskseg.imaging.finding import find_images
 from maskseg.inference.run import FORMATS, Tiles, predict_files
 from tests.inference.test_predictor import predictor
 from tests.inference.test_tiling import UNSCALED, Marked, marks, scored
@@ -39,7 +39,7 @@ def test_label_images_hold_the_same_nuclei(runs):
     assert len(whole) > 100
     assert scored(tiled) == scored(whole)
     with tifffile.TiffFile(runs[1] / "labels/a.tif") as file:
-        assert file.is_bigtiff
+        assert not file.is_bigtiff
         assert file.pages.first.is_tiled
         assert file.pages.first.dtype == np.uint16
     for run in runs:
@@ -91,3 +91,11 @@ def test_a_large_image_without_formats_of_run_lengths_is_the_same(runs, tmp_path
     for name in ("labels/a.tif", "geojson/a.geojson"):
         assert (tmp_path / name).read_bytes() == (runs[1] / name).read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["geojson", "labels"]
+
+
+@pytest.mark.parametrize(("shape", "big"), [((300, 400), False), ((70_000, 70_000), True)])
+def test_label_images_are_classic_tiff_below_4_gb(shape, big, tmp_path, monkeypatch):
+    written = {}
+    monkeypatch.setattr("maskseg.formats.tiled_labels.tifffile.imwrite", lambda *args, **kwargs: written.update(kwargs))
+    write_tiled_labels(tmp_path / "a.tif", shape, np.dtype(np.uint16), iter(()))
+    assert written["bigtiff"] is big

@@ -43,7 +43,7 @@ def settings(overrides, write_dataset, nuclei, tmp_path):
         DATASETS__TEST="()",
         OUTPUT_DIR=tmp_path / "run",
         SOLVER__MAX_ITER=1,
-        INPUT__STRETCH=False,
+        INPUT__NORMALIZE="off",
         INPUT__AUG__CONTRAST=0.0,
         INPUT__AUG__BRIGHTNESS=0.0,
         INPUT__AUG__GAMMA=0.0,

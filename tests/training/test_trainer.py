@@ -267,8 +267,8 @@ def test_the_image_that_the_sampler_names_is_what_the_network_gets(trainer, data
 
 
 def test_boxes_that_are_no_numbers_are_one_line(trainer, tmp_path):
-    made = trainer(30, SOLVER__BASE_LR=1e6, SOLVER__WARMUP_ITERS=0, SOLVER__CLIP_GRADIENTS__ENABLED=False)
-    with pytest.raises(InputError, match=r"has diverged at a learning rate of 1e\+06: lower SOLVER\.BASE_LR") as caught:
+    made = trainer(30, SOLVER__BASE_LR=1e3, SOLVER__WARMUP_ITERS=0, SOLVER__CLIP_GRADIENTS__ENABLED=False)
+    with pytest.raises(InputError, match=r"has diverged at a learning rate of 1e\+03: lower SOLVER\.BASE_LR") as caught:
         trained(made)
     assert "\n" not in str(caught.value)
 

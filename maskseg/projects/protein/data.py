@@ -21,7 +21,8 @@ from maskseg.core.errors import InputError
 from maskseg.core.files import write_whole
 from maskseg.data.dataset import folder_and_part
 from maskseg.data.split import SPLIT_FILE, images_of_part, read_split
-from maskseg.imaging.reading import ImageFile, find_images
+from maskseg.imaging.finding import find_images
+from maskseg.imaging.reading import ImageFile
 
 logger = logging.getLogger(__name__)
 

@@ -29,7 +29,8 @@ from maskseg.curate.groups import inseparable
 from maskseg.curate.near_duplicates import NearDuplicate, near_duplicates, thumbnail
 from maskseg.data.dataset import CocoData, image_id, load_coco
 from maskseg.data.split import SPLIT_FILE, stratified_split, write_split
-from maskseg.imaging.reading import ImageFile, find_images, read_image
+from maskseg.imaging.finding import find_images
+from maskseg.imaging.reading import ImageFile, read_image
 
 NERVE, EMPTY = "nerve", "empty"
 CONTRADICTIONS = "contradictions.csv"

@@ -50,8 +50,7 @@ class PixelPredictor(Predictor):
     def segment(self, image: NDArray[np.uint8], tta: str | None = None) -> CropMasks:
         """The instances of one image; see `Predictor.segment`. The probabilities of the views are averaged."""
         rules = self.cfg.POSTPROCESS
-        if self.cfg.INPUT.STRETCH:
-            image = intensity.stretch(image)
+        image = intensity.normalized(image, self.cfg.INPUT.NORMALIZE)
         views = views_of(rules.TTA if tta is None else tta)
         mean = sum(view.undo(self.probability(view.apply(image))) for view in views) / len(views)
         return self.masks(np.ascontiguousarray(mean))

@@ -82,7 +82,7 @@ def test_the_loss_is_binary_cross_entropy_over_all_pixels():
 
 
 def test_a_large_image_in_windows_is_the_same(monkeypatch):
-    predictor = PixelPredictor(config(INPUT__STRETCH=False), network())
+    predictor = PixelPredictor(config(INPUT__NORMALIZE="off"), network())
     image = np.random.default_rng(0).integers(0, 256, (290, 330, 3), np.uint8)
     with torch.no_grad():
         whole = predictor.probability(image)
