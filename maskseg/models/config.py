@@ -283,10 +283,7 @@ def with_overrides(cfg: CfgNode, overrides: list[str] | None) -> CfgNode:
         If a key or value does not fit.
     """
     overrides = overrides or []
-    keys = overrides[::2]
-    if "SOLVER.MAX_ITER" in keys:
-        if "SOLVER.EPOCHS" in keys:
-            raise InputError("SOLVER.MAX_ITER and SOLVER.EPOCHS both say how long to train; give one of them")
+    if "SOLVER.MAX_ITER" in overrides[::2]:
         # What is asked for has the last word over what the config says.
         cfg.SOLVER.EPOCHS = 0
     # One by one, so that the message can name the one at fault.
@@ -296,6 +293,8 @@ def with_overrides(cfg: CfgNode, overrides: list[str] | None) -> CfgNode:
         except _MISFITS as error:
             raise InputError(f"{' '.join(pair)}: {_one_line(error)}; give KEY VALUE pairs") from error
     check_config(cfg, _defaults(), overrides[::2])
+    if "SOLVER.MAX_ITER" in overrides[::2] and cfg.SOLVER.EPOCHS:
+        raise InputError("SOLVER.MAX_ITER and SOLVER.EPOCHS both say how long to train; give one of them")
     for key, choices in _CHOICES.items():
         *sections, name = key.split(".")
         node = cfg
