@@ -37,6 +37,7 @@ from detectron2.structures import Boxes, Instances
 from numpy.typing import NDArray
 
 from maskseg.core.masks import CropMasks
+from maskseg.core.overlaps import overlaps
 from maskseg.formats.labels import read_labels
 from maskseg.formats.registry import formats as all_formats
 from maskseg.formats.registry import writers
@@ -46,7 +47,6 @@ from maskseg.imaging.slides import open_source
 from maskseg.imaging.windows import ArraySource
 from maskseg.inference.api import load_model
 from maskseg.inference.mask_rcnn import MaskRCNNPredictor
-from maskseg.inference.postprocess import overlaps
 from maskseg.inference.tiling import TiledImage
 
 TILE = 512

@@ -121,9 +121,11 @@ def mosaics(
       maskseg convert mosaics data/dsb2018:train -o data/mosaics --table mosaics.csv
     """
     from maskseg.convert.mosaics import convert
+    from maskseg.data.dataset import folder_and_part
     from maskseg.data.split import SPLIT_FILE
 
-    if ":" not in dataset and (Path(dataset) / SPLIT_FILE).is_file():
+    folder, part = folder_and_part(dataset)
+    if not part and (Path(folder) / SPLIT_FILE).is_file():
         typer.echo(f"tiles of all parts of {dataset} are used; for training give {dataset}:train", err=True)
     report(out, convert(dataset, out, table, _processes(workers)))
 

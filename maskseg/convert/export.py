@@ -15,6 +15,7 @@ from maskseg.convert.convert import Summary, Task, without_second
 from maskseg.core.errors import InputError
 from maskseg.core.files import write_whole
 from maskseg.core.processes import in_order
+from maskseg.data.dataset import folder_and_part
 from maskseg.data.split import SPLIT_FILE, images_of_part, read_split
 from maskseg.formats.reader import Item, LeftOut
 from maskseg.formats.registry import Format, exported, get, recognise, writers
@@ -120,12 +121,8 @@ def _account(summary: Exported, outcomes: Iterable[tuple[Task, _Written | str]])
 
 
 def _tasks(source: str, images: Path | None, form: Format, summary: Exported) -> list[Task]:
-    path = Path(source)
-    folder, _, part = source.rpartition(":")
-    if not path.exists() and folder and Path(folder).is_dir():
-        path = Path(folder)
-    else:
-        part = ""
+    folder, part = folder_and_part(source)
+    path = Path(folder)
     reader = recognise(path)
     reader.require(source)
     items: list[Item] = []

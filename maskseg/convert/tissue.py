@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from maskseg.convert.convert import Picture, Result, Summary, Task, run
 from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks, trim
+from maskseg.core.morphology import components
 from maskseg.core.tables import write_csv
 from maskseg.formats.aperio_xml import OFFSET, Region, RegionMasks, read_regions, region_masks
 from maskseg.formats.coco import to_annotations
@@ -159,13 +160,13 @@ def _read_tissue(source: _Source, pieces: int, offset: tuple[float, float], laye
         rows = [_row(name, region, _Fate("dropped", str(error))) for region in regions]
         return Result([], len(regions), [LeftOut(where, "image left out", f"{error}{lost}")], rows)
 
-    drawn = region_masks(wanted, image.shape[:2], offset)  # type: ignore[arg-type]
+    drawn = region_masks(wanted, image.shape[:2], offset)
     labels = drawn.masks.to_labels()
     shown = np.bincount(labels.ravel(), minlength=len(drawn.masks) + 1)[1:]
     state = _State(drawn.masks.areas, shown, _above(drawn.masks, labels))
     labels[np.isin(labels, np.flatnonzero(state.covered) + 1)] = 0
     pictures = []
-    for piece, height, width in _pieces(image.shape[:2], pieces, name):  # type: ignore[arg-type]
+    for piece, height, width in _pieces(image.shape[:2], pieces, name):
         numbers, masks = _nuclei(labels[height, width], state.drawn)
         for number, area in zip(numbers, masks.areas, strict=True):
             state.left[number] += area
@@ -247,10 +248,8 @@ def _nuclei(labels: NDArray[np.int32], drawn: NDArray[np.int64]) -> tuple[list[i
 
 def _without_slivers(bitmap: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """A mask without the 8-connected parts that have fewer than `MIN_PIXELS` pixels."""
-    _, parts, statistics, _ = cv2.connectedComponentsWithStats(bitmap.astype(np.uint8), connectivity=8)
-    large = statistics[:, cv2.CC_STAT_AREA] >= MIN_PIXELS
-    large[0] = False
-    return large[parts]
+    parts, areas = components(bitmap)
+    return np.concatenate(([False], areas >= MIN_PIXELS))[parts]
 
 
 def _fates(regions: list[Region], drawn: RegionMasks, state: _State) -> list[_Fate]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks
+from maskseg.data.dataset import folder_and_part
 from maskseg.data.split import SPLIT_FILE, images_of_part, read_split
 from maskseg.evaluation.results import ImageResult, compare_image
 from maskseg.formats.coco import is_dataset
@@ -78,7 +79,8 @@ def open_set(source: str, sizes: Mapping[str, tuple[int, int]] | None = None) ->
     InputError
         There is nothing of the kind at `source`.
     """
-    path, part = _part_of(source)
+    folder, part = folder_and_part(source)
+    path = Path(folder)
     form = recognise(path)
     form.require(source)
     found = [item for item in form.part("reader")(path) if isinstance(item, Item)]
@@ -92,14 +94,6 @@ def open_set(source: str, sizes: Mapping[str, tuple[int, int]] | None = None) ->
         missing = f"no image of part {part!r}; make the split again with maskseg split" if part else "no image"
         raise InputError(f"{source}: holds {missing}")
     return _of_items(source, items, ids, split, sizes or {})
-
-
-def _part_of(source: str) -> tuple[Path, str]:
-    """A path, and the part of it that is asked for, empty for all."""
-    folder, _, part = source.rpartition(":")
-    if not Path(source).exists() and folder and Path(folder).is_dir():
-        return Path(folder), part
-    return Path(source), ""
 
 
 def _of_items(
@@ -159,8 +153,8 @@ def read_part(source: LabelSet, split_file: str) -> LabelSet:
     InputError
         The table cannot be read, has no such part, or names no image of the set.
     """
-    path, part = (split_file, "") if Path(split_file).is_file() else split_file.rpartition(":")[::2]
-    split = read_split(path or split_file)
+    path, part = folder_and_part(split_file)
+    split = read_split(path)
     wanted = images_of_part(split, part, path) if part else set(split)
     ids = tuple(name for name in source.ids if name in wanted)
     if not ids:
