@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
-from maskseg.formats.tiled_labels import write_tiled_labels
 
 from maskseg.core.masks import CropMasks
 from maskseg.data.dataset import load_coco
@@ -99,8 +98,11 @@ def test_a_large_image_without_formats_of_run_lengths_is_the_same(runs, tmp_path
 @pytest.mark.parametrize(("shape", "big"), [((300, 400), False), ((70_000, 70_000), True)])
 def test_label_images_are_classic_tiff_below_4_gb(shape, big, tmp_path, monkeypatch):
     written = {}
-    monkeypatch.setattr("maskseg.formats.tiled_labels.tifffile.imwrite", lambda *args, **kwargs: written.update(kwargs))
-    write_tiled_labels(tmp_path / "a.tif", shape, np.dtype(np.uint16), iter(()))
+    monkeypatch.setattr("maskseg.formats.labels.tifffile.imwrite", lambda *args, **kwargs: written.update(kwargs))
+    writer = LabelWriter(ImageInfo("a", shape, at_most=10), tmp_path / "a.tif")
+    writer.open()
+    writer.add(CropMasks.empty(shape), 0)
+    writer.close()
     assert written["bigtiff"] is big
 
 
