@@ -27,10 +27,21 @@ def test_the_reference_has_the_numbers_of_the_method(reference):
     assert model.ANCHOR_GENERATOR.ASPECT_RATIOS == [[0.5, 1.0, 2.0]]
     assert model.RPN.BATCH_SIZE_PER_IMAGE == 320
     assert model.RPN.NMS_THRESH == 0.7
+    assert model.RPN.CONV_DIMS == [512]
     assert model.RPN.POST_NMS_TOPK_TRAIN == model.RPN.POST_NMS_TOPK_TEST == 2048
-    # Not fewer before the suppression than are to be left after it.
-    assert min(model.RPN.PRE_NMS_TOPK_TRAIN, model.RPN.PRE_NMS_TOPK_TEST) >= 2048
+    assert model.RPN.PRE_NMS_TOPK_ALL == 6000
+    # Box deltas are divided by 0.1 and 0.2; smooth L1, its mean over the positives.
+    assert list(model.RPN.BBOX_REG_WEIGHTS) == list(model.ROI_BOX_HEAD.BBOX_REG_WEIGHTS) == [10, 10, 5, 5]
+    assert model.RPN.SMOOTH_L1_BETA == model.ROI_BOX_HEAD.SMOOTH_L1_BETA == 1
+    assert model.RPN.BBOX_REG_LOSS_TYPE == model.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE == "smooth_l1"
+    assert model.BOX_LOSS_MEAN
     assert model.ROI_HEADS.BATCH_SIZE_PER_IMAGE == 512
+    assert (model.ROI_HEADS.NAME, model.ROI_HEADS.NEGATIVES_PER_POSITIVE) == ("NucleiROIHeads", 2)
+    assert not model.ROI_HEADS.PROPOSAL_APPEND_GT
+    assert model.RESNETS.TRAIN_AFFINE and model.RESNETS.NORM == "FrozenBN" and model.BACKBONE.FREEZE_AT == 0
+    clip = reference.SOLVER.CLIP_GRADIENTS
+    assert (clip.ENABLED, clip.CLIP_TYPE, clip.CLIP_VALUE, clip.NORM_TYPE) == (True, "full_model", 5, 2)
+    assert reference.SOLVER.AMSGRAD and reference.TEST.KEEP_BEST == "loss"
     assert abs(model.ROI_HEADS.POSITIVE_FRACTION - 1 / 3) < 0.005
     assert model.ROI_HEADS.NUM_CLASSES == 1
     assert model.ROI_HEADS.SCORE_THRESH_TEST == 0.75
@@ -40,9 +51,9 @@ def test_the_reference_has_the_numbers_of_the_method(reference):
     assert reference.TEST.DETECTIONS_PER_IMAGE == -1
     assert model.PROPOSAL_GENERATOR.NAME == "NucleiRPN"
     assert (reference.INPUT.LONG_SIDE, reference.INPUT.SHRINK, aug.WINDOW) == (512, True, 512)
-    assert aug.CROP_SIZE == 256 and 0 < aug.CROP_PROB <= 1
-    assert list(aug.SCALE) == [0.5, 2.0]
-    assert aug.ROTATE == 15
+    assert aug.CROP_SIZE == 256 and aug.CROP_PROB == 1
+    assert list(aug.SCALE) == [0.5, 2.0] and aug.SCALE_DRAW == "uniform"
+    assert aug.ROTATE == 15 and aug.AFFINE_PROB == 0.5 and aug.BORDER == "reflect"
     assert aug.FLIP and aug.QUARTER_TURNS
     # Found not to help there: no other change of the picture.
     assert (reference.INPUT.STRETCH, aug.CONTRAST, aug.BRIGHTNESS, aug.GAMMA) == (False, 0, 0, 0)
@@ -85,13 +96,19 @@ def test_the_learning_rate_that_the_scheduler_gives(reference):
 
 @pytest.mark.parametrize(("name", "kind"), [("SGD", "SGD"), ("Adam", "Adam"), ("AdamW", "AdamW")])
 def test_the_optimizer_is_the_one_named_and_clips_the_norm(reference, name, kind):
-    reference.SOLVER.OPTIMIZER = name
+    reference.SOLVER.OPTIMIZER, reference.SOLVER.CLIP_GRADIENTS.CLIP_TYPE = name, "norm"
     weight = torch.nn.Linear(3, 1, bias=False)
     optimizer = build_optimizer(reference, weight)
     assert kind in [base.__name__ for base in type(optimizer).__mro__[:2]]
     weight.weight.grad = torch.full((1, 3), 100.0)
     optimizer.step()
     assert weight.weight.grad.norm() == pytest.approx(reference.SOLVER.CLIP_GRADIENTS.CLIP_VALUE, rel=1e-4)
+
+
+def test_amsgrad_is_that_of_the_config(reference):
+    for amsgrad in (True, False):
+        reference.SOLVER.AMSGRAD = amsgrad
+        assert build_optimizer(reference, torch.nn.Linear(2, 2)).defaults["amsgrad"] is amsgrad
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,8 @@ def _read(path: Path, suffix: str) -> np.ndarray:
     if suffix == ".png":
         with Image.open(path) as image:
             return np.asarray(image)
-    return tifffile.imread(path)
+    # Some kinds of TIFF name other files that they go on in, which may be any.
+    return tifffile.imread(path, _multifile=False, is_ndtiff=False, is_mmstack=False)
 
 
 # ---- nuclei to label images ----

@@ -103,7 +103,7 @@ def _decode(data: bytes) -> NDArray[Any]:
 
 
 def _decode_tiff(data: bytes) -> NDArray[Any]:
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
+    with tifffile.TiffFile(io.BytesIO(data), _multifile=False) as file:
         page, series = file.pages.first, file.series[0]
         for offset, size in zip(page.dataoffsets, page.databytecounts, strict=True):
             if offset + size > len(data):

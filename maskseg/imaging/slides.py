@@ -19,6 +19,7 @@ from PIL import Image
 
 from maskseg.core.errors import InputError
 from maskseg.core.optional import need
+from maskseg.core.zarr_checks import zarr_node, zarr_parts
 from maskseg.imaging.reading import PERCENTILES, SLIDE_SUFFIXES, ZARR_SUFFIX, ImageFile
 from maskseg.imaging.scaling import scaled_shape
 from maskseg.imaging.windows import ArraySource, Box, Resized, Source, blocks
@@ -128,7 +129,8 @@ class TiffLevels:
 
     def __init__(self, path: Path) -> None:
         try:
-            self._file = tifffile.TiffFile(path)
+            # Some kinds of TIFF name other files that they go on in, which may be any.
+            self._file = tifffile.TiffFile(path, _multifile=False, is_ndtiff=False, is_mmstack=False)
             series = self._file.series[0]
             self._series = [level for level in series.levels if level.axes == series.axes]
         except Exception as error:  # tifffile has errors of its own; all mean the same here
@@ -230,21 +232,21 @@ class ZarrLevels:
     def __init__(self, path: Path) -> None:
         zarr = need("zarr", "slides", f"{path}: Zarr")
         try:
-            node = zarr.open(path, mode="r")
-            axes, scale = None, None
-            if isinstance(node, zarr.Group):
-                attributes = dict(node.attrs)
-                image = attributes.get("ome", attributes)["multiscales"][0]
+            node = zarr_node(path)
+            axes, scale, parts = None, None, [path]
+            if not node.is_array:
+                image = node.attributes.get("ome", node.attributes)["multiscales"][0]
                 axes = [axis if isinstance(axis, str) else axis["name"] for axis in image.get("axes", "tczyx")]
-                arrays = [node[item["path"]] for item in image["datasets"]]
+                parts = zarr_parts(path, [item["path"] for item in image["datasets"]], node.zarr_format)
                 units = [axis.get("unit") if isinstance(axis, dict) else None for axis in image.get("axes", "tczyx")]
                 for step in image["datasets"][0].get("coordinateTransformations", []):
                     if step["type"] == "scale" and units[axes.index("x")] == "micrometer":
                         scale = float(step["scale"][axes.index("x")])
-            else:
-                arrays = [node]
+            # Opened only now that each is known to hold numbers, in the format that was looked at.
+            arrays = [zarr.open_array(part, mode="r", zarr_format=node.zarr_format) for part in parts]
         except Exception as error:  # zarr has errors of its own; all mean the same here
-            raise InputError(f"{path}: no OME-Zarr image that can be read ({error}); check the path") from error
+            reason = " ".join(str(error).split())[:300]
+            raise InputError(f"{path}: no OME-Zarr image that can be read ({reason}); check the path") from error
         self._axes = axes or ("yx" if arrays[0].ndim == 2 else "yxc" if arrays[0].shape[-1] <= 4 else "cyx")
         sizes = dict(zip(self._axes, arrays[0].shape, strict=True))
         if any(size > 1 for axis, size in sizes.items() if axis not in "cyx") or sizes.get("c", 1) not in (1, 3):

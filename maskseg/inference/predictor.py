@@ -92,14 +92,19 @@ class Predictor:
         cfg = cfg.clone()
         cfg.defrost()
         to_device(cfg)
-        model = build_model(cfg).to(memory_format=torch.channels_last)
+        kind = tasks.part(cfg, "predictor")
+        try:
+            model = build_model(cfg).to(memory_format=torch.channels_last)
+        except Exception as error:  # each part of a network has errors of its own; all mean the same here
+            raise InputError(
+                f"{weights}: its config describes no network that can be built ({' '.join(str(error).split())[:160]})"
+            ) from error
         try:
             model.load_state_dict(model_weights(weights))
         except RuntimeError as error:
             raise InputError(
                 f"{weights}: not the weights of this config ({' '.join(str(error).split())[:160]})"
             ) from error
-        kind = tasks.part(cfg, "predictor")
         return (cls if issubclass(cls, kind) else kind)(cfg, model.eval())
 
     def detect(self, image: NDArray[np.uint8], magnify: float = 1.0) -> SoftMasks:

@@ -73,9 +73,9 @@ class Samples(Dataset):
         image = self.images[index]
         # Read from the run lengths each time: that takes less than keeping label images would save.
         layers = self._layers(record, image.shape[:2])  # type: ignore[arg-type]
-        matrix = self.warp.draw(image.shape[:2], rng)  # type: ignore[arg-type]
-        image = warp_image(image, matrix, self.aug.WINDOW)
-        layers = warp_labels(layers, matrix, self.aug.WINDOW)
+        warp = self.warp.draw(image.shape[:2], rng)  # type: ignore[arg-type]
+        image = warp_image(image, warp, self.aug.WINDOW)
+        layers = warp_labels(layers, warp, self.aug.WINDOW)
         image = intensity.jitter(image, rng, self.aug.CONTRAST, self.aug.BRIGHTNESS, self.aug.GAMMA)
         return self._sample(channels_first(image, self.order), layers, record)
 

@@ -6,6 +6,7 @@ import pytest
 import tifffile
 
 from maskseg.core.errors import InputError
+from maskseg.formats.labels import read_labels
 from maskseg.imaging.reading import ImageFile, find_images, read_image
 from maskseg.imaging.slides import is_large, open_source
 from maskseg.imaging.windows import ArraySource, Glass, Resized, grey_counts
@@ -134,6 +135,25 @@ def test_levels_and_microns_of_an_ome_tiff(picture, tmp_path):
     tifffile.imwrite(tmp_path / "b.tif", picture, photometric="rgb")
     with pytest.raises(InputError, match="--level in place of --mpp"):
         open_source(ImageFile("b", tmp_path / "b.tif"), mpp=0.5)
+
+
+def test_a_tiff_does_not_go_on_in_another_file(tmp_path):
+    """An OME-TIFF may name files that hold its planes, by any path."""
+    own, other = np.full((300, 300), 5, np.uint8), np.full((300, 300), 77, np.uint8)
+    (tmp_path / "images").mkdir()
+    tifffile.imwrite(tmp_path / "secret.ome.tif", other, metadata=None, tile=(64, 64))
+    ome = (
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:1"><Image ID="Image:0"><Pixels '
+        'ID="P:0" DimensionOrder="XYCZT" Type="uint8" SizeX="300" SizeY="300" SizeC="1" SizeZ="1" SizeT="1"><Channel '
+        'ID="C:0" SamplesPerPixel="1"/><TiffData IFD="0" PlaneCount="1"><UUID FileName="../secret.ome.tif">urn:uuid:2'
+        "</UUID></TiffData></Pixels></Image></OME>"
+    )
+    path = tmp_path / "images" / "a.ome.tif"
+    tifffile.imwrite(path, own, description=ome, metadata=None, tile=(64, 64))
+    assert (tifffile.imread(path) == 77).all()
+    assert (open_source(ImageFile("a", path))[0].values((0, 0, 300, 300)) == 5).all()
+    assert (ImageFile("a", path).read() == 5).all()
+    assert (read_labels(path) == 5).all()
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])

@@ -105,8 +105,8 @@ def test_nuclei_that_overlap_keep_all_their_pixels(cfg, write_dataset, nuclei, t
     (record,) = dataset_dicts(str(folder))
     for position in range(8):
         sample = Samples(cfg, [record])[position, 0]
-        matrix = Samples(cfg, [record]).warp.draw((48, 64), np.random.default_rng((5, position)))
-        alone = [warp_labels(bitmap[None].astype(np.uint16), matrix, 64)[0] > 0 for bitmap in bitmaps]
+        warp = Samples(cfg, [record]).warp.draw((48, 64), np.random.default_rng((5, position)))
+        alone = [warp_labels(bitmap[None].astype(np.uint16), warp, 64)[0] > 0 for bitmap in bitmaps]
         masks = sample["instances"].gt_masks
         assert len(masks.labels) == 3
         assert masks.ids.tolist() == [value for value, mask in enumerate(alone, start=1) if mask.any()]
