@@ -86,7 +86,9 @@ class Item:
     found : int
         How many annotations are lost if the image cannot be read, as far as that is known.
     fields : dict
-        What else is known of the image: ``modality``, ``microns_per_pixel``.
+        What else is known of the image: ``modality``, ``microns_per_pixel`` and what a COCO record has besides.
+    needs_shape : bool
+        `load` cannot do without the height and width of the image.
     scored : bool
         The masks have scores: they are predictions.
     """
@@ -99,6 +101,7 @@ class Item:
     file_name: str = ""
     found: int = 0
     fields: Mapping[str, Any] = field(default_factory=dict)
+    needs_shape: bool = False
     scored: bool = False
 
     def read(self, shape: Shape | None = None) -> Nuclei:
