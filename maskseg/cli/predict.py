@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from maskseg.formats.registry import default_formats, describe, predicted
+
 
 class Cluster(StrEnum):
     """What shares the work among processes and machines."""
@@ -33,10 +35,10 @@ def predict(
     formats: Annotated[
         str,
         typer.Option(
-            help="What to write, comma separated: rle, labels, coco, table, overlay; geojson (QuPath), "
-            "imagej (ROI zip), svg, parquet, zarr (labels)."
+            help="What to write, comma separated: "
+            f"{describe(predicted(), lambda form: f'{form.written}: {form.about}')}.",
         ),
-    ] = "rle,labels,coco,table,overlay",
+    ] = ",".join(default_formats()),
     tta: Annotated[
         Views | None,
         typer.Option(
@@ -68,10 +70,8 @@ def predict(
 ) -> None:
     """Find and outline every nucleus.
 
-    Writes submission.csv (rle: Kaggle's run lengths), labels/STEM.tif, predictions.json (coco, with scores),
-    images.csv and nuclei.csv (table: one row an image, and one a nucleus with place, size, shape and intensity),
-    overlays/STEM.png, geojson/STEM.geojson, imagej/STEM.zip, svg/STEM.svg, zarr/STEM.zarr and nuclei.parquet. An
-    interrupted run goes on where it was when the same command is given again; unreadable images are named at the end.
+    Writes the files that --formats names. An interrupted run goes on where it was when the same command is given
+    again; unreadable images are named at the end.
 
     Images larger than 4 megapixels are predicted in tiles, with the result of the whole image and in memory that
     follows the tile: tiled TIFF and BigTIFF, OME-TIFF, OME-Zarr and slides (svs, ndpi, mrxs ...) are read in parts.
@@ -90,14 +90,13 @@ def predict(
     from maskseg.core.errors import InputError
     from maskseg.imaging.reading import find_images
     from maskseg.inference.predictor import Predictor
-    from maskseg.inference.run import FORMATS, Tiles
+    from maskseg.inference.run import Tiles
     from maskseg.models import tasks
     from maskseg.models.zoo import find_model
 
     chosen = list(dict.fromkeys(item.strip() for item in formats.split(",") if item.strip()))
-    unknown = [item for item in chosen if item not in FORMATS]
-    if unknown or not chosen:
-        raise InputError(f"--formats {formats}: choose from {', '.join(FORMATS)}")
+    if not chosen or set(chosen) - set(predicted()):
+        raise InputError(f"--formats {formats}: choose from {', '.join(predicted())}")
     if microns_per_pixel is not None and not 0 < microns_per_pixel < math.inf:
         raise InputError(f"--microns-per-pixel {microns_per_pixel}: give a size above 0, such as 0.25")
     if level < 0 or (mpp is not None and not 0 < mpp < math.inf) or (level and mpp):

@@ -17,7 +17,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from tqdm import tqdm
 
-from maskseg.convert.convert import LeftOut, Picture, Result, Summary, Task, annotations, run
+from maskseg.convert.convert import Picture, Result, Summary, Task, run
 from maskseg.convert.mosaic_table import Tile, read_table
 from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks
@@ -25,6 +25,8 @@ from maskseg.core.processes import in_order
 from maskseg.core.tables import write_csv
 from maskseg.curate.mosaic_search import Edges, Place, edges, find_mosaics
 from maskseg.data.dataset import dataset_dicts
+from maskseg.formats.coco import annotations
+from maskseg.formats.reader import LeftOut
 from maskseg.imaging.reading import read_image
 
 # Written beside the mosaics: which tile lies where.

@@ -25,11 +25,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from maskseg.convert.convert import LeftOut, Picture, Result, Summary, Task, annotations, run
+from maskseg.convert.convert import Picture, Result, Summary, Task, run
 from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks, trim
 from maskseg.core.tables import write_csv
 from maskseg.formats.aperio_xml import OFFSET, Region, RegionMasks, read_regions, region_masks
+from maskseg.formats.coco import annotations
+from maskseg.formats.reader import LeftOut
 from maskseg.imaging.reading import ImageFile, find_images, member_path, zip_members
 
 MIN_PIXELS = 10  # as after prediction

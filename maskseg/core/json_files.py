@@ -13,7 +13,7 @@ from maskseg.core.errors import InputError
 from maskseg.core.files import write_whole
 
 
-def read_json(path: str | os.PathLike[str], remedy: str = "export it again") -> Any:
+def read_json(path: str | os.PathLike[str], remedy: str = "export it again", kind: str = "JSON") -> Any:
     """The content of a JSON file (UTF-8, with or without byte order mark), also of one packed with gzip, ``.gz``.
 
     Parameters
@@ -21,6 +21,8 @@ def read_json(path: str | os.PathLike[str], remedy: str = "export it again") -> 
     path : path-like
     remedy : str
         End of the message where it is no such file.
+    kind : str
+        What the message says it should be.
 
     Raises
     ------
@@ -35,7 +37,7 @@ def read_json(path: str | os.PathLike[str], remedy: str = "export it again") -> 
     try:
         return json.loads((gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig"))
     except (ValueError, RecursionError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{path}: not a JSON file ({error}); {remedy}") from error
+        raise InputError(f"{path}: not a {kind} file ({_said(error)}); {remedy}") from error
 
 
 def write_json(path: str | os.PathLike[str], content: Any, **options: Any) -> None:
@@ -56,3 +58,7 @@ def write_json(path: str | os.PathLike[str], content: Any, **options: Any) -> No
     with write_whole(path, "w", encoding="utf-8") as file:
         # `dumps` runs in C where `dump` goes piece by piece: four times as fast.
         file.write(json.dumps(content, **options))
+
+
+def _said(error: BaseException) -> str:
+    return str(error) or type(error).__name__

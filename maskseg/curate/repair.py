@@ -25,7 +25,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from maskseg.convert.convert import annotation
 from maskseg.core.errors import InputError
 from maskseg.core.files import write_whole
 from maskseg.core.masks import CropMasks, trim
@@ -33,8 +32,8 @@ from maskseg.core.tables import write_csv
 from maskseg.curate.check import DUPLICATE_IOU, MIN_AREA, Report, distinct_images
 from maskseg.curate.mask_faults import open_holes, piece_map, readable_masks, shared_pixels
 from maskseg.data.dataset import image_id, write_coco
-from maskseg.formats.coco import ANNOTATIONS
 from maskseg.data.split import SPLIT_FILE, read_split, write_split
+from maskseg.formats.coco import ANNOTATIONS, annotation
 from maskseg.imaging.reading import read_image
 
 CHANGES = "changes.csv"

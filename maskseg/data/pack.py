@@ -29,8 +29,8 @@ from tqdm import tqdm
 from maskseg.core.errors import InputError
 from maskseg.core.files import write_whole
 from maskseg.core.processes import available_cores, in_order
-from maskseg.formats.coco import ANNOTATIONS, PACKED, load_coco, read_annotations
 from maskseg.data.split import SPLIT_FILE
+from maskseg.formats.coco import ANNOTATIONS, PACKED, load_coco, read_annotations
 from maskseg.imaging.reading import leads_outside, read_image
 
 # On the DSB images, beside method 4: method 2 takes 0.7 of the time for 3 % more bytes, method 5 three times as

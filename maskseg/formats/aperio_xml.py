@@ -349,7 +349,7 @@ def read(source: Path) -> Iterator[Item]:
     if not files:
         raise InputError(f"{source}: no .xml file there; check the path")
     for path in files:
-        yield Item(path.stem, partial(_load, path), str(path))
+        yield Item(path.stem, partial(_load, path), str(path), needs_shape=True)
 
 
 def xml_files(source: Path) -> list[Path]:

@@ -75,7 +75,7 @@ def read_annotations(path: Path) -> Any:
     InputError
         If it is missing, damaged or no JSON.
     """
-    return read_json(path, "make it with maskseg convert")
+    return read_json(path, "make it with maskseg convert", "COCO")
 
 
 def load_coco(path: str | os.PathLike[str]) -> CocoData:

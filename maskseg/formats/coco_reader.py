@@ -6,10 +6,12 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from maskseg.core import rle
@@ -17,11 +19,11 @@ from maskseg.core.errors import InputError
 from maskseg.core.json_files import read_json
 from maskseg.core.masks import CropMasks
 from maskseg.formats.coco import ANNOTATIONS, PACKED, PREDICTIONS, is_dataset
-from maskseg.formats.reader import Item, LeftOut, Nuclei, PassedOver, Shape, fault, known_shape
+from maskseg.formats.reader import Item, LeftOut, Nuclei, Shape, Taken, fault, known_shape
 from maskseg.imaging.reading import member_path
 
-# Fields of an image record, beside the standard ones, that are taken over.
-_FIELDS = ("modality", "microns_per_pixel")
+# Fields of an image record that have a place of their own.
+_STANDARD = ("id", "file_name", "height", "width")
 # pycocotools walks along each edge, so a vertex may not lie arbitrarily far outside.
 _FARTHEST = 10  # times the longer side of the image
 ALL = "all"
@@ -46,7 +48,7 @@ def recognises(source: Path) -> bool:
     return any(key in start for key in _KEYS)
 
 
-def read(source: Path, categories: Sequence[str] = (ALL,)) -> Iterator[Item | LeftOut | PassedOver]:
+def read(source: Path, categories: Sequence[str] = (ALL,), distinct: bool = False) -> Iterator[Item | LeftOut | Taken]:
     """The images of a COCO file, with the names of the categories as classes.
 
     Polygons are rasterised by pycocotools, to which they run along the edges of pixels (one drawn through the centres
@@ -60,6 +62,8 @@ def read(source: Path, categories: Sequence[str] = (ALL,)) -> Iterator[Item | Le
     categories : sequence of str
         Names of the categories to take, ``all`` for all of them. Where empty: the one category that has annotations,
         otherwise those whose names hold "nucle", otherwise the choice must be given.
+    distinct : bool
+        Of annotations with the same pixels the first is kept, the others are left out.
 
     Raises
     ------
@@ -71,7 +75,7 @@ def read(source: Path, categories: Sequence[str] = (ALL,)) -> Iterator[Item | Le
     names = _names(data)
     kept = _of_categories(path, data, names, categories)
     if len(kept) < len(data["annotations"]):
-        yield PassedOver(len(data["annotations"]) - len(kept), "of other categories")
+        yield Taken(f"of the categories taken (of {len(data['annotations'])})")
     of: dict[Any, list[dict[str, Any]]] = defaultdict(list)
     ids = Counter(_key(record.get("id")) for record in data["images"])
     for item in kept:
@@ -92,12 +96,19 @@ def read(source: Path, categories: Sequence[str] = (ALL,)) -> Iterator[Item | Le
             continue
         yield Item(
             member_path(name).stem,
-            partial(_load_image, path, own, {item.get("category_id"): _category(item, names) for item in own}),
+            partial(
+                _load_image,
+                path,
+                own,
+                [_category(item, names) for item in own],
+                distinct,
+            ),
             where,
             _stated(record),
             file_name=name,
             found=len(own),
-            fields={key: record[key] for key in _FIELDS if key in record},
+            fields={key: value for key, value in record.items() if key not in _STANDARD},
+            needs_shape=True,
             scored=scored,
         )
 
@@ -122,7 +133,7 @@ def json_file(source: Path) -> Path:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    data = read_json(path, "get it again")
+    data = read_json(path, "get it again", "COCO")
     for key in ("images", "annotations"):
         rows = data.get(key) if isinstance(data, dict) else None
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
@@ -179,31 +190,41 @@ def _stated(record: Mapping[str, Any]) -> Shape | None:
     return (height, width) if isinstance(height, int) and isinstance(width, int) else None
 
 
-def _load_image(path: Path, items: list[dict[str, Any]], names: Mapping[Any, str], shape: Shape | None) -> Nuclei:
+def _load_image(
+    path: Path, items: list[dict[str, Any]], names: list[str], distinct: bool, shape: Shape | None
+) -> Nuclei:
     shape = known_shape(shape, str(path))
     runs, left_out = _all_runs(path, items, shape)
     crops: list[Any] = []
-    kept: list[dict[str, Any]] = []
+    kept: list[int] = []
     first_of: dict[bytes, Any] = {}
-    for item, one in zip(items, runs, strict=True):
+    for place, (item, one) in enumerate(zip(items, runs, strict=True)):
         if one is None:
             continue
         first = first_of.setdefault(one[0].tobytes() + one[1].tobytes(), item)
-        # A prediction that comes twice is one too many; an outline that does was drawn by mistake.
-        if first is not item and "score" not in item:
+        if distinct and first is not item:
             reason = f"the same pixels as annotation {first.get('id')}; delete one"
             left_out.append(LeftOut(f"{path}: annotation {item.get('id')}", "duplicate annotation", reason))
             continue
         crops.append(rle.runs_to_crop(*one, shape))
-        kept.append(item)
+        kept.append(place)
     boxes = np.array([box for box, _ in crops], np.int32)
-    scores = np.array([_score(item) for item in kept], np.float32)
+    scores = np.array([_score(items[place]) for place in kept], np.float32)
     masks = CropMasks(shape, boxes, [bitmap for _, bitmap in crops], scores)
-    return Nuclei(masks, [names[item.get("category_id")] for item in kept], left_out)
+    return Nuclei(masks, [names[place] for place in kept], left_out)
 
 
 def _all_runs(path: Path, items: list[dict[str, Any]], shape: Shape) -> tuple[list[rle.Runs | None], list[LeftOut]]:
     """Runs of each annotation, None for those that are left out."""
+    if all(map(_is_plain, items)):
+        rles = [item["segmentation"] for item in items]
+        try:
+            if all(list(one["size"]) == list(shape) for one in rles):
+                runs_of_all = _split(*rle.coco_to_runs_of_all(rles, shape), len(rles))
+                if all(len(starts) for starts, _ in runs_of_all):
+                    return list(runs_of_all), []
+        except InputError:
+            pass  # which one it is, and why, is found one by one
     runs: list[rle.Runs | None] = []
     left_out: list[LeftOut] = []
     for item in items:
@@ -218,6 +239,19 @@ def _all_runs(path: Path, items: list[dict[str, Any]], shape: Shape) -> tuple[li
             runs.append(None)
             left_out.append(LeftOut(f"{path}: annotation {item.get('id')}", "annotation left out", str(error)))
     return runs, left_out
+
+
+def _is_plain(item: Mapping[str, Any]) -> bool:
+    """Whether an annotation is run lengths of one nucleus."""
+    found = item.get("segmentation")
+    return not item.get("iscrowd") and isinstance(found, dict) and {"size", "counts"} <= found.keys()
+
+
+def _split(
+    starts: NDArray[np.int64], lengths: NDArray[np.int64], index: NDArray[np.int64], count: int
+) -> list[rle.Runs]:
+    ends = np.searchsorted(index, np.arange(count + 1))
+    return [rle.joined(starts[low:high], lengths[low:high]) for low, high in pairwise(ends)]
 
 
 def _score(item: Mapping[str, Any]) -> float:

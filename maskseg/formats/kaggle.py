@@ -176,6 +176,7 @@ def read(source: Path) -> Iterator[Item]:
             f"{source}: image {image.image_id}",
             image.shape,
             found=sum(bool(text) for _, text in image.rows),
+            needs_shape=True,
         )
 
 

@@ -189,10 +189,11 @@ class LabelWriter(Writer):
         with named_if_full(self.path):
             if self._tiles is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                self._tiles = self._stack.enter_context(tempfile.TemporaryFile(dir=self.path.parent))
+                spool = tempfile.TemporaryFile(dir=self.path.parent)  # noqa: SIM115
+                self._tiles = self._stack.enter_context(spool)
             for band in self._bands.add(masks, settled):
                 for tile in _tiles(band):
-                    encoded = imagecodecs.zlib_encode(tile.tobytes())
+                    encoded = imagecodecs.deflate_encode(tile.tobytes())  # as tifffile has it
                     self._lengths.append(len(encoded))
                     self._tiles.write(encoded)
 

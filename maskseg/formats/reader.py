@@ -28,10 +28,9 @@ class LeftOut(NamedTuple):
     found: int = 0
 
 
-class PassedOver(NamedTuple):
-    """How many annotations a reader was told not to take, and which: ``"of other categories"``."""
+class Taken(NamedTuple):
+    """Which annotations a reader takes, where it was told to take some: ``"of the categories taken (of 30)"``."""
 
-    count: int
     which: str
 
 

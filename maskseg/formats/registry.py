@@ -97,6 +97,8 @@ class Format:
         What the reader expects, for messages: ``"images/STEM.png with masks/STEM.tif"``.
     unit : str
         What it holds, in the plural: ``"label images"``, ``"regions"``.
+    suffixes : tuple of str
+        Endings of its files, by which a file that no format recognises is refused with the words of this one.
     package, extra : str
         What it needs beyond maskseg's own requirements: a Python package, and the extra that installs it.
     """
@@ -115,6 +117,7 @@ class Format:
     recognises: Any = None
     layout: str = ""
     unit: str = "annotations"
+    suffixes: tuple[str, ...] = ()
     package: str = ""
     extra: str = ""
 
@@ -255,12 +258,29 @@ def default_formats() -> list[str]:
     return [name for name in predicted() if formats()[name].default]
 
 
-def recognise(source: Path) -> Format | None:
-    """The first format that recognises a file or folder; None if none does."""
-    for item in formats().values():
+def recognise(source: Path) -> Format:
+    """The first format that recognises a file or folder.
+
+    Raises
+    ------
+    InputError
+        If there is nothing, or none does.
+    """
+    if not source.exists():
+        raise InputError(f"{source}: does not exist")
+    known = [item for item in formats().values() if item.reader is not None]
+    for item in known:
         if item.recognises is not None and item.part("recognises")(source):
             return item
-    return None
+    for item in known:
+        if source.is_file() and source.name.lower().endswith(item.suffixes or ("/",)):
+            return item
+    if source.is_file():
+        raise InputError(f"{source}: give a folder, or a file of a format that is read: {', '.join(readable())}")
+    raise InputError(
+        f"{source}: holds neither annotations.json nor label images, nor another format that is read: "
+        f"{', '.join(readable())}"
+    )
 
 
 def describe(names: Sequence[str], show: Callable[[Format], str] | None = None) -> str:
@@ -286,6 +306,7 @@ _BUILT_IN = [
         recognises=f"{_HERE}.kaggle:recognises",
         layout="a CSV file ImageId,EncodedPixels",
         unit="masks",
+        suffixes=(".csv",),
     ),
     Format(
         "coco",
@@ -299,6 +320,7 @@ _BUILT_IN = [
         reader=f"{_HERE}.coco_reader:read",
         recognises=f"{_HERE}.coco_reader:recognises",
         layout="a COCO JSON file and its images",
+        suffixes=(".json", ".json.gz"),
     ),
     Format(
         "table",

@@ -97,7 +97,7 @@ def predict_files(
     microns_per_pixel : float, optional
         Side of a pixel in micrometres; adds areas and lengths in micrometres to the table of nuclei.
     tiles : Tiles, optional
-        How images that are too large to be predicted in one piece are cut; see `maskseg.inference.tiled_run`.
+        How images that are too large to be predicted in one piece are cut; see `maskseg.inference.tiling`.
     cluster : bool
         Share the work among the processes of a Ray cluster; see `maskseg.inference.ray_executor`.
 

@@ -11,7 +11,7 @@ import pytest
 def sample(repository, tmp_path_factory):
     """The real sample images as a data set."""
     from maskseg.data.split import read_modalities
-    from maskseg.formats.mask_folders import convert
+    from tests.fixtures.converting import convert_folders as convert
 
     out = tmp_path_factory.mktemp("sample")
     modalities = read_modalities(repository / "datasets" / "sample" / "modality.csv")

@@ -20,7 +20,7 @@ from maskseg.data.dataset import (
     write_coco,
 )
 from maskseg.data.split import write_split
-from maskseg.formats.mask_folders import convert
+from tests.fixtures.converting import convert_folders as convert
 
 
 @pytest.fixture

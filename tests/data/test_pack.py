@@ -14,8 +14,8 @@ from maskseg.core.errors import InputError
 from maskseg.data.dataset import dataset_dicts, load_coco, load_record
 from maskseg.data.pack import pack, packed_image, unpack, unpacked_image
 from maskseg.data.split import write_split
-from maskseg.formats.mask_folders import convert
 from maskseg.imaging.reading import read_image
+from tests.fixtures.converting import convert_folders as convert
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
-from maskseg.convert.convert import LeftOut, Picture, Result, Summary, Task, annotations, run
+from maskseg.convert.convert import Picture, Result, Summary, Task, run
 from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks
 from maskseg.core.processes import in_order
@@ -28,6 +28,8 @@ from maskseg.curate.groups import inseparable
 from maskseg.curate.near_duplicates import NearDuplicate, near_duplicates, thumbnail
 from maskseg.data.dataset import CocoData, image_id, load_coco
 from maskseg.data.split import SPLIT_FILE, stratified_split, write_split
+from maskseg.formats.coco import annotations
+from maskseg.formats.reader import LeftOut
 from maskseg.imaging.reading import ImageFile, find_images, read_image
 
 NERVE, EMPTY = "nerve", "empty"
