@@ -396,6 +396,16 @@ _BUILT_IN = [
         unit="outlines",
     ),
     Format("imagej", "ROI zip for ImageJ", files=("imagej/{id}.zip",), writer=f"{_HERE}.imagej:ImageJWriter"),
+    Format(
+        "labelme",
+        "labelme's JSON",
+        files=("labelme/{id}.json",),
+        writer=f"{_HERE}.labelme:LabelmeWriter",
+        reader=f"{_HERE}.labelme:read",
+        recognises=f"{_HERE}.labelme:recognises",
+        layout="ID.json and an image for each",
+        unit="shapes",
+    ),
     Format("svg", "outlines for figures", files=("svg/{id}.svg",), writer=f"{_HERE}.svg:SvgWriter"),
     Format(
         "overlay",
