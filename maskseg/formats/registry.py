@@ -395,7 +395,16 @@ _BUILT_IN = [
         layout="ID.geojson and an image for each",
         unit="outlines",
     ),
-    Format("imagej", "ROI zip for ImageJ", files=("imagej/{id}.zip",), writer=f"{_HERE}.imagej:ImageJWriter"),
+    Format(
+        "imagej",
+        "ROI zip for ImageJ",
+        files=("imagej/{id}.zip",),
+        writer=f"{_HERE}.imagej:ImageJWriter",
+        reader=f"{_HERE}.imagej_reader:read",
+        recognises=f"{_HERE}.imagej_reader:recognises",
+        layout="ID.zip or ID/*.roi and an image for each",
+        unit="regions",
+    ),
     Format(
         "labelme",
         "labelme's JSON",
