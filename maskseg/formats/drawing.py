@@ -23,6 +23,8 @@ from maskseg.formats.sources import understood
 
 # Bytes of all masks of an image: a file of a few bytes may claim masks as large as a slide, a thousand times.
 MOST_MASK_PIXELS = 1 << 30
+# Of one mask: drawing it takes some bytes more a pixel.
+_MOST_BOX_PIXELS = 1 << 27
 # A vertex further out is a mistake.
 _FARTHEST = 1e8
 # Rows that the edges of an annotation cross: a slide's height a thousand times.
@@ -169,6 +171,7 @@ class Drawing:
             self.bitmaps.append(bitmap)
 
     def _claim(self, pixels: int) -> None:
+        check_box(pixels)
         if self._taken + pixels > MOST_MASK_PIXELS:
             raise InputError("its boxes and those before have more pixels than can be held; divide the image")
 
@@ -234,6 +237,18 @@ def number(value: Any) -> float:
     if not math.isfinite(found):
         raise InputError(f"{str(value)[:20]!r} in place of a number; draw it again")
     return found
+
+
+def check_box(pixels: int) -> None:
+    """Refuse, before it is made, a mask with a box of that many pixels.
+
+    Raises
+    ------
+    InputError
+        If it is too large for a nucleus.
+    """
+    if pixels > _MOST_BOX_PIXELS:
+        raise InputError(f"a box of {pixels} pixels is too large for a nucleus; draw it again")
 
 
 def runs_area(runs: Runs, shape: Shape) -> int:
