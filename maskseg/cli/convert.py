@@ -223,6 +223,8 @@ def report(out: Path, summary: Summary) -> None:
     """Print what was left out, a line each, and what was done; status 2 if anything was left out."""
     for fault in summary.left_out:
         typer.echo(f"left out {fault.file}: {fault.kind}: {fault.reason}", err=True)
+    for note, images in summary.notes.items():
+        typer.echo(f"note: {note}" + (f" ({images} images)" if images else ""), err=True)
     typer.echo(f"{out}: {summary}")
     if summary.left_out:
         raise typer.Exit(2)

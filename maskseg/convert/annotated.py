@@ -10,7 +10,7 @@ from maskseg.convert.convert import Picture, Result, Summary, Task, run
 from maskseg.convert.pairing import with_images
 from maskseg.core.errors import InputError
 from maskseg.formats.coco import annotations
-from maskseg.formats.reader import Item, LeftOut, Taken
+from maskseg.formats.reader import Item, LeftOut, Note, Taken
 from maskseg.formats.registry import get, readable
 from maskseg.imaging.reading import member_path, read_image
 
@@ -86,6 +86,8 @@ def _listed(found: Any, summary: Summary) -> list[Item]:
         if isinstance(one, LeftOut):
             summary.left_out.append(one)
             summary.found += one.found
+        elif isinstance(one, Note):
+            summary.notes[one.text] += 0
         elif isinstance(one, Taken):
             summary.unit += f" {one.which}"
         else:
@@ -110,4 +112,4 @@ def _read(item: Item) -> Result:
     fields = {key: value for key, value in {**item.fields, **nuclei.fields}.items() if key in _FIELDS}
     file_name = item.image.id + member_path(name).suffix.lower()
     picture = Picture(file_name, data, (height, width), annotations(nuclei.masks), fields)
-    return Result([picture], nuclei.found, nuclei.left_out)
+    return Result([picture], nuclei.found, nuclei.left_out, notes=nuclei.notes)

@@ -302,7 +302,6 @@ def _rows(source: ImageFile, exact: bool) -> Iterator[Row | Fault]:
                 return
             if exact and (tuple(header) != form or _divider(start) != ","):
                 yield _no_form(header, _divider(start), ",".join(form))
-                return
             named = {name.lower(): i for i, name in enumerate(header)}
             for cells in reader:
                 line = reader.line_num
