@@ -28,7 +28,7 @@ from maskseg.core.masks import CropMasks
 from maskseg.core.rle import Runs, crop_to_runs, kaggle_to_runs, runs_to_crop
 from maskseg.formats.drawing import Drawing, check_box, runs_area
 from maskseg.formats.kaggle import HEADER, HEADER_ONE_ROW
-from maskseg.formats.reader import Item, Nuclei, Note, Shape, known_shape
+from maskseg.formats.reader import Item, Note, Nuclei, Shape, known_shape
 from maskseg.formats.sources import LOOK, beginning, content, files_of, stated_shape
 from maskseg.imaging.reading import SUFFIXES, ImageFile, member_path
 
