@@ -9,7 +9,7 @@ from typing import Any
 from maskseg.convert.convert import Picture, Result, Summary, Task, run
 from maskseg.convert.pairing import with_images
 from maskseg.core.errors import InputError
-from maskseg.formats.coco import annotations
+from maskseg.formats.coco import to_annotations
 from maskseg.formats.reader import Item, LeftOut, Note, Taken
 from maskseg.formats.registry import get, readable
 from maskseg.imaging.reading import member_path, read_image
@@ -111,5 +111,5 @@ def _read(item: Item) -> Result:
         raise InputError(f"{name} has {sizes}; give the images that were annotated")
     fields = {key: value for key, value in {**item.fields, **nuclei.fields}.items() if key in _FIELDS}
     file_name = item.image.id + member_path(name).suffix.lower()
-    picture = Picture(file_name, data, (height, width), annotations(nuclei.masks), fields)
+    picture = Picture(file_name, data, (height, width), to_annotations(nuclei.masks), fields)
     return Result([picture], nuclei.found, nuclei.left_out, notes=nuclei.notes)

@@ -25,7 +25,7 @@ from maskseg.core.processes import in_order
 from maskseg.core.tables import write_csv
 from maskseg.curate.mosaic_search import Edges, Place, edges, find_mosaics
 from maskseg.data.dataset import dataset_dicts
-from maskseg.formats.coco import annotations
+from maskseg.formats.coco import to_annotations
 from maskseg.formats.reader import LeftOut
 from maskseg.imaging.reading import read_image
 
@@ -271,7 +271,7 @@ def _build(rectangle: Sequence[Sequence[Record]]) -> Result:
     modalities = {record["modality"] for row in rectangle for record in row}
     if len(modalities) == 1 and modalities != {""}:
         fields["modality"] = modalities.pop()
-    picture = Picture(f"{_name(names)}.png", encoded, masks.shape, annotations(masks), fields)
+    picture = Picture(f"{_name(names)}.png", encoded, masks.shape, to_annotations(masks), fields)
     return Result([picture], sum(len(piece) for row in pieces for piece in row))
 
 

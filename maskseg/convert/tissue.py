@@ -30,7 +30,7 @@ from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks, trim
 from maskseg.core.tables import write_csv
 from maskseg.formats.aperio_xml import OFFSET, Region, RegionMasks, read_regions, region_masks
-from maskseg.formats.coco import annotations
+from maskseg.formats.coco import to_annotations
 from maskseg.formats.reader import LeftOut
 from maskseg.imaging.reading import ImageFile, find_images, member_path, zip_members
 
@@ -171,7 +171,7 @@ def _read_tissue(source: _Source, pieces: int, offset: tuple[float, float], laye
             state.pieces[number].append(piece)
         data = cv2.imencode(".png", image[height, width, ::-1])[1].tobytes()
         fields = {"group": name} | ({"microns_per_pixel": microns} if microns else {})
-        pictures.append(Picture(f"{piece}.png", data, masks.shape, annotations(masks), fields))
+        pictures.append(Picture(f"{piece}.png", data, masks.shape, to_annotations(masks), fields))
 
     unwanted = _Fate("dropped", "its layer is not wanted")
     known = iter(_fates(wanted, drawn, state))

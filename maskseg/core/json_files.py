@@ -13,7 +13,9 @@ from maskseg.core.errors import InputError
 from maskseg.core.files import write_whole
 
 
-def read_json(path: str | os.PathLike[str], remedy: str = "export it again", kind: str = "JSON") -> Any:
+def read_json(
+    path: str | os.PathLike[str], remedy: str = "export it again", kind: str = "JSON", missing: str = "check the path"
+) -> Any:
     """The content of a JSON file (UTF-8, with or without byte order mark), also of one packed with gzip, ``.gz``.
 
     Parameters
@@ -23,6 +25,8 @@ def read_json(path: str | os.PathLike[str], remedy: str = "export it again", kin
         End of the message where it is no such file.
     kind : str
         What the message says it should be.
+    missing : str
+        End of the message where there is no such file.
 
     Raises
     ------
@@ -33,7 +37,7 @@ def read_json(path: str | os.PathLike[str], remedy: str = "export it again", kin
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}); {missing}") from error
     try:
         return json.loads((gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig"))
     except (ValueError, RecursionError, EOFError, zlib.error, gzip.BadGzipFile) as error:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from io import TextIOBase
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from xml.etree.ElementTree import Element, ParseError
 from xml.sax.saxutils import XMLGenerator
+from xml.sax.xmlreader import AttributesImpl
 
 from defusedxml import DefusedXmlException, ElementTree
 
@@ -54,7 +56,7 @@ class XmlWriter:
         What a level is indented by; without it everything between elements is the caller's.
     """
 
-    def __init__(self, file: IO[str], indent: str = "") -> None:
+    def __init__(self, file: TextIOBase, indent: str = "") -> None:
         self._xml = XMLGenerator(file, "utf-8", short_empty_elements=True)
         self._indent, self._depth = indent, 0
 
@@ -86,5 +88,5 @@ class XmlWriter:
             self._xml.ignorableWhitespace("\n" + self._indent * self._depth)
 
 
-def _texts(attributes: Mapping[str, Any]) -> dict[str, str]:
-    return {name: printable(str(value)) for name, value in attributes.items()}
+def _texts(attributes: Mapping[str, Any]) -> AttributesImpl:
+    return AttributesImpl({name: printable(str(value)) for name, value in attributes.items()})

@@ -22,6 +22,8 @@ from maskseg.formats.coco import is_dataset
 from maskseg.formats.reader import Item
 from maskseg.formats.registry import recognise
 
+# What is left out of an image without changing its label image.
+_HARMLESS = ("empty", "duplicate")
 _NAMED = 3  # images that a message about many names
 
 
@@ -118,6 +120,8 @@ def _of_items(
         item = items[name]
         nuclei = item.read(item.shape or sizes.get(name, shape))
         for one in nuclei.left_out:
+            if one.kind.startswith(_HARMLESS):
+                continue
             raise InputError(f"{one.file}: {one.reason}")
         return nuclei.masks
 

@@ -362,7 +362,11 @@ def _load(path: Path, shape: Shape | None) -> Nuclei:
     regions, scale = read_regions(path)
     found = region_masks(regions, known_shape(shape, str(path)))
     lost = [
-        LeftOut(f"{path}: region {regions[i].id} of layer {regions[i].layer}", "region left out", reason)
+        LeftOut(
+            f"{path}: region {regions[i].id} of layer {regions[i].layer}",
+            "region left out" if regions[i].fault else "empty region",
+            reason,
+        )
         for i, reason in sorted(found.lost.items())
     ]
     classes = [regions[members[0]].layer for members in found.members]

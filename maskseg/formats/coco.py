@@ -75,7 +75,8 @@ def read_annotations(path: Path) -> Any:
     InputError
         If it is missing, damaged or no JSON.
     """
-    return read_json(path, "make it with maskseg convert", "COCO")
+    remedy = "make it with maskseg convert"
+    return read_json(path, remedy, "COCO", missing=remedy)
 
 
 def load_coco(path: str | os.PathLike[str]) -> CocoData:
@@ -140,7 +141,7 @@ def annotation(bitmap: NDArray[np.bool_], box: ArrayLike, shape: tuple[int, int]
     }
 
 
-def annotations(masks: CropMasks, scored: bool = False) -> list[dict[str, Any]]:
+def to_annotations(masks: CropMasks, scored: bool = False) -> list[dict[str, Any]]:
     """Annotations of the masks of an image, without their ids; with their scores, if asked for."""
     items = [annotation(bitmap, box, masks.shape) for bitmap, box in zip(masks.bitmaps, masks.boxes, strict=True)]
     if scored:
@@ -215,7 +216,7 @@ def write_predictions(path: str | os.PathLike[str], images: Iterable[tuple[str, 
     with CocoFile(path) as file:
         for name, masks in images:
             height, width = masks.shape
-            file.add({"file_name": name, "height": height, "width": width}, encoded(annotations(masks, scored=True)))
+            file.add({"file_name": name, "height": height, "width": width}, encoded(to_annotations(masks, scored=True)))
 
 
 class CocoWriter(WholeWriter):
@@ -225,7 +226,7 @@ class CocoWriter(WholeWriter):
         """See `WholeWriter`."""
         image = self.image
         record = {"file_name": image.file_name, "height": image.shape[0], "width": image.shape[1], **image.fields}
-        return [record, annotations(masks, image.scored)]
+        return [record, to_annotations(masks, image.scored)]
 
 
 def join_coco(paths: Sequence[Path], images: Iterable[Joined]) -> None:

@@ -232,9 +232,10 @@ def _all_runs(path: Path, items: list[dict[str, Any]], shape: Shape) -> tuple[li
             if item.get("iscrowd"):
                 raise InputError("a crowd region, not one nucleus; outline its nuclei one by one")
             found = segmentation_runs(item.get("segmentation"), shape)
-            if len(found[0]) == 0:
-                raise InputError("not one pixel in the image; draw it again")
-            runs.append(found)
+            runs.append(found if len(found[0]) else None)
+            if runs[-1] is None:
+                reason = "not one pixel in the image; draw it again"
+                left_out.append(LeftOut(f"{path}: annotation {item.get('id')}", "empty annotation", reason))
         except InputError as error:
             runs.append(None)
             left_out.append(LeftOut(f"{path}: annotation {item.get('id')}", "annotation left out", str(error)))

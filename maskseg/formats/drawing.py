@@ -77,8 +77,8 @@ class Drawing:
         try:
             with understood("", "draw it again"):
                 yield
-                if len(self._boxes) == before:
-                    raise InputError("not one pixel in the image; draw it again")
+            if len(self._boxes) == before:
+                self.lose(place, "not one pixel in the image; draw it again", "empty annotation")
         except InputError as error:
             del self._boxes[before:], self.bitmaps[before:]
             self.lose(place, str(error))
@@ -110,9 +110,9 @@ class Drawing:
         for values in (self._boxes, self.bitmaps, self._scores, self._classes):
             values[:] = [values[index] for index in kept]
 
-    def lose(self, place: str, reason: str) -> None:
+    def lose(self, place: str, reason: str, kind: str = "annotation left out") -> None:
         """Leave an annotation out."""
-        self.left_out.append(LeftOut(f"{self.where}: {place}", "annotation left out", reason))
+        self.left_out.append(LeftOut(f"{self.where}: {place}", kind, reason))
 
     def polygons(self, polygons: Sequence[Polygon]) -> None:
         """A nucleus: what lies in any of the polygons, each an outer ring and its holes."""

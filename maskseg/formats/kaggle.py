@@ -119,7 +119,8 @@ class SubmissionWriter(WholeWriter):
 
 
 def _join(form: Form, paths: Sequence[Path], images: Iterable[Joined]) -> None:
-    write_rows(*paths, ((image.image_id, image.record) for image in images if not image.reason), form)
+    (path,) = paths
+    write_rows(path, ((image.image_id, image.record) for image in images if not image.reason), form)
 
 
 nuclei_writer = partial(SubmissionWriter, NUCLEI)

@@ -191,4 +191,5 @@ def join_tables(paths: Sequence[Path], images: Iterable[Joined]) -> None:
 
 def join_parquet(paths: Sequence[Path], images: Iterable[Joined]) -> None:
     """Write the table of nuclei as Parquet; the images are taken one at a time."""
-    write_nuclei_parquet(*paths, (row for image in images if not image.reason for row in image.record["nuclei"]))
+    (path,) = paths
+    write_nuclei_parquet(path, (row for image in images if not image.reason for row in image.record["nuclei"]))

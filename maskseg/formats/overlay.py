@@ -19,7 +19,7 @@ from maskseg.core.errors import InputError
 from maskseg.core.files import write_whole
 from maskseg.core.masks import CropMasks
 from maskseg.formats.writer import ImageInfo, Writer
-from maskseg.imaging.windows import Resized
+from maskseg.imaging.windows import Resized, Source
 
 TRUTH_COLOUR = (255, 0, 0)
 PREDICTION_COLOUR = (0, 140, 255)  # light enough for black background and purple tissue
@@ -144,8 +144,8 @@ class OverlayWriter(Writer):
         source = self.image.source
         assert source is not None, "the registry says that pixels are needed"
         height, width = self._labels.shape
-        source = source if self._step == 1 else Resized(source, (height, width))
-        write_picture(self.path, overlay(source.read((0, 0, width, height)), prediction=self._labels))
+        shown: Source = source if self._step == 1 else Resized(source, (height, width))
+        write_picture(self.path, overlay(shown.read((0, 0, width, height)), prediction=self._labels))
 
 
 def _paint(small: np.ndarray, masks: CropMasks, step: int, count: int) -> None:

@@ -19,6 +19,7 @@ Shape = tuple[int, int]
 class LeftOut(NamedTuple):
     """A file, folder or annotation that was not read: where it is, what its fault is, and what to do about it.
 
+    A `kind` that begins with "empty" or "duplicate" changes no label image; of any other, the image is not evaluated.
     `found` is how many annotations a reader lost with it, where it yields it in place of an item.
     """
 

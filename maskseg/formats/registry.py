@@ -2,7 +2,7 @@
 
 ``maskseg predict --formats``, ``export --to``, ``convert`` and ``evaluate`` take their lists from here and know no
 format by its name. A format is one module with its reader, its writer or both, and one `Format` that announces it:
-a line in `_BUILT_IN`, or, from another package, a call of `register` or an entry point of the group
+an entry in `maskseg.formats.built_in`, or, from another package, a call of `register` or an entry point of the group
 ``maskseg.formats`` whose value is a `Format`::
 
     [project.entry-points."maskseg.formats"]
@@ -17,9 +17,9 @@ A reader is a function ``read(source, **options)`` from the path of a file or fo
 
 - `maskseg.formats.reader.Item`, one an image, in the order in which images are to be written: its ``image_id``, its
   ``load(shape)``, which returns `Nuclei` (``masks``, ``classes`` or None, ``left_out``), ``where`` for messages, and
-  what else is known (``shape``, ``image``, ``file_name``, ``found``, ``fields``, ``scored``). Listing is cheap, reading
-  is done in ``load``: one image at a time, perhaps in another process, so ``load`` is a `functools.partial` of a
-  function at the top level of the module;
+  what else is known (``shape``, ``image``, ``file_name``, ``found``, ``fields``, ``scored``; ``needs_shape`` where
+  ``load`` cannot do without the size of the image). Listing is cheap, reading is done in ``load``: one image at a time,
+  perhaps in another process, so ``load`` is a `functools.partial` of a function at the top level of the module;
 - `maskseg.formats.reader.LeftOut`, for a thing that belongs to no image.
 
 ``load`` is given the height and width of the image where they are known. A format that stores no size says
@@ -30,8 +30,9 @@ The source as a whole (no such file, not the format) is an InputError of the rea
 ``recognises(source)`` says whether a path holds the format: from names and the first bytes alone, never raising. The
 first format of the list that recognises a source reads it where none is named; so it must not claim what is another's.
 
-The caller does the rest: ``convert`` finds the image of an item by its ``image_id`` where the item has none, copies it,
-numbers the annotations and accounts for what is left out; ``evaluate`` reads the masks alone.
+The caller does the rest: ``convert`` finds the image of an item that has none by the end of its ``file_name``, or by
+its ``image_id``, copies it, numbers the annotations and accounts for what is left out; ``evaluate`` reads the masks
+alone; ``export`` reads what any format reads. So a new reader has its own ``maskseg convert NAME``.
 
 Writers
 -------
@@ -47,120 +48,20 @@ left out (``reason``).
 
 from __future__ import annotations
 
-import importlib
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from maskseg.core.errors import InputError
-from maskseg.core.optional import need
+from maskseg.formats.built_in import FORMATS
+from maskseg.formats.form import Format
 
 if TYPE_CHECKING:
     from maskseg.formats.writer import ImageInfo, Writer
 
 GROUP = "maskseg.formats"
-# Stands for the name of the image.
-_ID = "{id}"
-
-
-@dataclass(frozen=True)
-class Format:
-    """A form in which nuclei are stored.
-
-    Attributes
-    ----------
-    name : str
-        The word on the command line.
-    about : str
-        What it is, in a few words, for help texts: ``"label images"``.
-    files : tuple of str
-        What ``predict`` writes, below its folder: ``"labels/{id}.tif"``, or without ``{id}`` one file for all images.
-    exported : tuple of str
-        The same for ``export``; where not given, the names in `files` without their folder.
-    images : str
-        Folder into which ``export`` copies the image, ``"images"``; empty where images are no part of the format.
-    writer : subclass of Writer, or "module:attribute"
-    join : function (paths, images), or "module:attribute"
-        Writes the file of all images; see the module.
-    record : str
-        Name under which the record of an image is kept until it is joined; formats that share it share their writer.
-    pixels : bool
-        The writer needs `ImageInfo.source`.
-    default : bool
-        ``predict`` writes it where no formats are named.
-    reader : function (source, **options), or "module:attribute"
-    recognises : function (source) -> bool, or "module:attribute"
-    layout : str
-        What the reader expects, for messages: ``"images/STEM.png with masks/STEM.tif"``.
-    unit : str
-        What it holds, in the plural: ``"label images"``, ``"regions"``.
-    suffixes : tuple of str
-        Endings of its files, by which a file that no format recognises is refused with the words of this one.
-    package, extra : str
-        What it needs beyond maskseg's own requirements: a Python package, and the extra that installs it.
-    """
-
-    name: str
-    about: str
-    files: tuple[str, ...] = ()
-    exported: tuple[str, ...] = ()
-    images: str = ""
-    writer: Any = None
-    join: Any = None
-    record: str = ""
-    pixels: bool = False
-    default: bool = False
-    reader: Any = None
-    recognises: Any = None
-    layout: str = ""
-    unit: str = "annotations"
-    suffixes: tuple[str, ...] = ()
-    package: str = ""
-    extra: str = ""
-
-    @property
-    def key(self) -> str:
-        """Name under which the record of an image is kept."""
-        return self.record or self.name
-
-    @property
-    def joined(self) -> bool:
-        """Whether it is one file for all images."""
-        return self.join is not None
-
-    @property
-    def written(self) -> str:
-        """What ``predict`` writes, for help texts: ``labels/STEM.tif``."""
-        return " and ".join(name.replace(_ID, "STEM") for name in self.files)
-
-    def part(self, name: str) -> Any:
-        """Its ``writer``, ``join``, ``reader`` or ``recognises``, imported."""
-        found = getattr(self, name)
-        if isinstance(found, str):
-            module, attribute = found.split(":")
-            found = getattr(importlib.import_module(module), attribute)
-        return found
-
-    def image_paths(self, out: Path, image_id: str, export: bool = False) -> list[Path]:
-        """The files of an image, below a folder."""
-        return [out / name.replace(_ID, image_id) for name in self._names(export) if _ID in name]
-
-    def joined_paths(self, out: Path, export: bool = False) -> list[Path]:
-        """The files of all images together, below a folder."""
-        return [out / name for name in self._names(export) if _ID not in name]
-
-    def _names(self, export: bool) -> tuple[str, ...]:
-        return (self.exported or tuple(Path(name).name for name in self.files)) if export else self.files
-
-    def require(self, what: str) -> None:
-        """Refuse, in one line that begins with `what`, if the package that it needs is not installed."""
-        if self.package:
-            need(self.package, self.extra, what)
-
-
 _FORMATS: dict[str, Format] = {}
 _loaded = False
 
@@ -292,139 +193,5 @@ def _about(item: Format) -> str:
     return item.about
 
 
-# Maskseg's own, in the order in which a source is recognised and help texts list them.
-_HERE = "maskseg.formats"
-_BUILT_IN = [
-    Format(
-        "rle",
-        "Kaggle's run lengths",
-        files=("submission.csv",),
-        writer=f"{_HERE}.kaggle:nuclei_writer",
-        join=f"{_HERE}.kaggle:join_nuclei",
-        default=True,
-        reader=f"{_HERE}.kaggle_reader:read",
-        recognises=f"{_HERE}.kaggle_reader:recognises",
-        layout="a CSV file ImageId,EncodedPixels",
-        unit="masks",
-        suffixes=(".csv",),
-    ),
-    Format(
-        "coco",
-        "COCO JSON with run lengths and scores",
-        files=("predictions.json",),
-        exported=("annotations.json",),
-        images="images",
-        writer=f"{_HERE}.coco:CocoWriter",
-        join=f"{_HERE}.coco:join_coco",
-        default=True,
-        reader=f"{_HERE}.coco_reader:read",
-        recognises=f"{_HERE}.coco_reader:recognises",
-        layout="a COCO JSON file and its images",
-        suffixes=(".json", ".json.gz"),
-    ),
-    Format(
-        "table",
-        "a row an image, and a row a nucleus with place, size, shape and intensity",
-        files=("images.csv", "nuclei.csv"),
-        writer=f"{_HERE}.nuclei_table:TableWriter",
-        join=f"{_HERE}.nuclei_table:join_tables",
-        record="nuclei",
-        pixels=True,
-        default=True,
-    ),
-    Format(
-        "parquet",
-        "the table of nuclei",
-        files=("nuclei.parquet",),
-        writer=f"{_HERE}.nuclei_table:TableWriter",
-        join=f"{_HERE}.nuclei_table:join_parquet",
-        record="nuclei",
-        pixels=True,
-        package="pyarrow",
-        extra="parquet",
-    ),
-    Format(
-        "labels",
-        "label images",
-        files=("labels/{id}.tif",),
-        exported=("masks/{id}.tif",),
-        images="images",
-        writer=f"{_HERE}.labels:LabelWriter",
-        default=True,
-        reader=f"{_HERE}.labels_reader:read",
-        recognises=f"{_HERE}.labels_reader:recognises",
-        layout="images/STEM.png with masks/STEM.tif, or STEM.png with STEM_masks.tif,",
-        unit="labels",
-    ),
-    Format(
-        "zarr",
-        "label images in OME-Zarr",
-        files=("zarr/{id}.zarr",),
-        writer=f"{_HERE}.ome_zarr:ZarrWriter",
-        package="zarr",
-        extra="slides",
-    ),
-    Format(
-        "folders",
-        "DSB 2018 folders, a PNG a nucleus",
-        exported=("{id}/masks",),
-        images="{id}/images",
-        writer=f"{_HERE}.mask_folders:FolderWriter",
-        reader=f"{_HERE}.mask_folders:read",
-        recognises=f"{_HERE}.mask_folders:recognises",
-        layout="ID/images/ID.png and ID/masks/*.png",
-        unit="mask files",
-    ),
-    Format(
-        "xml",
-        "outlines for Aperio ImageScope",
-        files=("xml/{id}.xml",),
-        writer=f"{_HERE}.aperio_xml:AperioWriter",
-        reader=f"{_HERE}.aperio_xml:read",
-        recognises=f"{_HERE}.aperio_xml:recognises",
-        layout="ID.xml and an image for each",
-        unit="regions",
-    ),
-    Format(
-        "geojson",
-        "outlines for QuPath",
-        files=("geojson/{id}.geojson",),
-        writer=f"{_HERE}.geojson:GeoJsonFiles",
-        reader=f"{_HERE}.geojson_reader:read",
-        recognises=f"{_HERE}.geojson_reader:recognises",
-        layout="ID.geojson and an image for each",
-        unit="outlines",
-    ),
-    Format(
-        "imagej",
-        "ROI zip for ImageJ",
-        files=("imagej/{id}.zip",),
-        writer=f"{_HERE}.imagej:ImageJWriter",
-        reader=f"{_HERE}.imagej_reader:read",
-        recognises=f"{_HERE}.imagej_reader:recognises",
-        layout="ID.zip or ID/*.roi and an image for each",
-        unit="regions",
-    ),
-    Format(
-        "labelme",
-        "labelme's JSON",
-        files=("labelme/{id}.json",),
-        writer=f"{_HERE}.labelme:LabelmeWriter",
-        reader=f"{_HERE}.labelme:read",
-        recognises=f"{_HERE}.labelme:recognises",
-        layout="ID.json and an image for each",
-        unit="shapes",
-    ),
-    Format("svg", "outlines for figures", files=("svg/{id}.svg",), writer=f"{_HERE}.svg:SvgWriter"),
-    Format(
-        "overlay",
-        "pictures with the outlines",
-        files=("overlays/{id}.png",),
-        writer=f"{_HERE}.overlay:OverlayWriter",
-        pixels=True,
-        default=True,
-    ),
-]
-
-for _format in _BUILT_IN:
+for _format in FORMATS:
     register(_format)

@@ -5,6 +5,7 @@ See `maskseg.formats.registry` for how a format announces its writer.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
@@ -172,7 +173,12 @@ class StreamWriter(Writer):
 
     def add(self, masks: CropMasks, settled: int) -> None:
         """See `Writer`."""
-        self._take(masks, settled)
+        try:
+            self._take(masks, settled)
+        except BaseException:
+            # As if the error had come up inside the context, which may have better words for it.
+            self._stack.__exit__(*sys.exc_info())
+            raise
 
     def close(self) -> None:
         """See `Writer`."""

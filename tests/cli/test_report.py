@@ -15,7 +15,7 @@ def sample(repository, tmp_path_factory):
 
     out = tmp_path_factory.mktemp("sample")
     modalities = read_modalities(repository / "datasets" / "sample" / "modality.csv")
-    convert(repository / "datasets" / "sample" / "train", out, modalities, progress=False)
+    convert(repository / "datasets" / "sample" / "train", out, modalities=modalities, progress=False)
     return out
 
 

@@ -28,7 +28,7 @@ def dataset(make_folder, tmp_path):
     """Four images with 0 to 3 nuclei."""
     for number in range(4):
         source = make_folder(f"image{number}", nuclei=number).parent
-    convert(source, tmp_path / "set", {"image3": "tissue"}, progress=False)
+    convert(source, tmp_path / "set", modalities={"image3": "tissue"}, progress=False)
     return tmp_path / "set"
 
 

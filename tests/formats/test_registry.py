@@ -14,7 +14,7 @@ from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks
 from maskseg.data.dataset import load_coco, write_coco
 from maskseg.evaluation.sets import open_set
-from maskseg.formats.coco import annotations
+from maskseg.formats.coco import to_annotations
 from maskseg.formats.registry import (
     Format,
     default_formats,
@@ -48,7 +48,7 @@ def info(**known):
 @pytest.fixture
 def dataset(tmp_path):
     folder = tmp_path / "set"
-    items = [{"id": n, "image_id": 1, **item} for n, item in enumerate(annotations(masks()), start=1)]
+    items = [{"id": n, "image_id": 1, **item} for n, item in enumerate(to_annotations(masks()), start=1)]
     write_coco(folder / "annotations.json", [{"id": 1, "file_name": "a.png", "height": 40, "width": 300}], items)
     (folder / "images").mkdir()
     cv2.imwrite(str(folder / "images" / "a.png"), np.full((*SHAPE, 3), 90, np.uint8))

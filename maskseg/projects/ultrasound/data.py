@@ -28,7 +28,7 @@ from maskseg.curate.groups import inseparable
 from maskseg.curate.near_duplicates import NearDuplicate, near_duplicates, thumbnail
 from maskseg.data.dataset import CocoData, image_id, load_coco
 from maskseg.data.split import SPLIT_FILE, stratified_split, write_split
-from maskseg.formats.coco import annotations
+from maskseg.formats.coco import to_annotations
 from maskseg.formats.reader import LeftOut
 from maskseg.imaging.reading import ImageFile, find_images, read_image
 
@@ -131,7 +131,7 @@ def _read_pair(pair: _Pair) -> Result:
     if mask.shape != (height, width):
         size = f"{mask.shape[0]}x{mask.shape[1]}"
         raise InputError(f"{pair.mask.id} has {size} pixels, the frame {height}x{width}; make them equal")
-    nerve = annotations(CropMasks.from_labels((mask != 0).astype(np.int32)))
+    nerve = to_annotations(CropMasks.from_labels((mask != 0).astype(np.int32)))
     file_name = pair.frame.id + Path(pair.frame.member or pair.frame.path).suffix.lower()
     fields = {"modality": NERVE if nerve else EMPTY}
     return Result([Picture(file_name, data, (height, width), nerve, fields)], found=1)
