@@ -12,7 +12,8 @@ from maskseg.core.errors import InputError
 from maskseg.formats.coco import to_annotations
 from maskseg.formats.reader import Item, LeftOut, Note, Taken
 from maskseg.formats.registry import get, readable
-from maskseg.imaging.reading import member_path, read_image
+from maskseg.formats.sources import files_of
+from maskseg.imaging.reading import SUFFIXES, member_path, read_image
 
 # What is known of an image that a data set keeps.
 _FIELDS = ("modality", "microns_per_pixel")
@@ -64,12 +65,11 @@ def convert(
     source = Path(source)
     reader = get(form, "convert", readable())
     reader.require(f"convert {form}")
-    if images and not Path(images).is_dir():
-        raise InputError(f"{images}: no such folder; check --images")
+    if images and not (Path(images).is_dir() or (Path(images).is_file() and Path(images).suffix.lower() == ".zip")):
+        raise InputError(f"{images}: no such folder or zip file; check --images")
     summary = Summary(reader.unit)
     items = _listed(reader.part("reader")(source, **options), summary)
-    beside = source if source.is_dir() else source.parent
-    folder = Path(images) if images else beside / "images" if (beside / "images").is_dir() else beside
+    folder = Path(images) if images else _beside(source)
     if any(item.image is None for item in items):
         items = with_images(items, folder)
     tasks = [Task(item.where, item, item.image_id, item.found) for item in items]
@@ -77,6 +77,14 @@ def convert(
     return run(
         tasks, _read, Path(out), summary, expected=expected, modalities=modalities, workers=workers, progress=progress
     )
+
+
+def _beside(source: Path) -> Path:
+    """Where the images of annotations are looked for: in their folder or zip file, or in ``images`` beside them."""
+    if source.is_file() and source.suffix.lower() == ".zip" and files_of(source, *SUFFIXES):
+        return source
+    beside = source if source.is_dir() else source.parent
+    return beside / "images" if (beside / "images").is_dir() else beside
 
 
 def _listed(found: Any, summary: Summary) -> list[Item]:

@@ -24,7 +24,7 @@ from maskseg.formats.sources import understood
 # Bytes of all masks of an image: a file of a few bytes may claim masks as large as a slide, a thousand times.
 MOST_MASK_PIXELS = 1 << 30
 # Of one mask: drawing it takes some bytes more a pixel.
-_MOST_BOX_PIXELS = 1 << 27
+MOST_BOX_PIXELS = 1 << 27
 # A vertex further out is a mistake.
 _FARTHEST = 1e8
 # Rows that the edges of an annotation cross: a slide's height a thousand times.
@@ -247,7 +247,7 @@ def check_box(pixels: int) -> None:
     InputError
         If it is too large for a nucleus.
     """
-    if pixels > _MOST_BOX_PIXELS:
+    if pixels > MOST_BOX_PIXELS:
         raise InputError(f"a box of {pixels} pixels is too large for a nucleus; draw it again")
 
 

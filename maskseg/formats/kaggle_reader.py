@@ -112,7 +112,8 @@ def read(source: Path) -> Iterator[Item | Note]:
     file = _table(source) or ImageFile(source.stem, source)
     images, ignored = _encoded(file)
     if ignored:
-        yield Note(f"{ignored} rows of Usage Ignored passed over: they do not count, nor do images without others")
+        text = f"{len(ignored)} rows of Usage Ignored passed over: they do not count, nor do images without others"
+        yield Note(text, frozenset(ignored) - images.keys())
     for image in images.values():
         path = member_path(image.image_id)
         yield Item(
@@ -231,15 +232,15 @@ def read_encoded(path: str | os.PathLike[str]) -> dict[str, EncodedImage]:
     return _encoded(ImageFile(Path(path).stem, Path(path)))[0]
 
 
-def _encoded(file: ImageFile) -> tuple[dict[str, EncodedImage], int]:
-    """Images that count, and how many rows do not."""
+def _encoded(file: ImageFile) -> tuple[dict[str, EncodedImage], list[str]]:
+    """Images that count, and the images of rows that do not."""
     images: dict[str, EncodedImage] = {}
-    ignored = 0
+    ignored: list[str] = []
     for row in _rows(file, False):
         if isinstance(row, Fault):
             raise InputError(f"{file.name}: {row}")
         if row.ignored:
-            ignored += 1
+            ignored.append(row.image_id)
             continue
         image = images.setdefault(row.image_id, EncodedImage(row.image_id, row.shape, by_rows=row.by_rows))
         if image.shape != row.shape:

@@ -36,9 +36,13 @@ class Taken(NamedTuple):
 
 
 class Note(NamedTuple):
-    """What a reader did that a person should know of, and that is no fault: said once for the whole source."""
+    """What a reader did that a person should know of, and that is no fault: said once for the whole source.
+
+    `ids` are images that the source has, and that do not count.
+    """
 
     text: str
+    ids: frozenset[str] = frozenset()
 
 
 @dataclass

@@ -153,7 +153,7 @@ def whole(value: object) -> int | None:
         return None
 
 
-def json_of(file: ImageFile) -> Any:
+def json_of(file: ImageFile, remedy: str = "export it again", kind: str = "JSON") -> Any:
     """The content of a JSON file in a folder or zip file, also of one packed with gzip.
 
     Raises
@@ -169,4 +169,4 @@ def json_of(file: ImageFile) -> Any:
         return json.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError, EOFError, OSError, zlib.error) as error:
         reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise InputError(f"{file.name}: not a JSON file ({reason}); export it again") from error
+        raise InputError(f"{file.name}: not a {kind} file ({reason}); {remedy}") from error
