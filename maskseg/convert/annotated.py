@@ -15,6 +15,8 @@ from maskseg.formats.registry import get, readable
 from maskseg.formats.sources import files_of
 from maskseg.imaging.reading import SUFFIXES, member_path, read_image
 
+# Annotations that are left out and were never nuclei.
+_NO_NUCLEI = ("region",)
 # What is known of an image that a data set keeps.
 _FIELDS = ("modality", "microns_per_pixel")
 
@@ -117,6 +119,10 @@ def _read(item: Item) -> Result:
     if nuclei.masks.shape != (height, width):
         sizes = f"{height}x{width} pixels, its nuclei lie in {nuclei.masks.shape[0]}x{nuclei.masks.shape[1]}"
         raise InputError(f"{name} has {sizes}; give the images that were annotated")
+    if nuclei.left_out and not len(nuclei.masks) and not all(one.kind in _NO_NUCLEI for one in nuclei.left_out):
+        # Trained on, its nuclei would be background.
+        first = nuclei.left_out[0].reason
+        raise InputError(f"none of its {len(nuclei.left_out)} annotations can be used (the first: {first}); mend them")
     fields = {key: value for key, value in {**item.fields, **nuclei.fields}.items() if key in _FIELDS}
     file_name = item.image.id + member_path(name).suffix.lower()
     picture = Picture(file_name, data, (height, width), to_annotations(nuclei.masks), fields)

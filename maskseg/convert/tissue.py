@@ -15,6 +15,7 @@ pieces, *hole* (cut out of others) or *dropped*; why; and the pieces that it is 
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
 from functools import partial
@@ -32,7 +33,7 @@ from maskseg.core.tables import write_csv
 from maskseg.formats.aperio_xml import OFFSET, Region, RegionMasks, read_regions, region_masks
 from maskseg.formats.coco import to_annotations
 from maskseg.formats.reader import LeftOut
-from maskseg.imaging.reading import ImageFile, find_images, member_path, zip_members
+from maskseg.imaging.reading import SLIDE_SUFFIXES, ImageFile, find_images, member_path, zip_members
 
 MIN_PIXELS = 10  # as after prediction
 REGIONS = "regions.csv"
@@ -95,15 +96,22 @@ def convert(
     InputError
         If no image can be converted.
     """
-    images = {file.id: file for file in find_images([tissue])}
-    xml = _xml_files(Path(outlines))
+    doubles: list[tuple[ImageFile, ImageFile]] = []
+    images = {file.id: file for file in find_images([tissue], doubles)}
+    summary = Summary("regions")
+    for file, kept in doubles:
+        # MoNuSAC's own scripts write each slide as a picture, too.
+        if not file.name.lower().endswith(SLIDE_SUFFIXES):
+            summary.left_out.append(LeftOut(file.name, "image left out", f"the id of {kept.name} once more; rename it"))
+    xml = _xml_files(Path(outlines), summary)
+    _check_layers(xml, layers)
     tasks = []
     for name in sorted(images | xml):
         source = _Source(images.get(name), xml.get(name))
         tasks.append(Task((source.image or source.xml).name, source, name))  # type: ignore[union-attr]
     read = partial(_read_tissue, pieces=pieces, offset=offset, layers=tuple(layers))
     expected = f"images in {tissue} and an XML file for each in {outlines}"
-    summary = run(tasks, read, Path(out), Summary("regions"), expected=expected, workers=workers, progress=progress)
+    summary = run(tasks, read, Path(out), summary, expected=expected, workers=workers, progress=progress)
     write_csv(Path(out) / REGIONS, COLUMNS, summary.rows)
     return summary
 
@@ -114,7 +122,20 @@ def fates(summary: Summary) -> str:
     return ", ".join(f"{counts[fate]} {fate}" for fate in FATES)
 
 
-def _xml_files(source: Path) -> dict[str, ImageFile]:
+def _check_layers(xml: dict[str, ImageFile], layers: Collection[str]) -> None:
+    """Refuse names of layers that no file has."""
+    if not layers:
+        return
+    known: set[str] = set()
+    for file in xml.values():
+        with contextlib.suppress(InputError):  # said when it is its turn
+            known |= {region.layer for region in read_regions(file.bytes(), file.name).regions}
+    unknown = set(layers) - known
+    if unknown:
+        raise InputError(f"--layer {min(unknown)}: no file has that layer; there are {', '.join(sorted(known))}")
+
+
+def _xml_files(source: Path, summary: Summary) -> dict[str, ImageFile]:
     """XML files below a folder or in a zip file, by their names without the ending."""
     if source.is_dir():
         found = [ImageFile(path.stem, path) for path in sorted(source.rglob("*")) if _is_xml(path.name)]
@@ -127,8 +148,10 @@ def _xml_files(source: Path) -> dict[str, ImageFile]:
         raise InputError(f"{source}: no XML file in it; check the path")
     files: dict[str, ImageFile] = {}
     for file in found:
-        if files.setdefault(file.id, file) is not file:
-            raise InputError(f"{file.name}: the same name as {files[file.id].name}; rename one of them")
+        first = files.setdefault(file.id, file)
+        if first is not file:
+            reason = f"the same name as {first.name}; rename one of them"
+            summary.left_out.append(LeftOut(file.name, "outlines left out", reason))
     return files
 
 
@@ -149,6 +172,10 @@ def _read_tissue(source: _Source, pieces: int, offset: tuple[float, float], laye
         if source.image is None:
             raise InputError("no image of that name; add it")
         image = source.image.read()
+        drawn = region_masks(wanted, image.shape[:2], offset)  # type: ignore[arg-type]
+        if wanted and not len(drawn.masks):
+            reason = drawn.lost.get(0) or next(iter(drawn.lost.values()))
+            raise InputError(f"none of its {len(wanted)} outlines can be used (the first: {reason}); mend them")
         if min(image.shape[:2]) < pieces:
             raise InputError(f"too small to be cut into {pieces} x {pieces} pieces; cut it into fewer")
     except InputError as error:
@@ -158,7 +185,6 @@ def _read_tissue(source: _Source, pieces: int, offset: tuple[float, float], laye
         rows = [_row(name, region, _Fate("dropped", str(error))) for region in regions]
         return Result([], len(regions), [LeftOut(where, "image left out", f"{error}{lost}")], rows)
 
-    drawn = region_masks(wanted, image.shape[:2], offset)  # type: ignore[arg-type]
     labels = drawn.masks.to_labels()
     shown = np.bincount(labels.ravel(), minlength=len(drawn.masks) + 1)[1:]
     state = _State(drawn.masks.areas, shown, _above(drawn.masks, labels))

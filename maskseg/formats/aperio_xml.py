@@ -45,6 +45,7 @@ _LAYER = {
     **{"Type": 4, "LineColor": 65280, "Visible": 1, "Selected": 1, "MarkupImagePath": "", "MacroName": ""},
 }
 _HEADERS = {9999: "Region", 9997: "Length", 9996: "Area", 1: NUCLEUS, 2: "score"}
+_DESCRIPTIONS = ("", "Description")
 # Bytes in which an XML file says what it is.
 _LOOK = 4096
 
@@ -56,7 +57,7 @@ class Region:
     Attributes
     ----------
     layer : str
-        Name of its ``Annotation``, or its Id where it has none.
+        Name of its ``Annotation``, or that of its attribute, or its Id where it has none.
     id : str
         Its Id, or its place in the layer, counted from 1.
     points : float64 array (V, 2)
@@ -132,11 +133,20 @@ def read_regions(source: str | os.PathLike[str] | bytes, name: str | None = None
     if root.tag != "Annotations":
         raise InputError(f"{name}: no Aperio file (it holds {root.tag!r}, not Annotations); export it from ImageScope")
     regions = [
-        _region(element, layer.get("Name") or layer.get("Id", ""), number)
+        _region(element, _layer_name(layer), number)
         for layer in root.iterfind("Annotation")
         for number, element in enumerate(layer.iterfind("Regions/Region"), start=1)
     ]
     return AperioFile(regions, _positive(root.get("MicronsPerPixel", "")))
+
+
+def _layer_name(layer: Element) -> str:
+    """Its name; where it has none, that of its attribute (MoNuSAC has the class there), otherwise its Id."""
+    names = [layer.get("Name")]
+    for item in layer.iterfind("Attributes/Attribute"):
+        # ImageScope gives every layer an empty description.
+        names.append(item.get("Value") if item.get("Name") in _DESCRIPTIONS else item.get("Name"))
+    return next(filter(None, names), layer.get("Id", ""))
 
 
 def _region(element: Element, layer: str, number: int) -> Region:

@@ -73,7 +73,9 @@ def load(file: ImageFile, shape: Shape | None) -> Nuclei:
             properties = properties if isinstance(properties, dict) else {}
             name = _class_of(properties)
             if name.endswith(_REGION_MARK):
-                drawing.lose(f"feature {place}", f"the class {name} is one of regions; give a nucleus another one")
+                drawing.lose(
+                    f"feature {place}", f"the class {name} is one of regions; give a nucleus another one", "region"
+                )
                 continue
             with drawing.annotation(f"feature {place}", name):
                 _draw(drawing, feature)
@@ -159,5 +161,5 @@ def _without_regions(drawing: Drawing, candidates: list[tuple[int, str]]) -> Non
         inside = np.count_nonzero(drawing.bitmaps[index][centres[near, 1] - y0, centres[near, 0] - x0])
         if inside >= _INSIDE:
             regions[index] = f"a region around {inside} others, and no nucleus; delete it"
-            drawing.lose(place, regions[index])
+            drawing.lose(place, regions[index], "region")
     drawing.drop(set(regions))

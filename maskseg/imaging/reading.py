@@ -276,17 +276,26 @@ def leads_outside(member: str) -> bool:
     return bool(parts) and (parts[0].startswith("/") or ".." in parts or parts[0].endswith(":"))
 
 
-def find_images(inputs: Iterable[str | os.PathLike[str]]) -> list[ImageFile]:
+def find_images(
+    inputs: Iterable[str | os.PathLike[str]], doubles: list[tuple[ImageFile, ImageFile]] | None = None
+) -> list[ImageFile]:
     """Images in files, folders (with all folders below), globs, DSB image folders and zip files, sorted by id.
 
     ``set.zip/test`` is the folder ``test`` in a zip file.
 
     Files below a folder named ``masks``, ``labels`` or ``overlays`` are no images.
 
+    Parameters
+    ----------
+    inputs : iterable of path-like
+    doubles : list, optional
+        Gets the images whose id another one has, each with that one: the first in the order of their paths is kept,
+        a picture rather than a slide.
+
     Raises
     ------
     InputError
-        If an input is missing or holds no image, or if two images have the same id.
+        If an input is missing or holds no image, or if two images have the same id and `doubles` is not given.
     """
     found: dict[str, ImageFile] = {}
     for item in inputs:
@@ -295,8 +304,13 @@ def find_images(inputs: Iterable[str | os.PathLike[str]]) -> list[ImageFile]:
             raise InputError(f"{item}: no image found ({', '.join(SUFFIXES)}); check the path")
         for file in files:
             other = found.setdefault(file.id, file)
-            if (other.path.resolve(), other.member) != (file.path.resolve(), file.member):
+            if (other.path.resolve(), other.member) == (file.path.resolve(), file.member):
+                continue
+            if doubles is None:
                 raise InputError(f"{file.name}: the same id as {other.name}; rename one of them")
+            if other.name.lower().endswith(SLIDE_SUFFIXES) and not file.name.lower().endswith(SLIDE_SUFFIXES):
+                found[file.id], file, other = file, other, file
+            doubles.append((file, other))
     return [found[key] for key in sorted(found)]
 
 
