@@ -16,9 +16,11 @@ from maskseg.core.errors import InputError
 from maskseg.formats.drawing import Drawing, check_box, number, ring, text
 from maskseg.formats.reader import Item, Nuclei, Shape, known_shape
 from maskseg.formats.sources import begins_with, files_of, json_of, stated_shape, understood, whole
-from maskseg.imaging.reading import ImageFile, member_path
+from maskseg.imaging.reading import member_path
 
-_SIGN = re.compile(rb'"original_width"\s*:|"(polygon|brush|ellipse|rectangle)labels"\s*:|"completed_by"\s*:|"from_name"\s*:')
+_SIGN = re.compile(
+    rb'"original_width"\s*:|"(polygon|brush|ellipse|rectangle)labels"\s*:|"completed_by"\s*:|"from_name"\s*:'
+)
 _KINDS = ("polygonlabels", "brushlabels", "ellipselabels", "rectanglelabels", "labels")
 # In a brush, a pixel is set above this.
 _HALF = 127

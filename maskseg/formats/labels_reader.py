@@ -39,13 +39,18 @@ _IMAGE_ENDING = "_img"
 _OTHER_ENDINGS = ("_flows", "_cp_flows", "_outlines", "_cp_outlines", "_cp_output")
 # What others put behind the name of an image.
 _ENDING = re.compile(r"[_-](cp_masks?|masks?|labels?|seg|segmentation|instances?|gt)$", re.IGNORECASE)
+_OTHERS = (".json", ".txt", ".xml", ".mat", ".roi", ".zip", ".geojson")
 _LOSSY = (".jpg", ".jpeg", ".webp")
 
 
 def recognises(source: Path) -> bool:
     """Whether a folder or zip file holds label images, or pairs of images and label images, in one of the layouts."""
     try:
-        return bool(_alone(source)) or any(_has_labels(item) for item in _pairs(source))
+        alone = _alone(source)
+        others = files_of(source, *_OTHERS) if alone else []
+        # Photographs beside annotations of other kinds are no label images.
+        ours = alone and not {file.id for file in alone} & {file.id for file in others}
+        return bool(ours) or any(_has_labels(item) for item in _pairs(source))
     except InputError:
         return False
 
@@ -78,7 +83,8 @@ def _has_labels(item: Item | LeftOut) -> bool:
 # ---- one image ----
 
 
-def _load(files: tuple[ImageFile, ...], paired: bool, shape: Shape | None) -> Nuclei:
+def load_labels(files: tuple[ImageFile, ...], paired: bool, shape: Shape | None) -> Nuclei:
+    """The nuclei of an image from its one label image; `paired` where its size must be that of the image."""
     if not files:
         raise InputError("no label image for it; add it, all 0 if there is no nucleus")
     if len(files) > 1:
@@ -172,7 +178,7 @@ def _items_alone(files: list[ImageFile]) -> Iterator[Item]:
         if first.setdefault(file.id, file) is not file:
             raise InputError(f"{file.name} and {_name(first[file.id])} are for the same image: keep one of them")
     for file in files:
-        yield Item(file.id.removesuffix(cellpose), partial(_load, (file,), False), file.name)
+        yield Item(file.id.removesuffix(cellpose), partial(load_labels, (file,), False), file.name)
 
 
 def _pairs(source: Path) -> Iterator[Item | LeftOut]:
@@ -202,7 +208,7 @@ def _pairs(source: Path) -> Iterator[Item | LeftOut]:
             for file in of[stem]:
                 yield LeftOut(file.name, "label image left out", "no image for it; add it")
     for file, found in sorted(pairs, key=lambda pair: pair[0].name):
-        yield Item(file.id, partial(_load, found, True), file.name, image=file)
+        yield Item(file.id, partial(load_labels, found, True), file.name, image=file)
 
 
 def _best(files: list[ImageFile]) -> list[ImageFile]:

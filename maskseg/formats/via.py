@@ -17,7 +17,9 @@ from maskseg.formats.reader import Item, Nuclei, Shape, known_shape
 from maskseg.formats.sources import begins_with, content, files_of, json_of, understood
 from maskseg.imaging.reading import ImageFile, member_path
 
-_SIGN = re.compile(rb'"_via_|"file_attributes"\s*:|"region_attributes"\s*:|"shape_attributes"\s*:|region_shape_attributes')
+_SIGN = re.compile(
+    rb'"_via_|"file_attributes"\s*:|"region_attributes"\s*:|"shape_attributes"\s*:|region_shape_attributes'
+)
 _COLUMNS = ("filename", "region_shape_attributes")
 # A region has attributes of any names; the first of these that it has is its class.
 _CLASSES = ("class", "label", "name", "type", "category")
