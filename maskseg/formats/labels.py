@@ -116,7 +116,7 @@ def read_pixels(data: bytes, name: str) -> tuple[np.ndarray, str]:
         raise InputError(f"{name}: is not a readable label image ({reason}); write it again") from error
     while values.ndim > 2 and 1 in values.shape:
         values = values.squeeze(values.shape.index(1))
-    if values.ndim != 2 and not (values.ndim == 3 and values.shape[2] in (3, 4)):
+    if (values.ndim != 2 and not (values.ndim == 3 and values.shape[2] in (3, 4))) or not values.size:
         raise InputError(f"{name}: has the shape {values.shape}; a label image has one channel, (height, width)")
     if values.dtype.kind == "f" and np.array_equal(values, np.trunc(values)) and np.abs(values).max(initial=0) < 2**53:
         values = values.astype(np.int64)

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import io
-import pickle
 import re
 from collections.abc import Iterator
 from functools import partial
@@ -135,7 +134,7 @@ def seg_masks(data: bytes) -> NDArray[np.integer]:
         if not dtype.hasobject:
             return np.load(io.BytesIO(data), allow_pickle=False)
         found = load_array_pickle(file, objects=True)
-    except (pickle.UnpicklingError, ValueError, EOFError, OSError) as error:
+    except Exception as error:  # NumPy's reader of headers has errors of its own; all mean the same here
         reason = " ".join(str(error).split())[:120]
         raise InputError(
             f"holds Python objects that are not loaded ({reason}); save the masks as TIFF or PNG"
@@ -145,7 +144,7 @@ def seg_masks(data: bytes) -> NDArray[np.integer]:
     if not isinstance(masks, np.ndarray) or masks.dtype.kind not in "biu":
         raise InputError("holds no masks; save them again in Cellpose")
     masks = masks.squeeze()
-    if masks.ndim != 2:
+    if masks.ndim != 2 or not masks.size:
         raise InputError(f"holds masks of shape {masks.shape}; save one plane")
     return masks
 

@@ -154,17 +154,14 @@ def _opened(array: _Array) -> NDArray[Any]:
         If it is no array of numbers.
     """
     with understood(str(array.path), "save it again"):
-        try:
-            if not array.name:
-                found = np.load(array.path, mmap_mode="r", allow_pickle=False)
-            else:
-                with zipfile.ZipFile(array.path) as archive:
-                    if archive.getinfo(f"{array.name}.npy").file_size > _MOST_BYTES:
-                        raise InputError(f"{array.path}: {array.name} is too large; save it as .npy")
-                with np.load(array.path, allow_pickle=False) as opened:
-                    found = opened[array.name]
-        except (zipfile.BadZipFile, NotImplementedError, SyntaxError) as error:
-            raise ValueError(str(error)) from error
+        if not array.name:
+            found = np.load(array.path, mmap_mode="r", allow_pickle=False)
+        else:
+            with zipfile.ZipFile(array.path) as archive:
+                if archive.getinfo(f"{array.name}.npy").file_size > _MOST_BYTES:
+                    raise InputError(f"{array.path}: {array.name} is too large; save it as .npy")
+            with np.load(array.path, allow_pickle=False) as opened:
+                found = opened[array.name]
         if not isinstance(found, np.ndarray) or found.dtype.kind not in "buif":
             raise InputError(f"{array.path}: no array of numbers; save it again")
         return found
