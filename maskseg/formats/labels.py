@@ -25,6 +25,8 @@ from maskseg.core.files import named_if_full, write_whole
 from maskseg.core.masks import CropMasks
 from maskseg.formats.writer import ImageInfo, Writer
 
+# Of a file, before it is unpacked.
+MOST_PIXELS = 1 << 31
 SUFFIXES = (".tif", ".tiff", ".png", ".npy")
 # Side of the tiles of a BigTIFF.
 TILE = 256
@@ -136,6 +138,8 @@ def _decode(data: bytes) -> tuple[np.ndarray, str]:
                 image = image.convert("RGBA")
             return np.asarray(image), ""
     with tifffile.TiffFile(io.BytesIO(data), is_ndtiff=False, is_mmstack=False) as file:
+        if file.series[0].size > MOST_PIXELS:
+            raise ValueError(f"{file.series[0].size} values are too many; cut it into pieces")
         values = file.asarray()
         return values, str(file.pages.first.software or "")
 
