@@ -18,6 +18,7 @@ FORMATS = [
         layout="a CSV file ImageId,EncodedPixels",
         unit="masks",
         suffixes=(".csv",),
+        lost="scores; overlaps (the higher score has the pixel); classes, where written",
     ),
     Format(
         "labelme",
@@ -28,6 +29,7 @@ FORMATS = [
         recognises=f"{_HERE}.labelme:recognises",
         layout="ID.json and an image for each",
         unit="shapes",
+        lost="nothing; polygons by the centres of pixels",
     ),
     Format(
         "via",
@@ -36,6 +38,7 @@ FORMATS = [
         recognises=f"{_HERE}.via:recognises",
         layout="a VIA project or export and its images",
         unit="regions",
+        lost="shapes without area",
     ),
     Format(
         "labelstudio",
@@ -44,6 +47,7 @@ FORMATS = [
         recognises=f"{_HERE}.label_studio:recognises",
         layout="a JSON export and its images",
         unit="regions",
+        lost="shapes without area; rounds of annotation before the last",
     ),
     Format(
         "coco",
@@ -58,6 +62,7 @@ FORMATS = [
         recognises=f"{_HERE}.coco_reader:recognises",
         layout="a COCO JSON file and its images",
         suffixes=(".json", ".json.gz"),
+        lost="nothing; polygons of other programs by the rule of pycocotools; crowd regions are left out",
     ),
     Format(
         "table",
@@ -68,6 +73,7 @@ FORMATS = [
         record="nuclei",
         pixels=True,
         default=True,
+        lost="the pixels",
     ),
     Format(
         "parquet",
@@ -79,6 +85,7 @@ FORMATS = [
         pixels=True,
         package="pyarrow",
         extra="parquet",
+        lost="the pixels",
     ),
     Format(
         "nuinsseg",
@@ -95,6 +102,7 @@ FORMATS = [
         recognises=f"{_HERE}.data_sets:recognises_ctc",
         layout="01/t000.tif with 01_GT/SEG/man_seg000.tif",
         unit="label images",
+        lost="volumes: slices are left out",
     ),
     Format(
         "stacks",
@@ -103,6 +111,7 @@ FORMATS = [
         recognises=f"{_HERE}.stacks:recognises",
         layout="images.npy with masks.npy or labels.npy, or an .npz of both",
         unit="labels",
+        lost="of TissueNet the cells and membranes",
     ),
     Format(
         "mat",
@@ -111,6 +120,7 @@ FORMATS = [
         recognises=f"{_HERE}.mat:recognises",
         layout="ID.mat with inst_map, and an image for each",
         unit="labels",
+        lost="whatever is not inst_map and the classes; version 7.3",
     ),
     Format(
         "cvat",
@@ -119,6 +129,7 @@ FORMATS = [
         recognises=f"{_HERE}.cvat:recognises",
         layout="annotations.xml and its images",
         unit="shapes",
+        lost="attributes; tracks of videos",
     ),
     Format(
         "asap",
@@ -127,6 +138,7 @@ FORMATS = [
         recognises=f"{_HERE}.asap:recognises",
         layout="ID.xml and an image for each",
         unit="annotations",
+        lost="points and measurements",
     ),
     Format(
         "xml",
@@ -137,6 +149,7 @@ FORMATS = [
         recognises=f"{_HERE}.aperio_xml:recognises",
         layout="ID.xml and an image for each",
         unit="regions",
+        lost="the shape of single regions below a pixel",
     ),
     Format(
         "geojson",
@@ -147,6 +160,7 @@ FORMATS = [
         recognises=f"{_HERE}.geojson_reader:recognises",
         layout="ID.geojson and an image for each",
         unit="outlines",
+        lost="shapes below a pixel; annotations around other objects",
     ),
     Format(
         "cellpose",
@@ -158,6 +172,7 @@ FORMATS = [
         recognises=f"{_HERE}.cellpose:recognises",
         layout="STEM_seg.npy beside STEM.png",
         unit="labels",
+        lost="scores, classes, overlaps (the higher score has the pixel); flows",
     ),
     Format(
         "labels",
@@ -171,6 +186,7 @@ FORMATS = [
         recognises=f"{_HERE}.labels_reader:recognises",
         layout="images/STEM.png with masks/STEM.tif, or STEM.png with STEM_masks.tif,",
         unit="labels",
+        lost="scores, classes, overlaps (the higher score has the pixel)",
     ),
     Format(
         "zarr",
@@ -179,6 +195,7 @@ FORMATS = [
         writer=f"{_HERE}.ome_zarr:ZarrWriter",
         package="zarr",
         extra="slides",
+        lost="scores, classes, overlaps (the higher score has the pixel)",
     ),
     Format(
         "folders",
@@ -190,6 +207,7 @@ FORMATS = [
         recognises=f"{_HERE}.mask_folders:recognises",
         layout="ID/images/ID.png and ID/masks/*.png",
         unit="mask files",
+        lost="holes, scores, classes",
     ),
     Format(
         "imagej",
@@ -200,6 +218,7 @@ FORMATS = [
         recognises=f"{_HERE}.imagej_reader:recognises",
         layout="ID.zip or ID/*.roi and an image for each",
         unit="regions",
+        lost="shapes below a pixel; lines and points",
     ),
     Format(
         "yolo",
@@ -212,6 +231,7 @@ FORMATS = [
         recognises=f"{_HERE}.yolo:recognises",
         layout="labels/STEM.txt and images/STEM.png",
         unit="outlines",
+        lost="holes; each piece is a nucleus of its own; scores, where written",
     ),
     Format("svg", "outlines for figures", files=("svg/{id}.svg",), writer=f"{_HERE}.svg:SvgWriter"),
     Format(
@@ -221,5 +241,6 @@ FORMATS = [
         writer=f"{_HERE}.overlay:OverlayWriter",
         pixels=True,
         default=True,
+        lost="the pixels",
     ),
 ]
