@@ -20,7 +20,7 @@ _FOOT = """
 Pixels are exact where the table says nothing else: what is written is read back pixel by pixel. Outlines have pixel
 (0, 0) cover the square from (0, 0) to (1, 1), and a pixel belongs to an outline in which its centre lies (Aperio's are
 counted from 1; see `--offset` of `maskseg convert xml`). labelme's own export draws the line of an outline, too, so its
-masks are half a pixel larger all around.
+masks are larger by up to a pixel all around.
 
 Nothing in a file is run: Cellpose's `_seg.npy` is a pickle of which only plain arrays, numbers, text and lists are
 made, MATLAB files are read for their arrays of numbers alone, and sizes that a file claims are checked before memory is

@@ -144,7 +144,7 @@ def _tasks(source: str, images: Path | None, form: Format, summary: Exported) ->
     if images is None:
         beside = (path.parent if path.is_file() else path) / "images"
         images = beside if beside.is_dir() else None
-    files = {file.id: file for file in find_images([images])} if images else {}
+    files = {file.id: file for file in find_images([images], [])} if images else {}
     return [_task(item, files.get(item.image_id or "") or item.image, images, form) for item in items]
 
 

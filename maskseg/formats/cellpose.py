@@ -20,7 +20,7 @@ from maskseg.formats.writer import WholeWriter
 def recognises(source: Path) -> bool:
     """Whether a folder or zip file holds files that Cellpose's window wrote."""
     try:
-        return not source.is_file() and bool(files_of(source, "_seg.npy"))
+        return source.suffix.lower() != ".npy" and bool(files_of(source, "_seg.npy"))
     except InputError:
         return False
 
