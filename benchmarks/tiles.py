@@ -26,6 +26,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import maskseg  # noqa: F401  first: detectron2 may be the copy that it carries
+
+# isort: split
 import cv2
 import numpy as np
 import tifffile
@@ -34,6 +37,7 @@ from detectron2.structures import Boxes, Instances
 from numpy.typing import NDArray
 
 from maskseg.core.masks import CropMasks
+from maskseg.core.overlaps import overlaps
 from maskseg.formats.labels import read_labels
 from maskseg.formats.registry import formats as all_formats
 from maskseg.formats.registry import writers
@@ -41,8 +45,8 @@ from maskseg.formats.writer import ImageInfo, write_all
 from maskseg.imaging.reading import ImageFile, read_image
 from maskseg.imaging.slides import open_source
 from maskseg.imaging.windows import ArraySource
-from maskseg.inference.postprocess import overlaps
-from maskseg.inference.predictor import Predictor, load_model
+from maskseg.inference.api import load_model
+from maskseg.inference.mask_rcnn import MaskRCNNPredictor
 from maskseg.inference.tiling import TiledImage
 
 TILE = 512
@@ -118,7 +122,7 @@ def memory(key: str) -> float:
     return int(status[key].split()[0]) / 1e3
 
 
-def loaded(model: str, coarse: bool = False) -> tuple[Predictor, float]:
+def loaded(model: str, coarse: bool = False) -> tuple[MaskRCNNPredictor, float]:
     """The model, and the memory in MB that the process holds with it; VmHWM counts from here."""
     predictor = load_model(model, ["TEST.DETECTIONS_PER_IMAGE", "-1"])
     if coarse:
@@ -157,7 +161,7 @@ def compare(model: str, path: Path, folder: Path, side: int) -> None:
 def run(model: str, path: Path, folder: Path, formats: tuple[str, ...], coarse: bool, side: int) -> None:
     """One file in tiles; `side` is that of the images that it was put together from."""
     predictor, before = loaded(model, coarse)
-    source, scale = open_source(ImageFile(path.stem, path))
+    source, scale, _ = open_source(ImageFile(path.stem, path))
     begin, cpu = time.perf_counter(), time.process_time()
     image = TiledImage(predictor, source, folder / "parts")
     info = ImageInfo(path.stem, source.shape, path.name, source, image.predict(), scale=scale)

@@ -23,6 +23,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import maskseg  # noqa: F401  first: detectron2 may be the copy that it carries
+
+# isort: split
 import cv2
 import torch
 from detectron2.data import DatasetMapper

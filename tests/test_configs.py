@@ -56,14 +56,14 @@ def test_the_reference_has_the_numbers_of_the_method(reference):
     assert aug.ROTATE == 15 and aug.AFFINE_PROB == 0.5 and aug.BORDER == "reflect"
     assert aug.FLIP and aug.QUARTER_TURNS
     # Found not to help there: no other change of the picture.
-    assert (reference.INPUT.STRETCH, aug.CONTRAST, aug.BRIGHTNESS, aug.GAMMA) == (False, 0, 0, 0)
+    assert (reference.INPUT.NORMALIZE, aug.CONTRAST, aug.BRIGHTNESS, aug.GAMMA) == ("off", 0, 0, 0)
     assert reference.DATALOADER.MODALITY_BALANCE == 0
     assert rules.MASK_THRESHOLD == 0.35
     assert rules.TTA == "flip" and rules.TTA_MERGE == "auto" and rules.TTA_MIN_IOU == 0.1
     assert rules.RETRY_CANVAS == 4 and not rules.RESCALE
     assert rules.FILL_HOLES and rules.CLOSE
     assert rules.FRAGMENTS == "drop"
-    assert rules.MIN_AREA == 10
+    assert rules.MIN_AREA == 11, "more than 10 pixels"
 
 
 def test_the_schedule_is_75_epochs_of_443_images_in_three_steps(reference):
@@ -217,3 +217,23 @@ def test_a_mistaken_override_is_one_line(overrides, message):
         load_config("nuclei_R_18_FPN", overrides)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 500
+
+
+def test_a_config_of_the_time_of_the_stretch_key_is_normalized_as_it_was_stretched():
+    for stretch, normalize in ((True, "auto"), (False, "off")):
+        inputs = default_config(f"INPUT: {{STRETCH: {str(stretch).lower()}}}").INPUT
+        assert normalize == inputs.NORMALIZE
+        assert "STRETCH" not in inputs
+
+
+@pytest.mark.parametrize("value", ["auto", "off", "100,4000", "-0.5,1e3"])
+def test_normalize_is_the_same_text_from_yaml_the_command_line_and_a_saved_config(value):
+    """YAML has ``off`` for False, and Python ``100,4000`` for a pair of numbers."""
+    given = load_config("nuclei_R_18_FPN", ["INPUT.NORMALIZE", value])
+    for cfg in (given, default_config(given.dump()), default_config(f"INPUT:\n  NORMALIZE: {value}\n")):
+        assert value == cfg.INPUT.NORMALIZE
+
+
+def test_other_values_of_normalize_are_one_line():
+    with pytest.raises(InputError, match="give auto, off, or the two values"):
+        load_config("nuclei_R_18_FPN", ["INPUT.NORMALIZE", "4000,100"])

@@ -52,6 +52,10 @@ def labels(
     out: Out,
     modality: Modality = None,
     workers: Workers = None,
+    channel: Annotated[
+        str | None, typer.Option(metavar="NAME|N", help="Channel of the images with the nuclei; that one is written.")
+    ] = None,
+    plane: Annotated[str | None, typer.Option(help="Plane of the images: z=max, z=mean, z=N; t=N.")] = None,
 ) -> None:
     """Label images: images/STEM.png with masks/STEM.tif, or Cellpose's STEM.tif with STEM_masks.tif beside it.
 
@@ -62,8 +66,11 @@ def labels(
     Examples:
       maskseg convert labels stardist_set/train -o data/mine
       maskseg convert labels cellpose_folder -o data/mine --workers 4
+      maskseg convert labels stacks/ -o data/mine --channel DAPI --plane z=max
     """
-    _convert("labels", source, out, None, modality, workers)
+    from maskseg.imaging.channels import Choice
+
+    _convert("labels", source, out, None, modality, workers, choice=Choice.parse(channel, plane))
 
 
 @app.command("coco")
@@ -114,9 +121,11 @@ def mosaics(
       maskseg convert mosaics data/dsb2018:train -o data/mosaics --table mosaics.csv
     """
     from maskseg.convert.mosaics import convert
+    from maskseg.data.dataset import folder_and_part
     from maskseg.data.split import SPLIT_FILE
 
-    if ":" not in dataset and (Path(dataset) / SPLIT_FILE).is_file():
+    folder, part = folder_and_part(dataset)
+    if not part and (Path(folder) / SPLIT_FILE).is_file():
         typer.echo(f"tiles of all parts of {dataset} are used; for training give {dataset}:train", err=True)
     report(out, convert(dataset, out, table, _processes(workers)))
 

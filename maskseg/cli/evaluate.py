@@ -110,9 +110,9 @@ def compare_with(true: LabelSet, pred: str, images: Path | None) -> tuple[dict[s
 
 def sizes_of(images: Path | None) -> dict[str, tuple[int, int]]:
     """Height and width of the images of a folder."""
-    from maskseg.imaging.reading import find_images
+    from maskseg.imaging.finding import find_images
 
-    return {file.id: file.size() for file in find_images([images], [])} if images else {}
+    return {file.id: file.size() for file in find_images([images])} if images else {}
 
 
 def of_images(known: Any, results: Any) -> list[str] | None:

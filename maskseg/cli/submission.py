@@ -38,7 +38,7 @@ def check(
     """
     from maskseg.formats.kaggle_reader import read_encoded
     from maskseg.formats.submission_check import check_submission
-    from maskseg.imaging.reading import find_images
+    from maskseg.imaging.finding import find_images
     from maskseg.projects.protein.data import check_predicted, group_channels
 
     found = find_images(images)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import tifffile
+from numpy.typing import NDArray
 
 from maskseg.convert.convert import Picture, Result, Summary, Task, run
 from maskseg.convert.pairing import with_images
@@ -13,7 +18,9 @@ from maskseg.formats.coco import to_annotations
 from maskseg.formats.reader import Item, LeftOut, Note, Taken
 from maskseg.formats.registry import get, readable
 from maskseg.formats.sources import files_of
-from maskseg.imaging.reading import SUFFIXES, member_path, read_image
+from maskseg.imaging.channels import Choice
+from maskseg.imaging.containers import SUFFIXES
+from maskseg.imaging.reading import member_path, read_image
 
 # Annotations that are left out and were never nuclei.
 _NO_NUCLEI = ("region",)
@@ -29,6 +36,7 @@ def convert(
     modalities: Mapping[str, str] | None = None,
     workers: int = 1,
     progress: bool = True,
+    choice: Choice | None = None,
     **options: Any,
 ) -> Summary:
     """Convert annotations to a COCO data set with run lengths and the one category, nucleus.
@@ -52,6 +60,8 @@ def convert(
         Processes; see `maskseg.convert.convert.run`.
     progress : bool
         Show a bar on a terminal.
+    choice : Choice, optional
+        Channel and plane of the images: what it chooses is written, as TIFF, in place of a copy of each.
     **options
         Of the reader of the format.
 
@@ -74,6 +84,10 @@ def convert(
     folder = Path(images) if images else _beside(source)
     if any(item.image is None for item in items):
         items = with_images(items, folder)
+    if choice:
+        items = [
+            item if item.image is None else replace(item, image=replace(item.image, choice=choice)) for item in items
+        ]
     tasks = [Task(item.where, item, item.image_id, item.found) for item in items]
     expected = f"{reader.layout or form} in {source}"
     return run(
@@ -110,8 +124,12 @@ def _read(item: Item) -> Result:
         item.read()  # says what is wrong
         raise InputError("no image for it; give the folder of the images with --images")
     name = member_path(item.image.member or item.image.path.name).name
-    data = item.image.bytes()
-    height, width = read_image(data, name).shape[:2]
+    if item.image.choice:
+        name, values = f"{item.image.id}.tif", item.image.load().values
+        data, (height, width) = _as_tiff(values), values.shape[:2]
+    else:
+        data = item.image.bytes()
+        height, width = read_image(data, name).shape[:2]
     if item.shape is not None and item.shape != (height, width):
         sizes = f"{height}x{width} pixels, the annotations say {item.shape[0]}x{item.shape[1]}"
         raise InputError(f"{name} has {sizes}; give the images that were annotated")
@@ -127,3 +145,12 @@ def _read(item: Item) -> Result:
     file_name = item.image.id + member_path(name).suffix.lower()
     picture = Picture(file_name, data, (height, width), to_annotations(nuclei.masks), fields)
     return Result([picture], nuclei.found, nuclei.left_out, notes=nuclei.notes)
+
+
+def _as_tiff(values: NDArray[Any]) -> bytes:
+    """Values (H, W, 1 or 3) as the content of a TIFF."""
+    file = io.BytesIO()
+    grey = values.shape[2] == 1
+    kind = "minisblack" if grey else "rgb"
+    tifffile.imwrite(file, values[..., 0] if grey else values, photometric=kind, compression="zlib", metadata=None)
+    return file.getvalue()

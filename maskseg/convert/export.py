@@ -15,11 +15,13 @@ from maskseg.convert.convert import Summary, Task, without_second
 from maskseg.core.errors import InputError
 from maskseg.core.files import write_whole
 from maskseg.core.processes import in_order
+from maskseg.data.dataset import folder_and_part
 from maskseg.data.split import SPLIT_FILE, images_of_part, read_split
 from maskseg.formats.reader import Item, LeftOut, Note
 from maskseg.formats.registry import Format, exported, get, recognise, writers
 from maskseg.formats.writer import ImageInfo, Joined, write_all
-from maskseg.imaging.reading import ImageFile, find_images
+from maskseg.imaging.finding import find_images
+from maskseg.imaging.reading import ImageFile
 from maskseg.imaging.windows import ArraySource
 
 
@@ -120,12 +122,8 @@ def _account(summary: Exported, outcomes: Iterable[tuple[Task, _Written | str]])
 
 
 def _tasks(source: str, images: Path | None, form: Format, summary: Exported) -> list[Task]:
-    path = Path(source)
-    folder, _, part = source.rpartition(":")
-    if not path.exists() and folder and Path(folder).is_dir():
-        path = Path(folder)
-    else:
-        part = ""
+    folder, part = folder_and_part(source)
+    path = Path(folder)
     reader = recognise(path)
     reader.require(source)
     items: list[Item] = []
@@ -144,7 +142,7 @@ def _tasks(source: str, images: Path | None, form: Format, summary: Exported) ->
     if images is None:
         beside = (path.parent if path.is_file() else path) / "images"
         images = beside if beside.is_dir() else None
-    files = {file.id: file for file in find_images([images], [])} if images else {}
+    files = {file.id: file for file in find_images([images])} if images else {}
     return [_task(item, files.get(item.image_id or "") or item.image, images, form) for item in items]
 
 

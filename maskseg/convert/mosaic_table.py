@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from maskseg.convert.mosaic_search import Place
 from maskseg.core.errors import InputError
 from maskseg.core.tables import plain
-from maskseg.curate.mosaic_search import Place
 
 _WORDS = {"up_left": (0, 0), "up_right": (0, 1), "down_left": (1, 0), "down_right": (1, 1)}
 

@@ -18,12 +18,12 @@ from scipy.sparse.csgraph import connected_components
 from tqdm import tqdm
 
 from maskseg.convert.convert import Picture, Result, Summary, Task, run
+from maskseg.convert.mosaic_search import Edges, Place, edges, find_mosaics
 from maskseg.convert.mosaic_table import Tile, read_table
 from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks
 from maskseg.core.processes import in_order
 from maskseg.core.tables import write_csv
-from maskseg.curate.mosaic_search import Edges, Place, edges, find_mosaics
 from maskseg.data.dataset import dataset_dicts
 from maskseg.formats.coco import to_annotations
 from maskseg.formats.reader import LeftOut
@@ -223,7 +223,7 @@ def full_rectangles(mosaic: Mapping[str, Place], height: int, width: int) -> lis
     """
     free = {place: tile for tile, place in mosaic.items()}
     most_rows, most_columns = max(1, LARGEST_SIDE // height), max(1, LARGEST_SIDE // width)
-    rectangles = []
+    rectangles: list[list[list[str]]] = []
     while True:
         best = max(
             (
@@ -318,7 +318,7 @@ def join_tiles(grid: Sequence[Sequence[CropMasks]]) -> CropMasks:
     graph = coo_array((np.ones(len(links)), (start, end)), shape=(len(bitmaps),) * 2)
     _, whole = connected_components(graph, directed=False)
     members: dict[int, list[int]] = defaultdict(list)
-    for index, nucleus in enumerate(whole):
+    for index, nucleus in enumerate(whole.tolist()):
         members[nucleus].append(index)
     united = [_union(box[own], [bitmaps[i] for i in own]) for own in members.values()]
     shape = (len(grid) * height, len(grid[0]) * width)

@@ -14,7 +14,8 @@ from urllib.parse import unquote
 from maskseg.core.errors import InputError
 from maskseg.formats.reader import Item, fault
 from maskseg.formats.sources import files_of, inner_path
-from maskseg.imaging.reading import SUFFIXES, ImageFile, member_path
+from maskseg.imaging.containers import SUFFIXES
+from maskseg.imaging.reading import ImageFile, member_path
 
 # Behind the name of an image in the address of a file: ``image.png?token=...``.
 _QUERY = re.compile(r"[?#].*$")

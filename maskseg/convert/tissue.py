@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -29,11 +30,14 @@ from numpy.typing import NDArray
 from maskseg.convert.convert import Picture, Result, Summary, Task, run
 from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks, trim
+from maskseg.core.morphology import components
 from maskseg.core.tables import write_csv
 from maskseg.formats.aperio_xml import OFFSET, Region, RegionMasks, read_regions, region_masks
 from maskseg.formats.coco import to_annotations
 from maskseg.formats.reader import LeftOut
-from maskseg.imaging.reading import SLIDE_SUFFIXES, ImageFile, find_images, member_path, zip_members
+from maskseg.imaging.containers import only_in_parts
+from maskseg.imaging.finding import find_images
+from maskseg.imaging.reading import ImageFile, member_path, zip_members
 
 MIN_PIXELS = 10  # as after prediction
 REGIONS = "regions.csv"
@@ -96,13 +100,8 @@ def convert(
     InputError
         If no image can be converted.
     """
-    doubles: list[tuple[ImageFile, ImageFile]] = []
-    images = {file.id: file for file in find_images([tissue], doubles)}
     summary = Summary("regions")
-    for file, kept in doubles:
-        # MoNuSAC's own scripts write each slide as a picture, too.
-        if not file.name.lower().endswith(SLIDE_SUFFIXES):
-            summary.left_out.append(LeftOut(file.name, "image left out", f"the id of {kept.name} once more; rename it"))
+    images = _images(tissue, summary)
     xml = _xml_files(Path(outlines), summary)
     _check_layers(xml, layers)
     tasks = []
@@ -120,6 +119,19 @@ def fates(summary: Summary) -> str:
     """How many regions met each of `FATES`, as one line."""
     counts = Counter(row["fate"] for row in summary.rows)
     return ", ".join(f"{counts[fate]} {fate}" for fate in FATES)
+
+
+def _images(tissue: str | Path, summary: Summary) -> dict[str, ImageFile]:
+    """Tissue images by their names without the ending; of two of one name the second is left out."""
+    images: dict[str, ImageFile] = {}
+    # MoNuSAC's own scripts write each slide as a picture, too: pictures come first.
+    for file in sorted(find_images([tissue]), key=lambda file: only_in_parts(file.path)):
+        path = member_path(file.member) if file.member else file.path
+        first = images.setdefault(path.stem, replace(file, id=path.stem))
+        if (first.path, first.member) != (file.path, file.member) and not only_in_parts(file.path):
+            reason = f"the id of {first.name} once more; rename it"
+            summary.left_out.append(LeftOut(file.name, "image left out", reason))
+    return images
 
 
 def _check_layers(xml: dict[str, ImageFile], layers: Collection[str]) -> None:
@@ -190,7 +202,7 @@ def _read_tissue(source: _Source, pieces: int, offset: tuple[float, float], laye
     state = _State(drawn.masks.areas, shown, _above(drawn.masks, labels))
     labels[np.isin(labels, np.flatnonzero(state.covered) + 1)] = 0
     pictures = []
-    for piece, height, width in _pieces(image.shape[:2], pieces, name):  # type: ignore[arg-type]
+    for piece, height, width in _pieces(image.shape[:2], pieces, name):
         numbers, masks = _nuclei(labels[height, width], state.drawn)
         for number, area in zip(numbers, masks.areas, strict=True):
             state.left[number] += area
@@ -272,10 +284,8 @@ def _nuclei(labels: NDArray[np.int32], drawn: NDArray[np.int64]) -> tuple[list[i
 
 def _without_slivers(bitmap: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """A mask without the 8-connected parts that have fewer than `MIN_PIXELS` pixels."""
-    _, parts, statistics, _ = cv2.connectedComponentsWithStats(bitmap.astype(np.uint8), connectivity=8)
-    large = statistics[:, cv2.CC_STAT_AREA] >= MIN_PIXELS
-    large[0] = False
-    return large[parts]
+    parts, areas = components(bitmap)
+    return np.concatenate(([False], areas >= MIN_PIXELS))[parts]
 
 
 def _fates(regions: list[Region], drawn: RegionMasks, state: _State) -> list[_Fate]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,26 @@ from maskseg.imaging.reading import read_image
 
 # Detectron2's BoxMode.XYWH_ABS, without importing it.
 _XYWH = 1
+
+
+def folder_and_part(spec: str | os.PathLike[str]) -> tuple[str, str]:
+    """The two sides of ``DIR:PART``; the part is "" where all of it is meant.
+
+    What exists under the whole name is no ``DIR:PART``, and a part has no slash in it, so that colons in the names of
+    folders and drives are in nobody's way.
+
+    Examples
+    --------
+    >>> folder_and_part("data/dsb2018:dev")
+    ('data/dsb2018', 'dev')
+    >>> folder_and_part("C:/data")
+    ('C:/data', '')
+    """
+    spec = os.fspath(spec)
+    folder, _, part = spec.rpartition(":")
+    if not folder or not part or "/" in part or "\\" in part or Path(spec).exists():
+        return spec, ""
+    return folder, part
 
 
 def dataset_dicts(spec: str) -> list[dict[str, Any]]:
@@ -40,7 +61,7 @@ def dataset_dicts(spec: str) -> list[dict[str, Any]]:
     InputError
         If the data set or the part is missing, or the split does not know an image.
     """
-    folder, _, part = spec.partition(":")
+    folder, part = folder_and_part(spec)
     data = load_coco(folder)
     split_file = data.path.parent / SPLIT_FILE
     split = read_split(split_file) if part or split_file.is_file() else {}
@@ -127,7 +148,7 @@ def load_layers(record: Mapping[str, Any]) -> tuple[NDArray[np.uint8], NDArray[n
         If the image cannot be read or its masks are of another size.
     """
     image = read_image(Path(record["file_name"]))
-    return image, record_layers(record, image.shape[:2])  # type: ignore[arg-type]
+    return image, record_layers(record, image.shape[:2])
 
 
 def record_layers(record: Mapping[str, Any], shape: tuple[int, int]) -> NDArray[np.integer[Any]]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from maskseg.convert.pairing import by_number
 from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks
+from maskseg.data.dataset import folder_and_part
 from maskseg.data.split import SPLIT_FILE, images_of_part, read_split
 from maskseg.evaluation.results import ImageResult, compare_image
 from maskseg.formats.coco import is_dataset
@@ -83,7 +84,8 @@ def open_set(source: str, sizes: Mapping[str, tuple[int, int]] | None = None) ->
     InputError
         There is nothing of the kind at `source`.
     """
-    path, part = _part_of(source)
+    folder, part = folder_and_part(source)
+    path = Path(folder)
     form = recognise(path)
     form.require(source)
     given = list(form.part("reader")(path))
@@ -101,14 +103,6 @@ def open_set(source: str, sizes: Mapping[str, tuple[int, int]] | None = None) ->
     notes = [note for note in given if isinstance(note, Note)]
     labels.notes.update({note.text: 0 for note in notes})
     return replace(labels, other_ids=labels.other_ids.union(*(note.ids for note in notes)))
-
-
-def _part_of(source: str) -> tuple[Path, str]:
-    """A path, and the part of it that is asked for, empty for all."""
-    folder, _, part = source.rpartition(":")
-    if not Path(source).exists() and folder and Path(folder).is_dir():
-        return Path(folder), part
-    return Path(source), ""
 
 
 def _of_items(
@@ -172,8 +166,8 @@ def read_part(source: LabelSet, split_file: str) -> LabelSet:
     InputError
         The table cannot be read, has no such part, or names no image of the set.
     """
-    path, part = (split_file, "") if Path(split_file).is_file() else split_file.rpartition(":")[::2]
-    split = read_split(path or split_file)
+    path, part = folder_and_part(split_file)
+    split = read_split(path)
     wanted = images_of_part(split, part, path) if part else set(split)
     ids = tuple(name for name in source.ids if name in wanted)
     if not ids:

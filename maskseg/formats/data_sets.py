@@ -15,7 +15,8 @@ from maskseg.core.errors import InputError
 from maskseg.formats.labels_reader import load_labels
 from maskseg.formats.reader import Item, LeftOut, Note
 from maskseg.formats.sources import files_of, inner_path
-from maskseg.imaging.reading import SUFFIXES, ImageFile
+from maskseg.imaging.containers import SUFFIXES
+from maskseg.imaging.reading import ImageFile
 
 _TISSUE, _LABELS = "tissue images", ("label masks modify", "label masks")
 _FRAME = re.compile(r"^t(\d+)$")

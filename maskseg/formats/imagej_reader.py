@@ -23,7 +23,8 @@ from maskseg.core.outlines import Ring
 from maskseg.formats.drawing import Drawing, number, rectangle, ring
 from maskseg.formats.reader import Item, Nuclei, Shape, known_shape
 from maskseg.formats.sources import MOST_BYTES, content, files_of, inner_path, understood
-from maskseg.imaging.reading import SUFFIXES, ImageFile
+from maskseg.imaging.containers import SUFFIXES
+from maskseg.imaging.reading import ImageFile
 
 _TIFFS = (".tif", ".tiff")
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")

@@ -30,7 +30,8 @@ from maskseg.formats.drawing import Drawing, check_box, runs_area
 from maskseg.formats.kaggle import HEADER, HEADER_ONE_ROW
 from maskseg.formats.reader import Item, Note, Nuclei, Shape, known_shape
 from maskseg.formats.sources import LOOK, beginning, content, files_of, stated_shape
-from maskseg.imaging.reading import SUFFIXES, ImageFile, member_path
+from maskseg.imaging.containers import SUFFIXES
+from maskseg.imaging.reading import ImageFile, member_path
 
 # Along the rows.
 _BY_ROWS = (("id", "annotation"), ("id", "predicted"))

@@ -1,12 +1,13 @@
 """Label images: 0 for background, one whole number for each nucleus.
 
-Written as TIFF; one that is larger than memory is written as a tiled BigTIFF, row by row of tiles, as the nuclei come.
+Written as TIFF; one that is larger than memory is written as a tiled TIFF, row by row of tiles, as the nuclei come.
 `maskseg.formats.labels_reader` finds and reads them.
 """
 
 from __future__ import annotations
 
 import io
+import math
 import os
 import tempfile
 from collections.abc import Iterator
@@ -28,8 +29,10 @@ from maskseg.formats.writer import ImageInfo, Writer
 # Of a file, before it is unpacked.
 MOST_PIXELS = 1 << 31
 SUFFIXES = (".tif", ".tiff", ".png", ".npy")
-# Side of the tiles of a BigTIFF.
+# Side of the tiles of a tiled TIFF.
 TILE = 256
+# Bytes of labels that a classic TIFF, which every program opens, has room for even if nothing can be compressed.
+_CLASSIC = (1 << 32) - (1 << 26)
 # In the TIFF files that are written: their numbers are labels, whatever they look like.
 WRITTEN_BY = "maskseg"
 
@@ -190,7 +193,7 @@ class LabelBands:
 
 
 class LabelWriter(Writer):
-    """A label image of each image; of nuclei that come tile by tile a tiled BigTIFF.
+    """A label image of each image; of nuclei that come tile by tile a tiled TIFF.
 
     A TIFF of tiles is written from its first tile to its last in one go, so tiles wait, compressed, in a temporary
     file that has no name.
@@ -239,7 +242,7 @@ class LabelWriter(Writer):
                 shape=self.image.shape,
                 dtype=self._dtype,
                 tile=(TILE, TILE),
-                bigtiff=True,
+                bigtiff=math.prod(self.image.shape) * self._dtype.itemsize > _CLASSIC,
                 compression="zlib",
                 photometric="minisblack",
                 software=WRITTEN_BY,

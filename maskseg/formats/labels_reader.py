@@ -24,7 +24,7 @@ from maskseg.formats.label_values import instances
 from maskseg.formats.labels import SUFFIXES, WRITTEN_BY, read_pixels
 from maskseg.formats.reader import Item, LeftOut, Nuclei, Shape
 from maskseg.formats.sources import content, files_of, inner_path
-from maskseg.imaging.reading import SUFFIXES as IMAGE_SUFFIXES
+from maskseg.imaging.containers import SUFFIXES as IMAGE_SUFFIXES
 from maskseg.imaging.reading import ImageFile
 
 # Where label images lie that have no images beside them: in the folder given, as `maskseg predict` writes them, as
@@ -193,17 +193,17 @@ def _pairs(source: Path) -> Iterator[Item | LeftOut]:
         beside = [folder.parent / name for name in _FOLDERS[1:]] if folder.name == "images" else []
         others = [file for other in beside for file in by_folder.get(other, [])]
         if others:
-            images = {file: file.id for file in files}
-            labels = {file: _stem(file, set(images.values())) for file in others}
+            images = [(file, file.id) for file in files]
+            labels = [(file, _stem(file, {file.id for file in files})) for file in others]
         else:
             labels, images = _cellpose(files)
-        labels = {file: stem for file, stem in labels.items() if _suffix(file) in (*SUFFIXES, *_LOSSY)}
-        images = {file: stem for file, stem in images.items() if _suffix(file) in IMAGE_SUFFIXES}
+        images = [(file, stem) for file, stem in images if _suffix(file) in IMAGE_SUFFIXES]
         of: dict[str, list[ImageFile]] = {}
-        for file in sorted(labels, key=lambda file: file.name):
-            of.setdefault(labels[file], []).append(file)
-        pairs += [(file, tuple(_best(of.get(stem, [])))) for file, stem in images.items()]
-        for stem in sorted(of.keys() - set(images.values())):
+        for file, stem in sorted(labels, key=lambda one: one[0].name):
+            if _suffix(file) in (*SUFFIXES, *_LOSSY):
+                of.setdefault(stem, []).append(file)
+        pairs += [(file, tuple(_best(of.get(stem, [])))) for file, stem in images]
+        for stem in sorted(of.keys() - {stem for _, stem in images}):
             for file in of[stem]:
                 yield LeftOut(file.name, "label image left out", "no image for it; add it")
     for file, found in sorted(pairs, key=lambda pair: pair[0].name):
@@ -221,14 +221,14 @@ def _stem(file: ImageFile, images: set[str]) -> str:
     return file.id if file.id in images else _ENDING.sub("", file.id)
 
 
-def _cellpose(files: list[ImageFile]) -> tuple[dict[ImageFile, str], dict[ImageFile, str]]:
+def _cellpose(files: list[ImageFile]) -> tuple[list[tuple[ImageFile, str]], list[tuple[ImageFile, str]]]:
     """Label images and images of one folder, each with the stem that they have in common."""
-    labels: dict[ImageFile, str] = {}
-    images: dict[ImageFile, str] = {}
+    labels: list[tuple[ImageFile, str]] = []
+    images: list[tuple[ImageFile, str]] = []
     for file in files:
         ending = next((ending for ending in _LABEL_ENDINGS if file.id.endswith(ending)), None)
         if ending:
-            labels[file] = file.id.removesuffix(ending)
+            labels.append((file, file.id.removesuffix(ending)))
         else:
-            images[file] = file.id.removesuffix(_IMAGE_ENDING)
+            images.append((file, file.id.removesuffix(_IMAGE_ENDING)))
     return labels, images

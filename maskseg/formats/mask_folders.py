@@ -19,7 +19,8 @@ from maskseg.core.masks import CropMasks
 from maskseg.core.morphology import fill_holes
 from maskseg.formats.reader import Item, LeftOut, Nuclei, Shape, fault
 from maskseg.formats.writer import WholeWriter
-from maskseg.imaging.reading import SUFFIXES, ImageFile, leads_outside, zip_members
+from maskseg.imaging.containers import SUFFIXES
+from maskseg.imaging.reading import ImageFile, leads_outside, zip_members
 
 # A mask pixel is set above this, as in the published method.
 THRESHOLD = 128

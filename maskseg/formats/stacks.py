@@ -108,7 +108,7 @@ def read(source: Path) -> Iterator[Item]:
         for index in range(len(pictures)):
             name = f"{prefix}{index:05d}"
             suffix = ".png" if plain and (pictures.ndim == 3 or pictures.shape[3] == 3) else ".tif"
-            image = StackImage(name, images.path, name + suffix, images, index)
+            image = StackImage(name, images.path, name + suffix, array=images, index=index)
             yield Item(name, partial(_load, labels, index), f"{labels.path}: {index}", numbers.shape[1:3], image)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yaml import YAMLError
 
 from maskseg.core.errors import InputError
+from maskseg.imaging.intensity import fixed_limits
 from maskseg.models.config_checks import check_config
 from maskseg.models.config_files import load_yaml, parse_yaml
 
@@ -55,8 +55,9 @@ def add_maskseg_config(cfg: CfgNode) -> None:
     cfg.INPUT.NUCLEUS_DIAMETER = 0.0
     # U-Net: height and width to which every image is resized, whatever its aspect; () for the two rules above.
     cfg.INPUT.SIZE = ()
-    # Stretch each image linearly so that its 0.5 and 99.5 percentiles become 0 and 255 (dark microscopes).
-    cfg.INPUT.STRETCH = False
+    # auto: each image is mapped linearly by its brightness limits (maskseg.imaging.intensity); off: it is seen as it
+    # is; LOW,HIGH: these values of the file become black and white.
+    cfg.INPUT.NORMALIZE = "off"
     # Protein localisation: which of red, green, blue, yellow the network sees.
     cfg.INPUT.CHANNELS = ["red", "green", "blue", "yellow"]
 
@@ -103,6 +104,9 @@ def add_maskseg_config(cfg: CfgNode) -> None:
     # et al. 2018). CLIP_GRADIENTS.CLIP_TYPE is also "full_model": the norm of all gradients together.
     cfg.SOLVER.OPTIMIZER = "Adam"
     cfg.SOLVER.AMSGRAD = False
+    # Passes over the images, to which the whole schedule is scaled: MAX_ITER, STEPS, WARMUP_ITERS and TEST.EVAL_PERIOD
+    # then only say in what proportion; 0: the schedule is as it stands.
+    cfg.SOLVER.EPOCHS = 0
     # Validation loss and score are computed over DATASETS.TEST every TEST.EVAL_PERIOD iterations; model_best.pth has
     # the weights of the best score, or of the least loss.
     cfg.TEST.KEEP_BEST = "score"
@@ -211,7 +215,7 @@ def load_config(
             cfg.merge_from_other_cfg(Node(_upgraded(load_yaml(path), of_model)))
         except _MISFITS as error:
             raise InputError(f"{path}: {_one_line(error)}; compare with configs/Base-nuclei.yaml") from error
-    return _with_overrides(cfg, overrides)
+    return with_overrides(cfg, overrides)
 
 
 def default_config(text: str = "", overrides: list[str] | None = None, source: str | Path = "") -> CfgNode:
@@ -228,23 +232,23 @@ def default_config(text: str = "", overrides: list[str] | None = None, source: s
 
     from maskseg.models import backbones, proposals, resnet_v2, roi_heads  # noqa: F401  registers what configs name
 
-    for network in _NETWORKS:
-        import_module(network)
-
     cfg = _defaults()
     if text:
         try:
             cfg.merge_from_other_cfg(Node(_upgraded(parse_yaml(text), of_model=bool(source))))
         except _MISFITS as error:
             raise InputError(f"{source}: the config in it does not fit: {_one_line(error)}; upgrade maskseg") from error
-    return _with_overrides(cfg, overrides)
+    return with_overrides(cfg, overrides)
 
 
 def _defaults() -> CfgNode:
     from detectron2.config import get_cfg
 
+    from maskseg.models import tasks
+
     cfg = get_cfg()
     add_maskseg_config(cfg)
+    tasks.prepare(cfg)
     return cfg
 
 
@@ -261,18 +265,35 @@ def _upgraded(keys: Any, of_model: bool = False) -> Any:
             rules["TTA"] = "flip" if rules.pop("FLIP") else "none"
         if "FLIP_MIN_IOU" in rules:
             rules["TTA_MIN_IOU"] = rules.pop("FLIP_MIN_IOU")
+    inputs = keys.get("INPUT") if isinstance(keys, dict) else None
+    if isinstance(inputs, dict) and "STRETCH" in inputs:
+        inputs["NORMALIZE"] = "auto" if inputs.pop("STRETCH") else "off"
+    if isinstance(inputs, dict) and "NORMALIZE" in inputs:
+        inputs["NORMALIZE"] = _quoted(inputs["NORMALIZE"])
     return keys
 
 
-def _with_overrides(cfg: CfgNode, overrides: list[str] | None) -> CfgNode:
+def with_overrides(cfg: CfgNode, overrides: list[str] | None) -> CfgNode:
+    """Change a config in place by ``KEY VALUE`` overrides, and check that its values are ones that maskseg knows.
+
+    Raises
+    ------
+    InputError
+        If a key or value does not fit.
+    """
     overrides = overrides or []
+    if "SOLVER.MAX_ITER" in overrides[::2]:
+        # What is asked for has the last word over what the config says.
+        cfg.SOLVER.EPOCHS = 0
     # One by one, so that the message can name the one at fault.
     for pair in (overrides[at : at + 2] for at in range(0, len(overrides), 2)):
         try:
-            cfg.merge_from_list(pair)
+            cfg.merge_from_list([pair[0], _quoted(pair[1])] if pair[0] == "INPUT.NORMALIZE" and pair[1:] else pair)
         except _MISFITS as error:
             raise InputError(f"{' '.join(pair)}: {_one_line(error)}; give KEY VALUE pairs") from error
     check_config(cfg, _defaults(), overrides[::2])
+    if "SOLVER.MAX_ITER" in overrides[::2] and cfg.SOLVER.EPOCHS:
+        raise InputError("SOLVER.MAX_ITER and SOLVER.EPOCHS both say how long to train; give one of them")
     for key, choices in _CHOICES.items():
         *sections, name = key.split(".")
         node = cfg
@@ -302,6 +323,15 @@ def _with_overrides(cfg: CfgNode, overrides: list[str] | None) -> CfgNode:
     if not cfg.POSTPROCESS.DIAMETER >= 0:
         raise InputError(f"POSTPROCESS.DIAMETER is {cfg.POSTPROCESS.DIAMETER}; give pixels, or 0 for an estimate")
     return cfg
+
+
+def _quoted(value: Any) -> str:
+    """INPUT.NORMALIZE in quotes: ``off`` is no False and ``100,4000`` no pair of numbers, whatever read them."""
+    if isinstance(value, (list, tuple)):
+        value = ",".join(map(str, value))
+    text = "off" if value is False else str(value).strip("'\"")
+    fixed_limits(text)
+    return repr(text)
 
 
 def _one_line(error: Exception) -> str:

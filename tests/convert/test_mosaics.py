@@ -5,11 +5,11 @@ import cv2
 import numpy as np
 import pytest
 
+from maskseg.convert.mosaic_search import edges, find_mosaics, seams_of
 from maskseg.convert.mosaic_table import read_table
 from maskseg.convert.mosaics import convert, cut_pairs, full_rectangles, join_tiles
 from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks
-from maskseg.curate.mosaic_search import edges, find_mosaics, seams_of
 from maskseg.data.dataset import load_coco, write_coco
 from maskseg.formats.coco import to_annotations
 from maskseg.imaging.reading import read_image

@@ -11,8 +11,8 @@ import pytest
 RUN = """
 import sys
 from pathlib import Path
+from maskseg.imaging.finding import find_images
 from maskseg.cli.main import main
-from maskseg.imaging.reading import find_images
 from maskseg.inference.run import predict_files
 from tests.inference.test_run import Squares
 

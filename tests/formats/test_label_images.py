@@ -6,6 +6,8 @@ from pycocotools import mask as coco_mask
 
 from maskseg.core.errors import InputError
 from maskseg.data.dataset import image_id, load_coco
+from maskseg.imaging.channels import Choice
+from maskseg.imaging.reading import ImageFile
 from tests.fixtures.converting import convert_labels as convert
 
 from .annotated import zipped
@@ -274,3 +276,19 @@ def test_nothing_to_convert_is_one_line(kind, tmp_path):
     with pytest.raises(InputError, match="source") as error:
         convert(tmp_path / "source", tmp_path / "out", progress=False)
     assert "\n" not in str(error.value)
+
+
+def test_the_channel_and_the_plane_that_are_chosen_are_written(tmp_path):
+    stack = np.random.default_rng(0).integers(0, 4000, (3, 2, *SHAPE)).astype(np.uint16)
+    (tmp_path / "set" / "images").mkdir(parents=True)
+    named = {"axes": "ZCYX", "Channel": {"Name": ["GFP", "DAPI"]}}
+    path = tmp_path / "set" / "images" / "a.ome.tif"
+    tifffile.imwrite(path, stack, photometric="minisblack", metadata=named)
+    put_labels(tmp_path / "set" / "masks" / "a.ome.tif", LABELS.astype(np.uint16))
+    with pytest.raises(InputError, match=r"no image to convert .*choose with --plane"):
+        convert(tmp_path / "set", tmp_path / "none", progress=False)
+    convert(tmp_path / "set", tmp_path / "out", progress=False, choice=Choice.parse("dapi", "z=max"))
+    (image,) = load_coco(tmp_path / "out").images
+    assert image["file_name"] == "a.ome.tif"
+    written = ImageFile("a", tmp_path / "out" / "images" / "a.ome.tif").read_values()[1]
+    np.testing.assert_array_equal(written[..., 0], stack[:, 1].max(axis=0))

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import roifile
+import tifffile
 import zarr
 from pyarrow import parquet
 
@@ -20,21 +21,27 @@ from maskseg.formats import registry
 from maskseg.formats.geojson import read_geojson
 from maskseg.formats.labels import read_labels
 from maskseg.formats.submission_check import check_submission
-from maskseg.imaging.reading import find_images
+from maskseg.imaging.channels import Choice
+from maskseg.imaging.finding import find_images
+from maskseg.imaging.reading import ImageFile
 from maskseg.inference import run as batch
+from maskseg.inference.predictor import OPTIONS, Predictor
 from maskseg.inference.run import predict_files
 
 # All that is not slow to write.
 QUICK = [name for name in registry.predicted() if name not in ("overlay", "zarr")]
 
 
-class Stub:
+class Stub(Predictor):
     """Stands for a predictor of nuclei."""
 
+    title = "stub"
+    options = frozenset(OPTIONS)
     cfg = SimpleNamespace(
-        MODEL=SimpleNamespace(META_ARCHITECTURE="GeneralizedRCNN"), TEST=SimpleNamespace(IMS_PER_BATCH=1)
+        MODEL=SimpleNamespace(META_ARCHITECTURE="GeneralizedRCNN"),
+        TEST=SimpleNamespace(IMS_PER_BATCH=1),
+        INPUT=SimpleNamespace(NORMALIZE="auto"),
     )
-    tiled = True
 
 
 class Squares(Stub):
@@ -95,6 +102,25 @@ def test_every_format_is_written_and_the_submission_is_valid(images, tmp_path):
     assert parquet.read_table(tmp_path / "out" / "nuclei.parquet")["x0"].to_pylist() == [3, 6, 9, 12]
     assert zarr.open_group(tmp_path / "out" / "zarr" / "image_2.zarr", mode="r")["0"][:].sum() == 25
     assert not (tmp_path / "out" / ".parts").exists()
+
+
+@pytest.mark.parametrize(("normalize", "kind"), [("auto", np.uint8), ("off", np.uint8), ("100,4000", np.uint16)])
+def test_fixed_limits_are_applied_to_the_values_of_the_file(normalize, kind, tmp_path):
+    values = np.arange(1200, dtype=np.uint16).reshape(30, 40) * 50
+    cv2.imwrite(str(tmp_path / "deep.png"), values)
+    seen = []
+
+    class Looks(Stub):
+        cfg = SimpleNamespace(**{**vars(Stub.cfg), "INPUT": SimpleNamespace(NORMALIZE=normalize)})
+
+        def segment(self, image, tta):
+            seen.append(image)
+            return CropMasks.empty(image.shape[:2])
+
+    assert predict_files(Looks(), find_images([tmp_path / "deep.png"]), tmp_path / "out", ["rle"]) == []
+    assert seen[0].dtype == kind
+    if kind == np.uint16:
+        np.testing.assert_array_equal(seen[0][..., 0], values)
 
 
 def test_a_bad_image_is_named_and_the_rest_is_done(images, tmp_path):
@@ -163,7 +189,7 @@ def test_an_image_that_has_changed_is_done_again(images, tmp_path):
 def test_images_are_read_ahead_but_not_all_of_them(images, tmp_path, monkeypatch):
     """Memory holds a few images, however many there are."""
     read, ahead = [], []
-    monkeypatch.setattr(batch, "_read", lambda file, real=batch._read: read.append(file.id) or real(file))
+    monkeypatch.setattr(batch, "_read", lambda *args, real=batch._read: read.append(args[-1].id) or real(*args))
 
     class Watching(Squares):
         def segment(self, image, tta):
@@ -206,7 +232,7 @@ def test_a_failed_write_is_one_line_and_what_is_done_stays_done(images, tmp_path
 KILLED = """
 import json, os, random, signal, sys, time
 from pathlib import Path
-from maskseg.imaging.reading import find_images
+from maskseg.imaging.finding import find_images
 from maskseg.inference.run import predict_files
 from maskseg.core.masks import CropMasks
 from tests.inference.test_run import Stub
@@ -287,3 +313,29 @@ def test_of_1000_images_with_20_corrupt_ones_980_are_done_and_20_named(tmp_path)
     assert check_submission(tmp_path / "out" / "submission.csv", good) == []
     nuclei = list(csv.DictReader((tmp_path / "out" / "nuclei.csv").open()))
     assert [row["image_id"] for row in nuclei] == sorted(good)
+
+
+def column(out, name):
+    with (out / "nuclei.csv").open(encoding="utf-8") as file:
+        return [float(row[name] or "nan") for row in csv.DictReader(file)]
+
+
+def test_the_size_of_a_pixel_that_a_file_says_fills_the_micrometres(tmp_path):
+    pixels = np.full((30, 40), 9, np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, resolution=(20000, 20000), resolutionunit=3, photometric="minisblack")
+    files = find_images([tmp_path / "a.tif"])
+    predict_files(Squares(), files, tmp_path / "said", ["table"])
+    assert column(tmp_path / "said", "area_um2") == [25 * 0.25]
+    predict_files(Squares(), files, tmp_path / "given", ["table"], microns_per_pixel=2.0)
+    assert column(tmp_path / "given", "area_um2") == [25 * 4.0]
+
+
+def test_another_channel_is_another_image(tmp_path):
+    """What was done of one channel is not taken for that of another."""
+    planes = np.stack([np.full((30, 40), value, np.uint8) for value in (9, 20)])
+    tifffile.imwrite(tmp_path / "a.ome.tif", planes, photometric="minisblack", metadata={"axes": "CYX"})
+    for channel, left in (("0", 9), ("1", 20)):
+        files = find_images([tmp_path / "a.ome.tif"], Choice.parse(channel))
+        run = predict_files(Squares(), [*files, ImageFile("gone", tmp_path / "gone.png")], tmp_path / "out", ["table"])
+        assert [name for name, _ in run] == ["gone"]
+        assert column(tmp_path / "out", "x0") == [left]

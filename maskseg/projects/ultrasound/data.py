@@ -30,7 +30,8 @@ from maskseg.data.dataset import CocoData, image_id, load_coco
 from maskseg.data.split import SPLIT_FILE, stratified_split, write_split
 from maskseg.formats.coco import to_annotations
 from maskseg.formats.reader import LeftOut
-from maskseg.imaging.reading import ImageFile, find_images, read_image
+from maskseg.imaging.finding import find_images
+from maskseg.imaging.reading import ImageFile, read_image
 
 NERVE, EMPTY = "nerve", "empty"
 CONTRADICTIONS = "contradictions.csv"

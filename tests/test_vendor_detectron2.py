@@ -1,4 +1,4 @@
-"""tools/install_detectron2.py, on a made-up source distribution and without a network."""
+"""tools/vendor_detectron2.py, on a made-up source distribution and without a network."""
 
 from __future__ import annotations
 
@@ -7,16 +7,13 @@ import importlib.util
 import io
 import sys
 import tarfile
-import zipfile
 from pathlib import Path
 
 import pytest
 
-MODULES = ("engine", "evaluation", "model_zoo", "modeling")
-
 # The lines of Detectron2 0.6 that are changed, in files that hold little else.
 SOURCES = {
-    "detectron2/__init__.py": '__version__ = "0.6"\n',
+    "detectron2/__init__.py": 'from .utils.env import setup_environment\n\n__version__ = "0.6"\n',
     "detectron2/layers/__init__.py": "",
     "detectron2/layers/deform_conv.py": "import torch\n\nfrom detectron2 import _C\n\nuse = _C\n",
     "detectron2/layers/roi_align_rotated.py": "from detectron2 import _C\n",
@@ -36,6 +33,7 @@ SOURCES = {
     "detectron2/data/transforms/__init__.py": "",
     "detectron2/data/transforms/transform.py": ("def f(interp=Image.LINEAR, fill=0):\n    return Image.BILINEAR\n"),
     "detectron2/structures/__init__.py": "",
+    "detectron2/structures/keypoints.py": "@torch.jit.script_if_tracing\ndef f(x):\n    return x\n",
     "detectron2/structures/masks.py": "a = z.astype(np.bool)\n" * 3 + "b = np.bool_\n",
     "detectron2/utils/__init__.py": "",
     "detectron2/utils/video_visualizer.py": "a = np.zeros(3, dtype=np.bool)\n",
@@ -51,6 +49,9 @@ SOURCES = {
     "detectron2/model_zoo/configs/common/coco.py": "x = 1\n",
     "detectron2/modeling/__init__.py": "",
     "detectron2/modeling/anchor_generator.py": "y, x = torch.meshgrid(shifts_y, shifts_x)\n",
+    "detectron2/modeling/box_regression.py": (
+        "@torch.jit.script\nclass A(object):\n    pass\n\n\n@torch.jit.script\nclass B(object):\n    pass\n"
+    ),
     "detectron2/projects/__init__.py": "",
     "projects/PointRend/point_rend/__init__.py": "name = 'point_rend'\n",
     "projects/DeepLab/deeplab/__init__.py": "",
@@ -62,10 +63,10 @@ SOURCES = {
 
 
 @pytest.fixture(scope="module")
-def installer(repository):
+def vendoring(repository):
     """The script as a module."""
-    script = repository / "tools/install_detectron2.py"
-    spec = importlib.util.spec_from_file_location("install_detectron2", script)
+    script = repository / "tools/vendor_detectron2.py"
+    spec = importlib.util.spec_from_file_location("vendor_detectron2", script)
     module = importlib.util.module_from_spec(spec)
     # dataclasses look their module up by name.
     sys.modules[spec.name] = module
@@ -99,8 +100,8 @@ def make_archive(path: Path, files: dict[str, str]) -> Path:
     return path
 
 
-def test_patches_replace_the_removed_names_and_nothing_else(installer, tmp_path):
-    installer.apply_patches(write_tree(tmp_path, SOURCES))
+def test_patches_replace_the_removed_names_and_nothing_else(vendoring, tmp_path):
+    vendoring.apply_patches(write_tree(tmp_path, SOURCES))
     after = read_tree(tmp_path)
 
     for name in ("deform_conv", "roi_align_rotated", "rotated_boxes"):
@@ -111,60 +112,103 @@ def test_patches_replace_the_removed_names_and_nothing_else(installer, tmp_path)
     assert "np.float32" in after["detectron2/evaluation/sem_seg_evaluation.py"]
     assert "np.bool_" in after["detectron2/structures/masks.py"]
     everything = "\n".join(after.values())
-    removed = ("np.int\n", "np.int)", "np.float\n", "np.bool)", "np.str", "Image.LINEAR", "pkg_resources")
+    removed = ("np.int\n", "np.int)", "np.float\n", "np.bool)", "np.str", "Image.LINEAR", "pkg_resources", "@torch.jit")
     for gone in removed:
         assert gone not in everything, gone
-    patched = {patch.path for patch in installer.PATCHES}
+    patched = {patch.path for patch in vendoring.PATCHES}
     assert {name for name in SOURCES if after[name] != SOURCES[name]} == patched
     for name in patched:
         compile(after[name], name, "exec")
+        # The licence asks that a changed file says so.
+        assert after[name].startswith("# Changed by maskseg")
 
 
 @pytest.mark.parametrize("text", ["x = 1\n", "from detectron2 import _C\n" * 2], ids=["absent", "twice"])
-def test_a_patch_that_does_not_fit_is_named_and_nothing_is_written(installer, tmp_path, text):
+def test_a_patch_that_does_not_fit_is_named_and_nothing_is_written(vendoring, tmp_path, text):
     tree = write_tree(tmp_path, {**SOURCES, "detectron2/layers/rotated_boxes.py": text})
     before = read_tree(tree)
     found = r"layers/rotated_boxes\.py.* found [02] times, 1 expected"
-    with pytest.raises(installer.InstallError, match=found):
-        installer.apply_patches(tree)
+    with pytest.raises(vendoring.VendorError, match=found):
+        vendoring.apply_patches(tree)
     assert read_tree(tree) == before
 
 
-def test_a_missing_file_is_named(installer, tmp_path):
+def test_a_missing_file_is_named(vendoring, tmp_path):
     tree = write_tree(tmp_path, SOURCES)
     (tree / "detectron2/data/build.py").unlink()
-    with pytest.raises(installer.InstallError, match=r"data/build\.py: not there"):
-        installer.apply_patches(tree)
+    with pytest.raises(vendoring.VendorError, match=r"data/build\.py: not there"):
+        vendoring.apply_patches(tree)
 
 
-def test_an_op_that_is_not_compiled_fails_by_name_when_called(installer):
+def test_an_op_that_is_not_compiled_fails_by_name_when_called(vendoring):
     namespace = {}
-    exec(installer.NO_COMPILED_OPS, namespace)
+    exec(vendoring.NO_COMPILED_OPS, namespace)
     with pytest.raises(RuntimeError, match="box_iou_rotated is a compiled op"):
         namespace["_C"].box_iou_rotated(1, 2)
     # Python itself looks for such names, for example when it copies or pickles.
     assert not hasattr(namespace["_C"], "__deepcopy__")
 
 
-def test_wheel_holds_upstreams_packages_configs_and_projects(installer, tmp_path):
-    tree = write_tree(tmp_path / "tree", SOURCES)
-    with zipfile.ZipFile(installer.build_wheel(tree, tmp_path / "wheels")) as wheel:
-        names = set(wheel.namelist())
-        metadata = wheel.read("detectron2-0.6.dist-info/METADATA").decode()
+def test_the_copy_holds_upstreams_packages_configs_projects_licence_and_the_changes(vendoring, tmp_path):
+    package = vendoring.arrange(write_tree(tmp_path, SOURCES))
+    assert package == tmp_path / "detectron2"
+    inside = {f"detectron2/{name}" for name in read_tree(package)}
     expected = {name for name in SOURCES if name.startswith("detectron2/")}
     projects = ("point_rend", "deeplab", "panoptic_deeplab")
     expected |= {f"detectron2/projects/{name}/__init__.py" for name in projects}
-    expected |= {"detectron2/_no_compiled_ops.py"}
-    assert {name for name in names if not name.startswith("detectron2-0.6.dist-info/")} == expected
-    assert "Name: detectron2\nVersion: 0.6\n" in metadata
-    # Its old pins would drag old packages in.
-    assert "Requires-Dist" not in metadata
+    expected |= {f"detectron2/{name}" for name in ("_no_compiled_ops.py", "LICENSE", "CHANGES")}
+    assert inside == expected
+    assert (package / "LICENSE").read_text() == SOURCES["LICENSE"]
+    listed = (package / "CHANGES").read_text()
+    assert all(f"- {patch.path}\n" in listed for patch in vendoring.PATCHES)
+    assert vendoring.SHA256 in listed
 
 
-def test_an_archive_of_another_hash_is_refused(installer, tmp_path, monkeypatch):
+@pytest.fixture
+def archive(vendoring, tmp_path, monkeypatch):
+    """The made-up source distribution in place of the one of the index; returns how often it was asked for."""
+    got = []
+
+    def download(folder):
+        got.append(folder)
+        return make_archive(folder / "d2.tar.gz", {f"d2-0.6/{name}": text for name, text in SOURCES.items()})
+
+    monkeypatch.setattr(vendoring, "download", download)
+    return got
+
+
+def test_a_copy_is_made_once_and_again_when_it_is_of_another_recipe(vendoring, archive, tmp_path, monkeypatch):
+    vendor = tmp_path / "maskseg/_vendor"
+    assert not vendoring.is_current(vendor)
+    assert vendoring.make(vendor)
+    assert vendoring.is_current(vendor)
+    assert not vendoring.make(vendor)
+    assert len(archive) == 1
+
+    (vendor / "detectron2/gone_upstream.py").write_text("")
+    monkeypatch.setattr(vendoring, "recipe", lambda: "another")
+    assert vendoring.make(vendor)
+    assert len(archive) == 2
+    assert not (vendor / "detectron2/gone_upstream.py").exists()
+    assert [path.name for path in vendor.iterdir()] == ["detectron2"]
+
+
+def test_where_it_cannot_be_made_the_copy_that_is_there_stays(vendoring, archive, tmp_path, monkeypatch):
+    vendoring.make(tmp_path)
+    before = read_tree(tmp_path)
+    monkeypatch.setattr(vendoring, "recipe", lambda: "another")
+    monkeypatch.setattr(vendoring, "PATCHES", (vendoring.Patch("detectron2/none.py", "x", "y"),))
+    monkeypatch.setattr(vendoring.apply_patches, "__defaults__", (vendoring.PATCHES,))
+    with pytest.raises(vendoring.VendorError, match=r"none\.py: not there"):
+        vendoring.make(tmp_path)
+    assert read_tree(tmp_path) == before
+
+
+def test_an_archive_of_another_hash_is_refused(vendoring, tmp_path, monkeypatch):
     files = {
         "made_up-1.0/PKG-INFO": "Metadata-Version: 2.1\nName: made-up\nVersion: 1.0\n",
-        "made_up-1.0/setup.py": "from setuptools import setup\nsetup(name='made-up', version='1.0')\n",
+        # Nothing of it is run: upstream's needs torch, and the environment of a build has none.
+        "made_up-1.0/setup.py": "import no_such_module\n",
     }
     shelf = tmp_path / "shelf"
     shelf.mkdir()
@@ -175,23 +219,23 @@ def test_an_archive_of_another_hash_is_refused(installer, tmp_path, monkeypatch)
         (tmp_path / name).mkdir()
 
     right = hashlib.sha256(archive.read_bytes()).hexdigest()
-    got = installer.download(tmp_path / "right", "made-up==1.0", right)
+    got = vendoring.download(tmp_path / "right", "made-up==1.0", right)
     assert got.read_bytes() == archive.read_bytes()
 
     wrong = "0" * 64
-    with pytest.raises(installer.InstallError, match=f"(?s)HASHES.*{wrong}"):
-        installer.download(tmp_path / "wrong", "made-up==1.0", wrong)
+    with pytest.raises(vendoring.VendorError, match=f"(?s)HASHES.*{wrong}"):
+        vendoring.download(tmp_path / "wrong", "made-up==1.0", wrong)
     assert not list((tmp_path / "wrong").glob("*.tar.gz"))
 
 
-def test_a_path_that_leads_outside_is_refused(installer, tmp_path):
+def test_a_path_that_leads_outside_is_refused(vendoring, tmp_path):
     archive = make_archive(tmp_path / "bad.tar.gz", {"d2/a.py": "", "d2/../../outside.py": ""})
-    with pytest.raises(installer.InstallError, match="outside"):
-        installer.unpack(archive, tmp_path / "in")
+    with pytest.raises(vendoring.VendorError, match="outside"):
+        vendoring.unpack(archive, tmp_path / "in")
     assert not (tmp_path / "outside.py").exists()
 
 
-def test_links_are_not_unpacked(installer, tmp_path):
+def test_links_are_not_unpacked(vendoring, tmp_path):
     archive = tmp_path / "links.tar.gz"
     with tarfile.open(archive, "w:gz") as tar:
         kinds = {"d2": tarfile.DIRTYPE, "d2/passwd": tarfile.SYMTYPE, "d2/a.py": tarfile.REGTYPE}
@@ -199,31 +243,15 @@ def test_links_are_not_unpacked(installer, tmp_path):
             member = tarfile.TarInfo(name)
             member.type, member.linkname = kind, "/etc/passwd"
             tar.addfile(member)
-    assert installer.unpack(archive, tmp_path / "in") == tmp_path / "in/d2"
+    assert vendoring.unpack(archive, tmp_path / "in") == tmp_path / "in/d2"
     assert [path.name for path in (tmp_path / "in/d2").iterdir()] == ["a.py"]
 
 
-def test_a_working_detectron2_is_left_alone(installer, tmp_path, monkeypatch, capsys):
-    files = {f"detectron2/{module}.py": "" for module in MODULES}
-    write_tree(tmp_path, {"detectron2/__init__.py": "__version__ = '0.6+compiled'\n", **files})
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr(installer, "run_pip", lambda *_: pytest.fail("pip was called"))
-    assert installer.main([]) == 0
-    out = capsys.readouterr().out
-    assert f"0.6+compiled in {tmp_path / 'detectron2'} works and is left alone" in out
+def test_an_index_that_does_not_answer_is_said_in_one_line(vendoring, monkeypatch, capsys):
+    def no_index(*_arguments, **_more):
+        raise vendoring.VendorError("the index does not answer")
 
-
-def test_a_broken_detectron2_is_named_and_replaced(installer, tmp_path, monkeypatch, capsys):
-    files = {f"detectron2/{module}.py": "" for module in MODULES}
-    files["detectron2/modeling.py"] = "raise ImportError('_C.so: undefined symbol')\n"
-    write_tree(tmp_path, {"detectron2/__init__.py": "", **files})
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-
-    def no_index(*_arguments):
-        raise installer.InstallError("the index does not answer")
-
-    monkeypatch.setattr(installer, "run_pip", no_index)
-    assert installer.main([]) == 1
-    printed = capsys.readouterr()
-    assert "does not work (ImportError: _C.so: undefined symbol) and is replaced" in printed.out
-    assert printed.err == "install_detectron2: error: the index does not answer\n"
+    monkeypatch.setattr(vendoring, "is_current", lambda _vendor: False)
+    monkeypatch.setattr(vendoring, "run_pip", no_index)
+    assert vendoring.main() == 1
+    assert capsys.readouterr().err == "vendor_detectron2: error: the index does not answer\n"
