@@ -105,11 +105,11 @@ def load_labels(files: tuple[ImageFile, ...], paired: bool, shape: Shape | None)
 
 
 def _values(file: ImageFile) -> tuple[NDArray[Any], bool]:
-    """What a file holds, (H, W) or of colours, and whether maskseg wrote it."""
+    """What a file holds, (H, W) or of colours, and whether maskseg or Cellpose wrote it: these are labels, surely."""
     name = _name(file)
     if name.lower().endswith(_SEG):
         try:
-            return seg_masks(content(file)), False
+            return seg_masks(content(file)), True
         except InputError as error:
             raise InputError(f"{name} {error}") from error
     values, software = read_pixels(content(file), file.name)
