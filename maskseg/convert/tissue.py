@@ -184,7 +184,7 @@ def _read_tissue(source: _Source, pieces: int, offset: tuple[float, float], laye
         if source.image is None:
             raise InputError("no image of that name; add it")
         image = source.image.read()
-        drawn = region_masks(wanted, image.shape[:2], offset)  # type: ignore[arg-type]
+        drawn = region_masks(wanted, image.shape[:2], offset)
         if wanted and not len(drawn.masks):
             reason = drawn.lost.get(0) or next(iter(drawn.lost.values()))
             raise InputError(f"none of its {len(wanted)} outlines can be used (the first: {reason}); mend them")

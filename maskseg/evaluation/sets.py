@@ -232,8 +232,9 @@ def compare(
 
 def _by_number(truth: LabelSet, prediction: LabelSet) -> LabelSet:
     """Predictions that know images by numbers alone, such as COCO's list of results, by the names of the truth."""
-    names = {by_number(number, truth.ids): number for number in prediction.ids}
-    if None in names or len(names) < len(prediction.ids):
+    found = [(by_number(number, truth.ids), number) for number in prediction.ids]
+    names = {name: number for name, number in found if name is not None}
+    if len(names) < len(prediction.ids):
         return prediction
     prediction.notes["predictions named by numbers are taken for the images with these numbers in their names"] += 0
     detections = prediction.detections

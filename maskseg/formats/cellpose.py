@@ -30,15 +30,15 @@ class CellposeWriter(WholeWriter):
 
     def write(self, masks: CropMasks) -> None:
         """See `WholeWriter`."""
-        labels = masks.to_labels()
-        numbers = np.unique(labels)
-        shown = np.bincount(labels.ravel(), minlength=len(masks) + 1)[1:]
+        given = masks.to_labels()
+        numbers = np.unique(given)
+        shown = np.bincount(given.ravel(), minlength=len(masks) + 1)[1:]
         self.shared = int(masks.areas.sum() - shown.sum())
         self.left_out += ["wholly covered by others"] * int(np.count_nonzero(shown == 0))
         # Cellpose numbers without gaps.
-        labels = np.searchsorted(numbers, labels) if numbers[0] == 0 else np.searchsorted(numbers, labels) + 1
-        count = int(labels.max(initial=0))
-        labels = labels.astype(np.uint16 if count < 1 << 16 else label_dtype(count))
+        order = np.searchsorted(numbers, given) + int(numbers[0] != 0)
+        count = int(order.max(initial=0))
+        labels = order.astype(label_dtype(count))
         saved = {
             "masks": labels,
             "outlines": _edges(labels),

@@ -189,7 +189,7 @@ def _crowd_is_encoding(items: list[dict[str, Any]]) -> bool:
     others = [area for item in items if not _is_crowd(item) and (area := _box_area(item))]
     own = [area for item in crowds if (area := _box_area(item))]
     many = len(crowds) > _FEW_CROWDS * len(items)
-    return bool(many and others and own) and np.median(own) <= _AS_LARGE * np.median(others)
+    return bool(many and others and own and np.median(own) <= _AS_LARGE * np.median(others))
 
 
 def _box_area(item: Mapping[str, Any]) -> float:

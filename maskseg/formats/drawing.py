@@ -107,8 +107,10 @@ class Drawing:
     def drop(self, indices: set[int]) -> None:
         """Take nuclei out again."""
         kept = [index for index in range(self.count) if index not in indices]
-        for values in (self._boxes, self.bitmaps, self._scores, self._classes):
-            values[:] = [values[index] for index in kept]
+        self._boxes = [self._boxes[index] for index in kept]
+        self.bitmaps = [self.bitmaps[index] for index in kept]
+        self._scores = [self._scores[index] for index in kept]
+        self._classes = [self._classes[index] for index in kept]
 
     def lose(self, place: str, reason: str, kind: str = "annotation left out") -> None:
         """Leave an annotation out."""

@@ -180,7 +180,7 @@ def _draw(drawing: Drawing, region: ImagejRoi) -> None:
     if region.multi_coordinates is not None:
         drawing.even_odd(_rings(region.multi_coordinates.astype(np.float64)))
         return
-    left, top, right, bottom = region.left, region.top, region.right, region.bottom
+    left, top, right, bottom = map(float, (region.left, region.top, region.right, region.bottom))
     if region.roitype in (ROI_TYPE.RECT, ROI_TYPE.OVAL) and region.subpixelrect:
         left, top, right, bottom = region.xd, region.yd, region.xd + region.widthd, region.yd + region.heightd
     if region.roitype == ROI_TYPE.RECT:

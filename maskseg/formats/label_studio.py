@@ -65,7 +65,7 @@ def read(source: Path) -> Iterator[Item]:
 
 def _image_of(task: dict[str, Any]) -> str:
     """Address of the image of a task: what is called so, or the first text that is no other thing."""
-    data = task.get("data") if isinstance(task.get("data"), dict) else task
+    data: dict[str, Any] = task["data"] if isinstance(task.get("data"), dict) else task
     named = [data.get(key) for key in ("image", "img", "ocr", "url", "file", "filename")]
     for value in [*named, *data.values(), task.get("file_upload")]:
         if isinstance(value, str) and re.search(r"\.\w{2,5}($|[?#])", value):
@@ -102,7 +102,7 @@ def _draws(value: dict[str, Any]) -> bool:
 
 
 def _class_of(value: dict[str, Any]) -> str:
-    labels = next((value[key] for key in _KINDS if value.get(key)), [])
+    labels: Any = next((value[key] for key in _KINDS if value.get(key)), [])
     return text(labels[0]) if isinstance(labels, list) and labels else ""
 
 

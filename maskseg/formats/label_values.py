@@ -6,10 +6,12 @@ into pieces of one colour, which is said: nuclei that touch are one there. A pho
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage.measure import label as connected
+from skimage import measure
 
 from maskseg.core.errors import InputError
 
@@ -26,7 +28,7 @@ _MOSTLY, _BACK = 0.5, 5
 _FEWEST = 20
 
 
-def instances(values: NDArray[np.generic]) -> tuple[NDArray[np.integer], NDArray[np.int64] | None, list[str]]:
+def instances(values: NDArray[Any]) -> tuple[NDArray[np.integer], NDArray[np.int64] | None, list[str]]:
     """A label image from what a file holds.
 
     Parameters
@@ -51,12 +53,12 @@ def instances(values: NDArray[np.generic]) -> tuple[NDArray[np.integer], NDArray
     if values.ndim == 3 and (values[..., :3] == values[..., :1]).all():  # grey, saved as colours
         values = values[..., 0]
     colours = values.ndim == 3
-    labels = _of_colours(values) if colours else values
+    labels: NDArray[Any] = _of_colours(values) if colours else values
     present = np.unique(labels)
     present = present[present != 0]
     if not len(present):
         return labels if labels.dtype != bool else labels.astype(np.uint8), None, []
-    pieces = connected(labels, background=0, connectivity=2)
+    pieces = connected(labels)
     areas = np.bincount(pieces.ravel())[1:]
     specks = np.count_nonzero(areas < _SPECK) / len(areas)
     if specks > _MOSTLY and len(areas) >= max(_FEWEST, 0 if colours else _BACK * len(present)):
@@ -86,27 +88,32 @@ def instances(values: NDArray[np.generic]) -> tuple[NDArray[np.integer], NDArray
     return labels, None, []
 
 
-def _interior(labels: NDArray[np.generic], values: NDArray[np.generic]) -> NDArray[np.bool_] | None:
+def _interior(labels: NDArray[Any], values: NDArray[Any]) -> NDArray[np.bool_] | None:
     """Of two values the one that the other lies around, as pixels; None if neither does."""
     for value in values:
-        inside = labels == value
+        inside: NDArray[np.bool_] = labels == value
         edge = ndimage.binary_dilation(inside) & ~inside
         if np.count_nonzero(labels[edge]) > _AROUND * np.count_nonzero(edge):
             return inside
     return None
 
 
-def _with_border(labels: NDArray[np.generic], interior: NDArray[np.bool_]) -> NDArray[np.integer]:
+def _with_border(labels: NDArray[Any], interior: NDArray[np.bool_]) -> NDArray[np.integer]:
     """The pieces of the interior, each grown into the border that is nearer to it than to any other piece."""
-    seeds = connected(interior, connectivity=2)
+    seeds = connected(interior)
     place = ndimage.distance_transform_edt(seeds == 0, return_distances=False, return_indices=True)
     grown = np.where(labels != 0, seeds[tuple(place)], 0)
-    blobs = connected(labels != 0, connectivity=2)
+    blobs = connected(labels != 0)
     apart = blobs != blobs[tuple(place)]  # a border with nothing in it: a nucleus of its own
     return np.where(apart & (grown > 0), seeds.max() + blobs, grown)
 
 
-def _of_colours(values: NDArray[np.generic]) -> NDArray[np.int64]:
+def connected(values: NDArray[Any]) -> NDArray[np.int64]:
+    """The pieces of one value, numbered from 1; 0 is background. Pixels that touch at a corner are of one piece."""
+    return np.asarray(measure.label(values, background=0, connectivity=2))  # type: ignore[no-untyped-call]
+
+
+def _of_colours(values: NDArray[Any]) -> NDArray[np.int64]:
     """A number for each colour, 0 for the background: what is black or transparent, else the commonest colour."""
     channels = values[..., :3].astype(np.int64)
     numbers = channels[..., 0] << 32 | channels[..., 1] << 16 | channels[..., 2]

@@ -144,7 +144,7 @@ class LabelmeWriter(WholeWriter):
 
     def write(self, masks: CropMasks) -> None:
         """See `WholeWriter`."""
-        shapes = []
+        shapes: list[dict[str, Any]] = []
         for bitmap, (x0, y0, x1, y1), score in zip(masks.bitmaps, masks.boxes.tolist(), masks.scores, strict=True):
             if not bitmap.any():
                 self.left_out.append("without a pixel")

@@ -138,7 +138,7 @@ def _decode(data: bytes) -> tuple[np.ndarray, str]:
             if image.mode == "P" and "transparency" not in image.info:
                 return np.asarray(image), ""
             if data[24] == 16 and image.mode not in ("I;16", "I"):  # Pillow keeps 8 bits of colours
-                image = image.convert("RGBA")
+                return np.asarray(image.convert("RGBA")), ""
             return np.asarray(image), ""
     with tifffile.TiffFile(io.BytesIO(data), is_ndtiff=False, is_mmstack=False) as file:
         if file.series[0].size > MOST_PIXELS:

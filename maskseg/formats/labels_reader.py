@@ -132,7 +132,7 @@ def seg_masks(data: bytes) -> NDArray[np.integer]:
         else:
             _, _, dtype = np.lib.format.read_array_header_2_0(file)
         if not dtype.hasobject:
-            return np.load(io.BytesIO(data), allow_pickle=False)
+            return np.asarray(np.load(io.BytesIO(data), allow_pickle=False))
         found = load_array_pickle(file, objects=True)
     except Exception as error:  # NumPy's reader of headers has errors of its own; all mean the same here
         reason = " ".join(str(error).split())[:120]

@@ -74,14 +74,15 @@ def _numbers(file: ImageFile) -> dict[str, NDArray[Any]]:
     wanted = []
     with understood(file.name, "save it again"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for name, size, kind in matlab.whosmat(io.BytesIO(data)):
+        opened: Any = io.BytesIO(data)
+        for name, size, kind in matlab.whosmat(opened):
             if name in (_MAP, _TYPES, *_BY_NUCLEUS, _NUMBERS):
                 if kind not in _NUMERIC:
                     raise InputError(f"{file.name}: {name} is a {kind} and no array of numbers; save it as one")
                 if math.prod(size) > _MOST:
                     raise InputError(f"{file.name}: {name} has {math.prod(size)} values; cut it into pieces")
                 wanted.append(name)
-        found = matlab.loadmat(io.BytesIO(data), variable_names=wanted) if wanted else {}
+        found = matlab.loadmat(opened, variable_names=wanted) if wanted else {}
     return {name: found[name] for name in wanted if isinstance(found.get(name), np.ndarray)}
 
 

@@ -74,7 +74,7 @@ class StackImage(ImageFile):
     def size(self) -> tuple[int, int]:
         """Height and width."""
         assert self.array is not None
-        return _opened(self.array).shape[1:3]  # type: ignore[return-value]
+        return _opened(self.array).shape[1:3]
 
 
 def recognises(source: Path) -> bool:
