@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# Before a test imports detectron2: where there is no other, the copy that maskseg carries.
+import maskseg  # noqa: F401
+
 # Fixtures that tests of several packages share.
 pytest_plugins = ["tests.fixtures.datasets", "tests.fixtures.sample", "tests.fixtures.training"]
 

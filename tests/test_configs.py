@@ -27,10 +27,21 @@ def test_the_reference_has_the_numbers_of_the_method(reference):
     assert model.ANCHOR_GENERATOR.ASPECT_RATIOS == [[0.5, 1.0, 2.0]]
     assert model.RPN.BATCH_SIZE_PER_IMAGE == 320
     assert model.RPN.NMS_THRESH == 0.7
+    assert model.RPN.CONV_DIMS == [512]
     assert model.RPN.POST_NMS_TOPK_TRAIN == model.RPN.POST_NMS_TOPK_TEST == 2048
-    # Not fewer before the suppression than are to be left after it.
-    assert min(model.RPN.PRE_NMS_TOPK_TRAIN, model.RPN.PRE_NMS_TOPK_TEST) >= 2048
+    assert model.RPN.PRE_NMS_TOPK_ALL == 6000
+    # Box deltas are divided by 0.1 and 0.2; smooth L1, its mean over the positives.
+    assert list(model.RPN.BBOX_REG_WEIGHTS) == list(model.ROI_BOX_HEAD.BBOX_REG_WEIGHTS) == [10, 10, 5, 5]
+    assert model.RPN.SMOOTH_L1_BETA == model.ROI_BOX_HEAD.SMOOTH_L1_BETA == 1
+    assert model.RPN.BBOX_REG_LOSS_TYPE == model.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE == "smooth_l1"
+    assert model.BOX_LOSS_MEAN
     assert model.ROI_HEADS.BATCH_SIZE_PER_IMAGE == 512
+    assert (model.ROI_HEADS.NAME, model.ROI_HEADS.NEGATIVES_PER_POSITIVE) == ("NucleiROIHeads", 2)
+    assert not model.ROI_HEADS.PROPOSAL_APPEND_GT
+    assert model.RESNETS.TRAIN_AFFINE and model.RESNETS.NORM == "FrozenBN" and model.BACKBONE.FREEZE_AT == 0
+    clip = reference.SOLVER.CLIP_GRADIENTS
+    assert (clip.ENABLED, clip.CLIP_TYPE, clip.CLIP_VALUE, clip.NORM_TYPE) == (True, "full_model", 5, 2)
+    assert reference.SOLVER.AMSGRAD and reference.TEST.KEEP_BEST == "loss"
     assert abs(model.ROI_HEADS.POSITIVE_FRACTION - 1 / 3) < 0.005
     assert model.ROI_HEADS.NUM_CLASSES == 1
     assert model.ROI_HEADS.SCORE_THRESH_TEST == 0.75
@@ -40,19 +51,19 @@ def test_the_reference_has_the_numbers_of_the_method(reference):
     assert reference.TEST.DETECTIONS_PER_IMAGE == -1
     assert model.PROPOSAL_GENERATOR.NAME == "NucleiRPN"
     assert (reference.INPUT.LONG_SIDE, reference.INPUT.SHRINK, aug.WINDOW) == (512, True, 512)
-    assert aug.CROP_SIZE == 256 and 0 < aug.CROP_PROB <= 1
-    assert list(aug.SCALE) == [0.5, 2.0]
-    assert aug.ROTATE == 15
+    assert aug.CROP_SIZE == 256 and aug.CROP_PROB == 1
+    assert list(aug.SCALE) == [0.5, 2.0] and aug.SCALE_DRAW == "uniform"
+    assert aug.ROTATE == 15 and aug.AFFINE_PROB == 0.5 and aug.BORDER == "reflect"
     assert aug.FLIP and aug.QUARTER_TURNS
     # Found not to help there: no other change of the picture.
-    assert (reference.INPUT.STRETCH, aug.CONTRAST, aug.BRIGHTNESS, aug.GAMMA) == (False, 0, 0, 0)
+    assert (reference.INPUT.NORMALIZE, aug.CONTRAST, aug.BRIGHTNESS, aug.GAMMA) == ("off", 0, 0, 0)
     assert reference.DATALOADER.MODALITY_BALANCE == 0
     assert rules.MASK_THRESHOLD == 0.35
     assert rules.TTA == "flip" and rules.TTA_MERGE == "auto" and rules.TTA_MIN_IOU == 0.1
     assert rules.RETRY_CANVAS == 4 and not rules.RESCALE
     assert rules.FILL_HOLES and rules.CLOSE
     assert rules.FRAGMENTS == "drop"
-    assert rules.MIN_AREA == 10
+    assert rules.MIN_AREA == 11, "more than 10 pixels"
 
 
 def test_the_schedule_is_75_epochs_of_443_images_in_three_steps(reference):
@@ -85,13 +96,19 @@ def test_the_learning_rate_that_the_scheduler_gives(reference):
 
 @pytest.mark.parametrize(("name", "kind"), [("SGD", "SGD"), ("Adam", "Adam"), ("AdamW", "AdamW")])
 def test_the_optimizer_is_the_one_named_and_clips_the_norm(reference, name, kind):
-    reference.SOLVER.OPTIMIZER = name
+    reference.SOLVER.OPTIMIZER, reference.SOLVER.CLIP_GRADIENTS.CLIP_TYPE = name, "norm"
     weight = torch.nn.Linear(3, 1, bias=False)
     optimizer = build_optimizer(reference, weight)
     assert kind in [base.__name__ for base in type(optimizer).__mro__[:2]]
     weight.weight.grad = torch.full((1, 3), 100.0)
     optimizer.step()
     assert weight.weight.grad.norm() == pytest.approx(reference.SOLVER.CLIP_GRADIENTS.CLIP_VALUE, rel=1e-4)
+
+
+def test_amsgrad_is_that_of_the_config(reference):
+    for amsgrad in (True, False):
+        reference.SOLVER.AMSGRAD = amsgrad
+        assert build_optimizer(reference, torch.nn.Linear(2, 2)).defaults["amsgrad"] is amsgrad
 
 
 @pytest.mark.parametrize(
@@ -200,3 +217,23 @@ def test_a_mistaken_override_is_one_line(overrides, message):
         load_config("nuclei_R_18_FPN", overrides)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 500
+
+
+def test_a_config_of_the_time_of_the_stretch_key_is_normalized_as_it_was_stretched():
+    for stretch, normalize in ((True, "auto"), (False, "off")):
+        inputs = default_config(f"INPUT: {{STRETCH: {str(stretch).lower()}}}").INPUT
+        assert normalize == inputs.NORMALIZE
+        assert "STRETCH" not in inputs
+
+
+@pytest.mark.parametrize("value", ["auto", "off", "100,4000", "-0.5,1e3"])
+def test_normalize_is_the_same_text_from_yaml_the_command_line_and_a_saved_config(value):
+    """YAML has ``off`` for False, and Python ``100,4000`` for a pair of numbers."""
+    given = load_config("nuclei_R_18_FPN", ["INPUT.NORMALIZE", value])
+    for cfg in (given, default_config(given.dump()), default_config(f"INPUT:\n  NORMALIZE: {value}\n")):
+        assert value == cfg.INPUT.NORMALIZE
+
+
+def test_other_values_of_normalize_are_one_line():
+    with pytest.raises(InputError, match="give auto, off, or the two values"):
+        load_config("nuclei_R_18_FPN", ["INPUT.NORMALIZE", "4000,100"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +16,7 @@ from typer.core import TyperGroup
 
 import maskseg
 from maskseg.core.errors import InputError
+from maskseg.core.user import name_user
 
 # Command -> "module:attribute", in the order of use; the attribute is a function, or a Typer app.
 COMMANDS = {
@@ -82,7 +84,6 @@ class LazyCommands(TyperGroup):
 
 app = typer.Typer(
     cls=LazyCommands,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
@@ -111,15 +112,19 @@ def _root(
 
 def main() -> None:
     """Run the command line; bad input ends in one line on stderr and exit status 2."""
+    # What Detectron2 0.6 calls; nobody who runs a command can do anything about it.
+    warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated")
+    name_user()
     try:
         app(prog_name="maskseg")
     except InputError as error:
         _fail(str(error))
     except ModuleNotFoundError as error:
         # A module of ours that is missing is a bug, and its traceback is wanted.
-        if (error.name or "maskseg").partition(".")[0] == "maskseg":
+        name = (error.name or "maskseg").partition(".")[0]
+        if name == "maskseg":
             raise
-        _fail(f"the Python package {error.name} is missing; run: maskseg doctor")
+        _fail(f"the Python package {name} is missing; run: maskseg doctor")
 
 
 def _fail(message: str) -> None:

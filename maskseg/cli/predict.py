@@ -9,11 +9,22 @@ from typing import Annotated
 
 import typer
 
+from maskseg.formats.registry import default_formats, describe, predicted
+
 
 class Cluster(StrEnum):
     """What shares the work among processes and machines."""
 
     ray = "ray"
+
+
+class Device(StrEnum):
+    """Where the network runs."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
 
 
 class Views(StrEnum):
@@ -31,12 +42,13 @@ def predict(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")],
     model: Annotated[str, typer.Option(help="Training folder, weight file or bundled name.")] = "nuclei",
     formats: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="What to write, comma separated: rle, labels, coco, table, overlay; geojson (QuPath), "
-            "imagej (ROI zip), svg, parquet, zarr (labels)."
+            help="What to write, comma separated: "
+            f"{describe(predicted(), lambda form: f'{form.written}: {form.about}')}. "
+            f"Where nothing is given: {','.join(default_formats())}, or what the model can give.",
         ),
-    ] = "rle,labels,coco,table,overlay",
+    ] = None,
     tta: Annotated[
         Views | None,
         typer.Option(
@@ -48,8 +60,17 @@ def predict(
         float | None,
         typer.Option(help="Median diameter of the nuclei in pixels, if known: images are magnified to fit the model."),
     ] = None,
+    normalize: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|off|LOW,HIGH",
+            help="Brightness: by what stands out in each image (auto), as it is in the file (off), or so that two "
+            "values of the file become black and white; the model's own choice where not given.",
+        ),
+    ] = None,
     microns_per_pixel: Annotated[
-        float | None, typer.Option(help="Side of a pixel in micrometres: the table of nuclei has them too.")
+        float | None,
+        typer.Option(help="Side of a pixel in micrometres, for the table of nuclei, where the image does not say it."),
     ] = None,
     tile: Annotated[
         int | None, typer.Option(help="Side of the tiles in which large images are predicted, in network pixels.")
@@ -59,8 +80,19 @@ def predict(
     ] = None,
     level: Annotated[int, typer.Option(help="Level of slides and pyramids; 0 is the full size.")] = 0,
     mpp: Annotated[
-        float | None, typer.Option(help="Micrometres per pixel in which slides are read, in place of a level.")
+        float | None, typer.Option(help="Micrometres per pixel in which images are read, in place of a level.")
     ] = None,
+    channel: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|N", help="The channel with the nuclei, by its name or its number from 0."),
+    ] = None,
+    plane: Annotated[
+        str | None,
+        typer.Option(help="Of stacks and series: z=max, z=mean, z=N or z=all (each an image), t likewise: z=max,t=0."),
+    ] = None,
+    device: Annotated[
+        Device, typer.Option(help="auto takes a CUDA GPU where there is one; mps is the GPU of a Mac.")
+    ] = Device.auto,
     cluster: Annotated[
         Cluster | None,
         typer.Option(help="Share the images among the processes of a Ray cluster: RAY_ADDRESS, or this machine."),
@@ -68,10 +100,11 @@ def predict(
 ) -> None:
     """Find and outline every nucleus.
 
-    Writes submission.csv (rle: Kaggle's run lengths), labels/STEM.tif, predictions.json (coco, with scores),
-    images.csv and nuclei.csv (table: one row an image, and one a nucleus with place, size, shape and intensity),
-    overlays/STEM.png, geojson/STEM.geojson, imagej/STEM.zip, svg/STEM.svg, zarr/STEM.zarr and nuclei.parquet. An
-    interrupted run goes on where it was when the same command is given again; unreadable images are named at the end.
+    Writes the files that --formats names. An interrupted run goes on where it was when the same command is given
+    again; unreadable images are named at the end.
+
+    Of an image with several channels or planes --channel and --plane say which; without them it must have one channel
+    that holds anything, or be in colour. One stain in one colour on black is read as grey.
 
     Images larger than 4 megapixels are predicted in tiles, with the result of the whole image and in memory that
     follows the tile: tiled TIFF and BigTIFF, OME-TIFF, OME-Zarr and slides (svs, ndpi, mrxs ...) are read in parts.
@@ -81,49 +114,78 @@ def predict(
       maskseg predict images/ -o out/
       maskseg predict stage1_test.zip -o out/ --model runs/nuclei_R_18_FPN --formats rle
       maskseg predict images/ -o out/ --tta d4 --diameter 12
+      maskseg predict plate/ -o out/ --normalize 100,4000
       maskseg predict slides/*.tif -o out/ --formats geojson,table --microns-per-pixel 0.25
       maskseg predict slide.svs -o out/ --formats geojson,labels --mpp 0.5
+      maskseg predict stack.ome.tif -o out/ --channel DAPI --plane z=max
       RAY_ADDRESS=head:6379 maskseg predict /shared/images -o /shared/out --cluster ray
     """
     import hashlib
 
     from maskseg.core.errors import InputError
-    from maskseg.imaging.reading import find_images
-    from maskseg.inference.predictor import Predictor
-    from maskseg.inference.run import FORMATS, Tiles
+    from maskseg.imaging.channels import Choice
+    from maskseg.imaging.finding import LeftFiles, find_images
+    from maskseg.imaging.intensity import fixed_limits
+    from maskseg.inference.api import build_predictor
+    from maskseg.inference.predictor import refuse_formats, refuse_options
+    from maskseg.inference.tile_grid import Tiles
     from maskseg.models import tasks
+    from maskseg.models.devices import describe_device, on_device
     from maskseg.models.zoo import find_model
 
-    chosen = list(dict.fromkeys(item.strip() for item in formats.split(",") if item.strip()))
-    unknown = [item for item in chosen if item not in FORMATS]
-    if unknown or not chosen:
-        raise InputError(f"--formats {formats}: choose from {', '.join(FORMATS)}")
+    chosen = None if formats is None else list(dict.fromkeys(filter(None, map(str.strip, formats.split(",")))))
+    if chosen is not None and (not chosen or set(chosen) - set(predicted())):
+        raise InputError(f"--formats {formats}: choose from {', '.join(predicted())}")
     if microns_per_pixel is not None and not 0 < microns_per_pixel < math.inf:
         raise InputError(f"--microns-per-pixel {microns_per_pixel}: give a size above 0, such as 0.25")
     if level < 0 or (mpp is not None and not 0 < mpp < math.inf) or (level and mpp):
         raise InputError("--level counts from 0, --mpp is a size above 0 such as 0.5; give one of them")
-    given = {"side": tile, "overlap": tile_overlap}
-    tiles = Tiles(level=level, mpp=mpp, **{name: value for name, value in given.items() if value is not None})
-    files = find_images(inputs)
+    if cluster and device != Device.auto:
+        raise InputError(f"--device {device}: each machine of a cluster takes its GPU, or its CPU; leave it out")
     # Beyond these it is a mistake, such as a size in micrometres.
     if diameter is not None and not 1 <= diameter <= 10_000:
         raise InputError(f"--diameter {diameter}: give the diameter of a nucleus in pixels of the image, such as 25")
-    found = find_model(model, [] if diameter is None else ["POSTPROCESS.DIAMETER", str(float(diameter))])
+    overrides = [] if diameter is None else ["POSTPROCESS.DIAMETER", str(float(diameter))]
+    if normalize is not None:
+        try:
+            fixed_limits(normalize)
+        except InputError as error:
+            raise InputError(f"--{error}") from None
+        overrides += ["INPUT.NORMALIZE", normalize]
+    left = LeftFiles()
+    files = find_images(inputs, Choice.parse(channel, plane), out, left)
+    if str(left):
+        typer.echo(str(left), err=True)
+    found = find_model(model, overrides)
+    kind = tasks.part(found.cfg, "predictor")
+    views = None if tta is None else tta.value
+    shared = None if cluster is None else cluster.value
+    cut = {"tile": tile, "tile-overlap": tile_overlap, "level": level or None, "mpp": mpp}
+    seen = {"tta": views, "diameter": diameter, "normalize": normalize, "microns-per-pixel": microns_per_pixel}
+    refuse_options(kind, {**seen, **cut, "cluster": shared}, model)
+    refuse_formats(kind, chosen or (), model)
     if diameter is not None and not found.cfg.INPUT.NUCLEUS_DIAMETER:
         raise InputError(
             f"--diameter {diameter}: the model {model} does not say how large the nuclei were that it was trained on; "
             "leave it out"
         )
-    predictor = Predictor.from_weights(found.cfg, found.weights)
+    # Not among the settings that an interrupted run must share: it may go on elsewhere.
+    cfg = on_device(found.cfg, device.value)
+    if cluster is None:
+        typer.echo(describe_device(cfg.MODEL.DEVICE))
+    tiles = None
+    if any(value is not None for value in cut.values()):
+        sizes = {"side": tile, "overlap": tile_overlap}
+        tiles = Tiles(level=level, mpp=mpp, **{key: size for key, size in sizes.items() if size is not None})
     with found.weights.open("rb") as file:
         # A training that went on under the same name is another model.
         weights = hashlib.file_digest(file, "sha256").hexdigest()
     failed = tasks.part(found.cfg, "predict")(
-        predictor,
+        build_predictor(cfg, found.weights),
         files,
         out,
-        chosen,
-        None if tta is None else tta.value,
+        chosen or kind.formats or default_formats(),
+        views,
         {"weights": weights, "config": found.cfg.dump()},
         microns_per_pixel,
         tiles,

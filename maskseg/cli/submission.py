@@ -36,8 +36,9 @@ def check(
       maskseg submission check out/submission.csv --images stage1_test/
       maskseg submission check out/submission.csv --images stage1_test.zip
     """
-    from maskseg.formats.kaggle import check_submission, read_encoded
-    from maskseg.imaging.reading import find_images
+    from maskseg.formats.kaggle_reader import read_encoded
+    from maskseg.formats.submission_check import check_submission
+    from maskseg.imaging.finding import find_images
     from maskseg.projects.protein.data import check_predicted, group_channels
 
     found = find_images(images)

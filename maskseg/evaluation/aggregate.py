@@ -51,10 +51,11 @@ def assign(pairs: Overlaps) -> NDArray[np.intp]:
         return np.zeros(0, np.intp)
     # A column of its own lets each true nucleus stay alone; 1 more everywhere, since 0 would stand for no edge.
     alone = np.arange(count)
-    columns = np.concatenate([pairs.pred_index, len(pairs.pred_areas) + alone])
+    # SciPy before 1.15 matches with places of 32 bits only.
+    places = np.concatenate([rows, alone]), np.concatenate([pairs.pred_index, len(pairs.pred_areas) + alone])
     gains = np.concatenate([1 + pairs.iou, np.ones(count)])
     shape = (count, len(pairs.pred_areas) + count)
-    table = csr_array((gains, (np.concatenate([rows, alone]), columns)), shape=shape)
+    table = csr_array((gains, tuple(place.astype(np.int32) for place in places)), shape=shape)
     truth, chosen = min_weight_full_bipartite_matching(table, maximize=True)
     taken = np.full(count, -1)
     taken[truth] = chosen

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError
 
@@ -43,9 +44,9 @@ class Overlaps:
     union: np.ndarray
 
     @property
-    def iou(self) -> np.ndarray:
+    def iou(self) -> NDArray[np.float64]:
         """IoU of each pair, float64 (K,); decide matches with `matches`, which needs no rounding."""
-        return self.intersection / self.union
+        return np.asarray(self.intersection / self.union, np.float64)
 
 
 def overlaps(truth: np.ndarray, prediction: np.ndarray) -> Overlaps:
@@ -84,9 +85,7 @@ def overlaps(truth: np.ndarray, prediction: np.ndarray) -> Overlaps:
     pred_index = np.searchsorted(pred_labels, of_pred[shared])
     intersection = counts[shared]
     union = truth_areas[truth_index] + pred_areas[pred_index] - intersection
-    return Overlaps(
-        truth_labels, pred_labels, truth_areas, pred_areas, truth_index, pred_index, intersection, union
-    )
+    return Overlaps(truth_labels, pred_labels, truth_areas, pred_areas, truth_index, pred_index, intersection, union)
 
 
 def matches(pairs: Overlaps, percent: int, inclusive: bool = False) -> np.ndarray:
@@ -135,9 +134,7 @@ def _checked(labels: np.ndarray, name: str) -> np.ndarray:
     if labels.ndim != 2:
         raise InputError(f"the {name} has the shape {labels.shape}: a label image is (height, width)")
     if labels.dtype.kind not in "biu":
-        raise InputError(
-            f"the {name} holds {labels.dtype} values: labels are whole numbers, 0 for background"
-        )
+        raise InputError(f"the {name} holds {labels.dtype} values: labels are whole numbers, 0 for background")
     if labels.size and (labels.min() < 0 or labels.max() > _LARGEST_LABEL):
         raise InputError(f"the {name} holds labels below 0 or above {_LARGEST_LABEL}: renumber them from 1")
     return labels

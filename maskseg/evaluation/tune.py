@@ -22,6 +22,7 @@ from maskseg.evaluation.dsb import THRESHOLDS, at_thresholds
 from maskseg.evaluation.matching import matches, overlaps
 from maskseg.imaging import intensity
 from maskseg.imaging.scaling import input_scale
+from maskseg.inference.settings import PostprocessSettings
 from maskseg.inference.tta import VIEWS, View, assemble, views_of
 from maskseg.models.zoo import Model
 
@@ -93,8 +94,8 @@ class Trials:
         return self.done[settings]
 
     def segment(self, number: int, cfg: CfgNode) -> CropMasks:
-        """Final masks of an image, as `Predictor.segment` has them under this config."""
-        shape, heads, rules = self._truth[number].shape, cfg.MODEL.ROI_HEADS, cfg.POSTPROCESS
+        """Final masks of an image, as `Predictor.segment` has them under this config, in one piece."""
+        shape, heads, settings = self._truth[number].shape, cfg.MODEL.ROI_HEADS, PostprocessSettings.from_config(cfg)
         suppression = self.space[SUPPRESSION].index(heads.NMS_THRESH_TEST)
 
         def look(view: View, magnify: float) -> SoftCrops:
@@ -103,7 +104,7 @@ class Trials:
             return view.undo_crops(SoftCrops.paste(soft.masks, soft.boxes, view.shape(shape), soft.scores))
 
         expected = cfg.INPUT.NUCLEUS_DIAMETER / input_scale(shape, cfg.INPUT.LONG_SIDE, cfg.INPUT.SHRINK)
-        return assemble(look, rules, views_of(rules.TTA), expected)
+        return assemble(look, settings, views_of(settings.tta), expected)
 
     def _detections(
         self, number: int, view: View, magnify: float, image: NDArray[np.uint8] | None = None
@@ -113,8 +114,7 @@ class Trials:
             record = self._records[number]
             if image is None:
                 image, _ = load_record(dict(record))
-            if self._cfg.INPUT.STRETCH:
-                image = intensity.stretch(image)
+            image = intensity.normalized(image, self._cfg.INPUT.NORMALIZE)
             self._found[key] = self._cache.get(record["image_id"], image, view, magnify)
         return self._found[key]
 
@@ -190,7 +190,7 @@ def optuna_search(trials: int, seed: int) -> Search:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
     def search(score: Score, start: Settings, space: Mapping[str, tuple[Any, ...]]) -> Settings:
-        def objective(trial: optuna.Trial) -> float:
+        def objective(trial: Any) -> float:
             return float(score(tuple(v[trial.suggest_int(key, 0, len(v) - 1)] for key, v in space.items())).mean())
 
         study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
@@ -242,8 +242,8 @@ def tune(
             chosen = best_on(fold != k)
             held_out[fold == k] = trials.scores(chosen)[fold == k]
             by_fold.append(dict(zip(trials.space, chosen, strict=True)))
-    own, chosen = (dict(zip(trials.space, settings, strict=True)) for settings in (trials.own, best))
-    return Tuned(own, chosen, before, trials.scores(best), held_out, by_fold)
+    own, tuned = (dict(zip(trials.space, settings, strict=True)) for settings in (trials.own, best))
+    return Tuned(own, tuned, before, trials.scores(best), held_out, by_fold)
 
 
 def _dsb_score(truth: NDArray[np.int32], prediction: NDArray[np.int32]) -> float:

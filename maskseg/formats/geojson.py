@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,7 +20,10 @@ from numpy.typing import NDArray
 from maskseg.core.errors import InputError
 from maskseg.core.files import write_whole
 from maskseg.core.masks import CropMasks
-from maskseg.core.outlines import Polygon, outlines, rasterise
+from maskseg.core.outlines import Polygon, outlines
+from maskseg.formats.geojson_reader import load
+from maskseg.formats.writer import StreamWriter
+from maskseg.imaging.reading import ImageFile
 
 # QuPath draws a class in its colour.
 CLASSIFICATION = {"name": "nucleus", "color": [255, 0, 0]}
@@ -102,6 +106,16 @@ def write_geojson(path: str | os.PathLike[str], masks: CropMasks) -> None:
         writer.write(masks)
 
 
+class GeoJsonFiles(StreamWriter):
+    """A GeoJSON file of each image."""
+
+    @contextmanager
+    def stream(self) -> Iterator[Callable[[CropMasks, int], None]]:
+        """See `StreamWriter`."""
+        with GeoJsonWriter(self.path, self.image.scale) as writer:
+            yield lambda masks, settled: writer.write(masks)
+
+
 def read_geojson(path: str | os.PathLike[str], shape: tuple[int, int]) -> CropMasks:
     """Masks from the polygons of a GeoJSON file, ours or one that QuPath exported.
 
@@ -115,36 +129,18 @@ def read_geojson(path: str | os.PathLike[str], shape: tuple[int, int]) -> CropMa
     Returns
     -------
     CropMasks
-        One mask a feature, in the order of the file; empty where no pixel is inside. Scores are the measurement
-        ``score``, 1 where there is none.
+        One mask a feature, in the order of the file. Scores are the measurement ``score``, 1 where there is none.
 
     Raises
     ------
     InputError
-        If the file cannot be read, or a feature is not a Polygon or MultiPolygon.
+        If the file cannot be read, or a feature is no nucleus.
     """
     path = Path(path)
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    except ValueError as error:
-        raise InputError(f"{path}: not a JSON file ({error}); export it again") from error
-    if isinstance(data, dict):
-        data = data.get("features", [data])
-    boxes, bitmaps, scores = [], [], []
-    for number, feature in enumerate(data if isinstance(data, list) else [data], start=1):
-        try:
-            box, bitmap = rasterise(_rings(feature["geometry"]), shape)
-            score = _score(feature.get("properties") or {})
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
-            raise InputError(
-                f"{path}: feature {number} holds no polygon ({error}); export outlines as Polygon or MultiPolygon"
-            ) from error
-        boxes.append(box)
-        bitmaps.append(bitmap)
-        scores.append(score)
-    return CropMasks(shape, np.array(boxes, np.int32), bitmaps, np.array(scores, np.float32))
+    nuclei = load(ImageFile(path.stem, path), shape)
+    for one in nuclei.left_out:
+        raise InputError(f"{one.file} {one.reason}")
+    return nuclei.masks
 
 
 def _geometry(polygons: list[Polygon]) -> dict[str, Any]:
@@ -153,21 +149,3 @@ def _geometry(polygons: list[Polygon]) -> dict[str, Any]:
     if len(closed) == 1:
         return {"type": "Polygon", "coordinates": closed[0]}
     return {"type": "MultiPolygon", "coordinates": closed}
-
-
-def _rings(geometry: dict[str, Any]) -> list[Polygon]:
-    if geometry["type"] not in ("Polygon", "MultiPolygon"):
-        raise ValueError(f"it is a {geometry['type']}")
-    polygons = [geometry["coordinates"]] if geometry["type"] == "Polygon" else geometry["coordinates"]
-    # A point may have a third number, its height.
-    read = [[np.array(ring, np.float64)[:, :2] for ring in polygon] for polygon in polygons]
-    if not all(np.isfinite(ring).all() for polygon in read for ring in polygon):
-        raise ValueError("a point is not a finite number")
-    return read
-
-
-def _score(properties: dict[str, Any]) -> float:
-    measurements = properties.get("measurements") or {}
-    if isinstance(measurements, list):  # as QuPath wrote them before version 0.4
-        measurements = {item["name"]: item["value"] for item in measurements}
-    return float(measurements.get("score", 1))

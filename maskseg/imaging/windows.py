@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
+
+from maskseg.imaging.intensity import Samples, fixed_limits, joined, limits_of, sample_step, sampled, scaled
 
 Box = tuple[int, int, int, int]
 
@@ -31,11 +32,17 @@ class Source(Protocol):
         Height and width in pixels.
     preview : uint8 array (h, w, 3) or None
         A small picture of the whole of it, where the file holds smaller levels.
+    overview : Source
+        What its limits are found from: itself, or of a large image a smaller level that still shows its nuclei.
     """
 
     name: str
     shape: tuple[int, int]
     preview: NDArray[np.uint8] | None
+
+    @property
+    def overview(self) -> Source:
+        """See above."""
 
     def read(self, box: Box) -> NDArray[np.uint8]:
         """The pixels of x0, y0, x1, y1, which lies inside the image: uint8 (h, w, 3), RGB."""
@@ -53,6 +60,11 @@ class ArraySource:
         self.name, self.shape = name, image.shape[:2]
         self._image, self._values = image, image if values is None else values
 
+    @property
+    def overview(self) -> Source:
+        """See `Source`."""
+        return self
+
     def read(self, box: Box) -> NDArray[np.uint8]:
         """See `Source`."""
         x0, y0, x1, y1 = box
@@ -64,21 +76,37 @@ class ArraySource:
         return self._values[y0:y1, x0:x1]
 
 
-class Stretched:
-    """A source through a table of grey values, uint8 (256,)."""
+class Normalized:
+    """A source with its grey values as `maskseg.imaging.intensity.normalized` has them, by limits of the whole image.
 
-    def __init__(self, source: Source, table: NDArray[np.uint8]) -> None:
-        self.name, self.shape = source.name, source.shape
-        self._source, self._table = source, table
+    Parameters
+    ----------
+    source : Source
+    how : str
+        As there, but not "off".
+    """
+
+    def __init__(self, source: Source, how: str) -> None:
+        self.name, self.shape, self._source = source.name, source.shape, source
+        fixed = fixed_limits(how)
+        # Fixed limits are those of the values in the file.
+        self._read = source.values if fixed else source.read
+        self._limits = fixed or limits_in_parts(source.overview.read, source.overview.shape)
 
     @property
     def preview(self) -> NDArray[np.uint8] | None:
         """See `Source`."""
-        return None if self._source.preview is None else cv2.LUT(self._source.preview, self._table)
+        return self._source.preview
+
+    @property
+    def overview(self) -> Source:
+        """See `Source`."""
+        return self
 
     def read(self, box: Box) -> NDArray[np.uint8]:
         """See `Source`."""
-        return cv2.LUT(np.ascontiguousarray(self._source.read(box)), self._table)
+        values = scaled(self._read(box), *self._limits)
+        return np.broadcast_to(values, (*values.shape[:2], 3))
 
     values = read
 
@@ -99,22 +127,34 @@ class Resized:
         """See `Source`."""
         return self._source.preview
 
+    @property
+    def overview(self) -> Source:
+        """See `Source`."""
+        return self._source.overview
+
     def read(self, box: Box) -> NDArray[np.uint8]:
         """See `Source`."""
+        return self._resampled(box, self._source.read)
+
+    def values(self, box: Box) -> NDArray[Any]:
+        """See `Source`."""
+        return self._resampled(box, self._source.values)
+
+    def _resampled(self, box: Box, read: Callable[[Box], NDArray[Any]]) -> NDArray[Any]:
         x0, y0, x1, y1 = box
         left, across = _weights(x0, x1, self._source.shape[1], self.shape[1])
-        pixels = np.empty((y1 - y0, x1 - x0, 3), np.uint8)
+        parts = []
         for begin in range(y0, y1, _STRIP):
             end = min(begin + _STRIP, y1)
             top, down = _weights(begin, end, self._source.shape[0], self.shape[0])
             (height, rows), (width, columns) = down.shape, across.shape
-            block = self._source.read((left, top, left + columns, top + rows)).astype(np.float32)
-            tall = (down @ block.reshape(rows, columns * 3)).reshape(height, columns, 3)
-            wide = across @ np.ascontiguousarray(tall.transpose(1, 0, 2)).reshape(columns, height * 3)
-            pixels[begin - y0 : end - y0] = np.rint(wide).reshape(width, height, 3).transpose(1, 0, 2)
-        return pixels
-
-    values = read
+            block = read((left, top, left + columns, top + rows))
+            count = block.shape[2]
+            tall = (down @ block.astype(np.float32).reshape(rows, columns * count)).reshape(height, columns, count)
+            wide = across @ np.ascontiguousarray(tall.transpose(1, 0, 2)).reshape(columns, height * count)
+            whole = wide if block.dtype.kind == "f" else np.rint(wide)
+            parts.append(whole.reshape(width, height, count).transpose(1, 0, 2).astype(block.dtype))
+        return np.concatenate(parts)
 
 
 def _weights(begin: int, end: int, size: int, new_size: int) -> tuple[int, csr_array]:
@@ -144,17 +184,15 @@ def blocks(shape: tuple[int, int], side: int = _BLOCK) -> Iterator[Box]:
             yield x0, y0, min(x0 + side, width), min(y0 + side, height)
 
 
-def grey_counts(source: Source) -> NDArray[np.int64]:
-    """How often each of the 256 values is in an image, int64 (256,).
-
-    Of an image with smaller levels in its preview: a slide is not decoded as a whole for it.
-    """
-    if source.preview is not None:
-        return np.bincount(source.preview.ravel(), minlength=256)
-    counts = np.zeros(256, np.int64)
-    for box in blocks(source.shape):
-        counts += np.bincount(source.read(box).ravel(), minlength=256)
-    return counts
+def limits_in_parts(read: Callable[[Box], NDArray[Any]], shape: tuple[int, int]) -> tuple[float, float]:
+    """`maskseg.imaging.intensity.limits` of an image of some height and width, read block by block."""
+    step = sample_step(shape)
+    rows: list[list[Samples]] = []
+    for box in blocks(shape, _BLOCK // step * step):
+        if box[0] == 0:
+            rows.append([])
+        rows[-1].append(sampled(read(box), step))
+    return limits_of(joined(rows))
 
 
 class Glass:

@@ -7,100 +7,52 @@ from at the end, and says that its image is done.
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from maskseg import __version__
-from maskseg.core.errors import InputError
 from maskseg.core.files import remove_leftovers, write_whole
+from maskseg.core.locks import alone_in
 from maskseg.core.masks import CropMasks
-from maskseg.core.optional import need
-from maskseg.formats.coco import annotations, write_annotations
-from maskseg.formats.geojson import write_geojson
-from maskseg.formats.image_table import failed_row, image_row, write_table
-from maskseg.formats.imagej import write_imagej
-from maskseg.formats.kaggle import Form, write_rows
-from maskseg.formats.labels import write_labels
-from maskseg.formats.nuclei_table import Row, nucleus_rows, write_nuclei, write_nuclei_parquet
-from maskseg.formats.ome_zarr import write_zarr_labels
-from maskseg.formats.overlay import overlay, write_picture
-from maskseg.formats.svg import write_svg
-from maskseg.imaging.reading import ImageFile
+from maskseg.formats.kaggle import Form
+from maskseg.formats.registry import Format, default_formats, get, predicted, writers
+from maskseg.formats.writer import ImageInfo, Joined, Writer, write_all
+from maskseg.imaging.intensity import fixed_limits
+from maskseg.imaging.names import printable
+from maskseg.imaging.reading import ImageFile, Loaded
 from maskseg.imaging.slides import is_large, open_source
-from maskseg.inference.batching import groups, together
-from maskseg.inference.predictor import LARGE, Predictor
-from maskseg.inference.tiled_run import predict_large
-from maskseg.inference.tiling import CONTEXT, SIDE
+from maskseg.imaging.windows import ArraySource
+from maskseg.inference.batching import groups
+from maskseg.inference.faults import Source, outcome_of, reason_for, source_of
+from maskseg.inference.predictor import Predictor, refuse_formats, refuse_options
+from maskseg.inference.tile_grid import Tiles
+from maskseg.inference.tiling import TiledImage, TiledPredictor
 from maskseg.models import tasks
 
-Write = Callable[[Path, CropMasks, NDArray[np.uint8]], None]
-
-# Formats of one file an image: its folder, its ending and its writer.
-_OF_AN_IMAGE: dict[str, tuple[str, str, Write]] = {
-    "labels": ("labels", ".tif", lambda path, masks, image: write_labels(path, masks.to_labels())),
-    "zarr": ("zarr", ".zarr", lambda path, masks, image: write_zarr_labels(path, masks.to_labels())),
-    "geojson": ("geojson", ".geojson", lambda path, masks, image: write_geojson(path, masks)),
-    "imagej": ("imagej", ".zip", lambda path, masks, image: write_imagej(path, masks)),
-    "svg": ("svg", ".svg", lambda path, masks, image: write_svg(path, masks)),
-    "overlay": ("overlays", ".png", lambda path, masks, image: write_picture(path, overlay(image, prediction=masks))),
-}
-# Formats of all images together: their files.
-_OF_ALL = {
-    "rle": ("submission.csv",),
-    "coco": ("predictions.json",),
-    "table": ("images.csv", "nuclei.csv"),
-    "parquet": ("nuclei.parquet",),
-}
-# What they need beyond maskseg's own requirements: package and extra.
-_EXTRAS = {"parquet": ("pyarrow", "parquet"), "zarr": ("zarr", "slides")}
-FORMATS = (*_OF_ALL, *_OF_AN_IMAGE)
-DEFAULT_FORMATS = ("rle", "labels", "coco", "geojson", "overlay", "table")
 # Images that are held ahead of the network, and as many behind it.
 _AHEAD = 2
-
-
-@dataclass(frozen=True)
-class Tiles:
-    """How large images are read and cut.
-
-    Attributes
-    ----------
-    side, overlap : int
-        Core of a tile, and what the network sees around it, in network pixels.
-    level : int
-        Which size of a slide, 0 being the full one.
-    mpp : float or None
-        Microns per pixel in which a slide is wanted, in place of a level.
-    large : int
-        Images of more pixels are cut in tiles.
-    """
-
-    side: int = SIDE
-    overlap: int = CONTEXT
-    level: int = 0
-    mpp: float | None = None
-    large: int = LARGE
 
 
 def predict_files(
     predictor: Predictor,
     files: Sequence[ImageFile],
     out: Path,
-    formats: Sequence[str] = DEFAULT_FORMATS,
+    formats: Sequence[str] | None = None,
     tta: str | None = None,
     settings: dict[str, Any] | None = None,
     microns_per_pixel: float | None = None,
@@ -109,26 +61,25 @@ def predict_files(
 ) -> list[tuple[str, str]]:
     """Segment images and write the results to a folder.
 
-    Writes ``submission.csv`` (rle), ``predictions.json`` (coco), ``images.csv`` and ``nuclei.csv`` (table),
-    ``nuclei.parquet`` (parquet), and for each image ``labels/ID.tif``, ``zarr/ID.zarr``, ``geojson/ID.geojson``,
-    ``imagej/ID.zip``, ``svg/ID.svg`` and ``overlays/ID.png`` (overlay). An image that cannot be read is left out and
-    reported; the same call again does only what is still to do.
+    Files of each image and files of all images, as `maskseg.formats.registry` has them. An image that cannot be read
+    is left out and reported; the same call again does only what is still to do.
 
     Parameters
     ----------
     predictor : Predictor
     files : sequence of ImageFile
     out : Path
-    formats : sequence of str
-        Some of `FORMATS`.
+    formats : sequence of str, optional
+        Some of `maskseg.formats.registry.predicted`; those of `default_formats` where not given.
     tta : str, optional
         See `Predictor.segment`.
     settings : dict, optional
         What the results depend on (model, config); parts written under other settings are not used.
     microns_per_pixel : float, optional
-        Side of a pixel in micrometres; adds areas and lengths in micrometres to the table of nuclei.
+        Side of a pixel of the full size in micrometres, in place of what the files say; where it is known, the table
+        of nuclei has areas and lengths in micrometres too.
     tiles : Tiles, optional
-        How images that are too large to be predicted in one piece are cut; see `maskseg.inference.tiled_run`.
+        How images that are too large to be predicted in one piece are cut; see `maskseg.inference.tiling`.
     cluster : bool
         Share the work among the processes of a Ray cluster; see `maskseg.inference.ray_executor`.
 
@@ -140,14 +91,27 @@ def predict_files(
     Raises
     ------
     InputError
-        A result cannot be written: the run ends, what is done stays done.
+        The model cannot follow an argument; or a result cannot be written: the run ends, what is done stays done.
     """
-    # Said before hours of prediction and not after.
-    for name in set(formats) & set(_EXTRAS):
-        need(*_EXTRAS[name], f"--formats {name}")
+    refuse_formats(predictor, formats or ())
+    refuse_options(
+        predictor,
+        {"tta": tta, "microns-per-pixel": microns_per_pixel, "tile": tiles, "cluster": "ray" if cluster else None},
+    )
     form = tasks.part(predictor.cfg, "submission")
-    run = Run(out, files, formats, tta, microns_per_pixel, tiles or Tiles(), form)
-    run.prepare(settings or {})
+    chosen = formats or predictor.formats or default_formats()
+    run = Run(out, files, chosen, tta, microns_per_pixel, tiles or Tiles(), form)
+    # Said before hours of prediction and not after.
+    for item in run.chosen:
+        item.require(f"--formats {item.name}")
+    with alone_in(out):
+        return _predict(run, predictor, settings or {}, cluster)
+
+
+def _predict(run: Run, predictor: Predictor, settings: dict[str, Any], cluster: bool) -> list[tuple[str, str]]:
+    """The images of a run that were left out, each with the reason."""
+    files = run.files
+    run.prepare(settings)
     todo = [file for file in files if not run.is_done(file)]
     failed: dict[str, str] = {}
     if cluster:
@@ -170,13 +134,31 @@ def predict_files(
     return list(failed.items())
 
 
-def _read(file: ImageFile) -> tuple[NDArray[np.uint8], NDArray[Any], float]:
-    """The image, its values and the seconds that it took."""
-    begin = time.perf_counter()
-    return *file.read_values(), time.perf_counter() - begin
+class _Read(NamedTuple):
+    """What was read of a file: the image, all that is known of it, the seconds it took, and what the file was then."""
+
+    image: NDArray[np.uint8]
+    loaded: Loaded
+    seconds: float
+    source: Source
 
 
-def _ahead(read: Callable[[ImageFile], Any], files: Sequence[ImageFile]) -> Iterator[tuple[ImageFile, Future[Any]]]:
+def _read(tiles: Tiles, microns_per_pixel: float | None, file: ImageFile) -> _Read:
+    # Before it is read: a file that is replaced from here on is another one, and is done again.
+    begin, of = time.perf_counter(), source_of(file)
+    if tiles.level or tiles.mpp:
+        source, _, mpp = open_source(file, tiles.level, tiles.mpp, microns_per_pixel)
+        box = (0, 0, source.shape[1], source.shape[0])
+        loaded = Loaded(np.ascontiguousarray(source.read(box)), source.values(box), mpp)
+    else:
+        loaded = file.load()
+        loaded = loaded._replace(mpp=microns_per_pixel or loaded.mpp)
+    return _Read(loaded.image, loaded, time.perf_counter() - begin, of)
+
+
+def _ahead(
+    read: Callable[[ImageFile], Any], files: Sequence[ImageFile]
+) -> Generator[tuple[ImageFile, Future[Any]], None, None]:
     """Files with what is, or will be, read of them; a thread is a few files ahead."""
     reader = ThreadPoolExecutor(1)
     try:
@@ -191,14 +173,14 @@ def _ahead(read: Callable[[ImageFile], Any], files: Sequence[ImageFile]) -> Iter
         reader.shutdown(cancel_futures=True)
 
 
-def _segment(
-    reading: Future[Any], tta: str | None, size: int, predictor: Predictor
-) -> tuple[NDArray[np.uint8], NDArray[Any], CropMasks, float]:
-    """The image, its values, its nuclei and its share of the seconds that its group of `size` images took."""
-    image, values, seconds = reading.result()
-    begin = time.perf_counter()
-    masks = predictor.segment(image, tta)
-    return image, values, masks, seconds + (time.perf_counter() - begin) / size
+def _segment(predictor: Predictor, images: Sequence[NDArray[np.uint8]], tta: str | None) -> list[CropMasks | Exception]:
+    """The nuclei of each image, or why there are none: what is wrong with one image is no matter of the others."""
+    try:
+        return list(predictor.segment_batch(images, tta))
+    except Exception as error:  # whatever it is, it is of one image
+        if len(images) == 1:
+            return [error]
+    return [_segment(predictor, [image], tta)[0] for image in images]
 
 
 @dataclass(frozen=True)
@@ -215,6 +197,12 @@ class Run:
     microns_per_pixel: float | None
     tiles: Tiles
     form: Form
+
+    @property
+    def chosen(self) -> list[Format]:
+        """The formats, that of submissions in the form of the task."""
+        own = self.form.format()
+        return [own if name == own.name else get(name, "--formats", predicted()) for name in self.formats]
 
     @property
     def parts(self) -> Path:
@@ -252,139 +240,146 @@ class Run:
     def tidy(self) -> None:
         """Remove what a process that was killed was just writing."""
         remove_leftovers(self.parts, {self.part(file.id).name for file in self.files})
-        for name in self.formats:
-            if name in _OF_ALL:
-                remove_leftovers(self.out, _OF_ALL[name])
-            else:
-                folder, ending, _ = _OF_AN_IMAGE[name]
-                remove_leftovers(self.out / folder, {f"{file.id}{ending}" for file in self.files})
+        names: dict[Path, set[str]] = defaultdict(set)
+        for item in self.chosen:
+            of_images = (path for file in self.files for path in item.image_paths(self.out, file.id))
+            for path in chain(item.joined_paths(self.out), of_images):
+                names[path.parent].add(path.name)
+        for folder, some in names.items():
+            remove_leftovers(folder, some)
 
     def is_done(self, file: ImageFile) -> bool:
         """Whether there is a part, made from the file as it is now."""
-        part = self.part(file.id)
-        return part.is_file() and json.loads(part.read_text(encoding="utf-8"))["source"] == _source(file)
+        try:
+            if json.loads(self.part(file.id).read_text(encoding="utf-8"))["source"] != source_of(file):
+                return False
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+        # Results that were deleted since are made again.
+        return all(path.exists() for item in self.chosen for path in item.image_paths(self.out, file.id))
 
-    def outcomes(self, predictor: Predictor, files: Sequence[ImageFile]) -> Iterator[tuple[ImageFile, str | None]]:
+    def outcomes(
+        self, predictor: Predictor, files: Sequence[ImageFile]
+    ) -> Generator[tuple[ImageFile, str | None], None, None]:
         """Each file, those in tiles last, and why it is left out if it is; close it where the loop may end early."""
-        cfg = predictor.cfg
+        cfg, tiles = predictor.cfg, self.tiles
         batch_size = cfg.TEST.IMS_PER_BATCH or (8 if cfg.MODEL.DEVICE.startswith("cuda") else 1)
-        large, small = [], []
+        large: list[ImageFile] = []
+        small: list[ImageFile] = []
+        in_tiles = copy.copy(predictor) if isinstance(predictor, TiledPredictor) else None
+        if in_tiles:
+            # What is read as a whole may have to be cut still, once it is magnified.
+            predictor, in_tiles.tiles = in_tiles, tiles
         for file in files:
-            (large if predictor.tiled and is_large(file, self.tiles.large) else small).append(file)
-        written: deque[Future[None]] = deque()
+            # A size that is asked for is looked for in every file; one that has none says so.
+            whole = not in_tiles or not (tiles.level or tiles.mpp or is_large(file, tiles.large))
+            (small if whole else large).append(file)
+        read = partial(_read, self.tiles, self.microns_per_pixel)
+        written: deque[tuple[ImageFile, Future[None]]] = deque()
         # What was segmented is written, also where the loop is interrupted: the end of `writing` waits for it.
-        with ThreadPoolExecutor(1) as writing, closing(_ahead(_read, small)) as images:
+        with ThreadPoolExecutor(1) as writing, closing(_ahead(read, small)) as images:
             for group in groups(images, batch_size):
-                steps = [partial(_segment, reading, self.tta, len(group)) for _, reading in group]
-                for (file, _), segmented in zip(group, together(predictor, steps), strict=True):
-                    reason = None
-                    try:
-                        image, values, masks, seconds = segmented()
-                    except InputError as error:
-                        reason = str(error)
-                    except (MemoryError, torch.OutOfMemoryError):
-                        reason = f"{file.name}: too large for the memory there is; cut it into pieces"
-                    else:
-                        written.append(writing.submit(self.write, file, image, values, masks, seconds))
-                        if len(written) > _AHEAD:
-                            written.popleft().result()
-                    yield file, reason
-            for one in written:
-                one.result()
+                for file, outcome in self._outcomes(predictor, group):
+                    if isinstance(outcome, Exception):
+                        yield file, reason_for(file, outcome)
+                        continue
+                    written.append((file, writing.submit(self.write, file, *outcome)))
+                    if len(written) > _AHEAD:
+                        yield outcome_of(*written.popleft())
+            while written:
+                yield outcome_of(*written.popleft())
             for file in large:
                 reason = None
                 try:
-                    self.predict_large(predictor, file)
-                except InputError as error:
-                    reason = str(error)
+                    assert in_tiles, "without tiles nothing is large"
+                    self.predict_large(in_tiles, file)
+                except Exception as error:
+                    reason = reason_for(file, error)
                 yield file, reason
 
-    def write(
-        self, file: ImageFile, image: NDArray[np.uint8], values: NDArray[Any], masks: CropMasks, seconds: float
-    ) -> None:
-        """The files of an image, and then its part."""
-        for name in self.formats:
-            if name in _OF_AN_IMAGE:
-                folder, ending, writer = _OF_AN_IMAGE[name]
-                writer(self.out / folder / f"{file.id}{ending}", masks, image)
-        measured = "table" in self.formats or "parquet" in self.formats
-        part = {
-            "row": image_row(file.id, masks, seconds),
-            "nuclei": nucleus_rows(file.id, masks, values, self.microns_per_pixel) if measured else [],
-        }
-        self._finish(file, part, masks)
+    def _outcomes(
+        self, predictor: Predictor, group: Sequence[tuple[ImageFile, Future[Any]]]
+    ) -> Iterator[tuple[ImageFile, tuple[Loaded, CropMasks, float, Source] | Exception]]:
+        """Each file of a group, with its image, nuclei, seconds and source, or with what was raised."""
+        file, reading = group[0]
+        if isinstance(error := reading.exception(), Exception):
+            yield file, error
+            return
+        read = [reading.result()[1:] for _, reading in group]
+        # Fixed limits are those of the values in the file.
+        fixed = bool(fixed_limits(predictor.cfg.INPUT.NORMALIZE))
+        begin = time.perf_counter()
+        seen = [one.values if fixed and one.values.dtype != bool else one.image for one, _, _ in read]
+        found = _segment(predictor, seen, self.tta)
+        share = (time.perf_counter() - begin) / len(group)
+        for (file, _), (loaded, seconds, of), masks in zip(group, read, found, strict=True):
+            yield file, masks if isinstance(masks, Exception) else (loaded, masks, seconds + share, of)
 
-    def predict_large(self, predictor: Predictor, file: ImageFile) -> None:
+    def write(self, file: ImageFile, loaded: Loaded, masks: CropMasks, seconds: float, source: Source) -> None:
+        """The files of an image, and then its part."""
+        info = ImageInfo(
+            file.id,
+            masks.shape,
+            _file_name(file),
+            ArraySource(loaded.image, file.name, loaded.values),
+            microns_per_pixel=loaded.mpp,
+            seconds=lambda: seconds,
+        )
+        opened = self.writers(info)
+        self._finish(file, source, opened, write_all([*opened.values()], [(masks, masks.shape[0])]))
+
+    def writers(self, image: ImageInfo) -> dict[str, Writer]:
+        """Writers of the files of an image, and of what the files of all images will have of it."""
+        return writers(self.chosen, image, self.out)
+
+    def predict_large(self, predictor: TiledPredictor, file: ImageFile) -> None:
         """The files of a large image, and then its part; while it is not done, each tile has a part of its own."""
-        tiles = self.tiles
-        source, scale = open_source(file, tiles.level, tiles.mpp)
+        tiles, of = self.tiles, source_of(file)
+        source, scale, mpp = open_source(file, tiles.level, tiles.mpp, self.microns_per_pixel)
         parts = self.parts / "tiles" / file.id
         stamp = parts / "source"
-        if not stamp.is_file() or json.loads(stamp.read_text(encoding="utf-8")) != _source(file):
+        if not stamp.is_file() or stamp.read_text(encoding="utf-8") != json.dumps(of):
             shutil.rmtree(parts, ignore_errors=True)
             with write_whole(stamp, "w", encoding="utf-8") as handle:
-                json.dump(_source(file), handle)
-        part = predict_large(
-            predictor,
-            source,
+                handle.write(json.dumps(of))
+        begin = time.perf_counter()
+        image = TiledImage(predictor, source, parts, self.tta, tiles.side, tiles.overlap)
+        info = ImageInfo(
             file.id,
-            self.out,
-            parts,
-            self.formats,
-            self.tta,
+            source.shape,
+            _file_name(file),
+            source,
+            image.predict(),
+            mpp,
             scale,
-            self.microns_per_pixel,
-            tiles.side,
-            tiles.overlap,
+            seconds=lambda: time.perf_counter() - begin,
         )
-        masks = CropMasks.from_rle(part.pop("rle"), part.pop("shape"), part.pop("scores"))
-        for name in {"imagej", "svg"} & set(self.formats):
-            folder, ending, writer = _OF_AN_IMAGE[name]
-            writer(self.out / folder / f"{file.id}{ending}", masks, np.zeros(0, np.uint8))
-        self._finish(file, part, masks)
+        opened = self.writers(info)
+        self._finish(file, of, opened, write_all([*opened.values()], image.settled()))
         shutil.rmtree(parts)
 
-    def _finish(self, file: ImageFile, part: dict[str, Any], masks: CropMasks) -> None:
-        # As the files of all images will have them: assembled at the end, masks would be made of them again.
-        if "rle" in self.formats:
-            part["rle"] = self.form.rows(masks)
-        if "coco" in self.formats:
-            part["coco"] = masks.shape, annotations(masks)
+    def _finish(self, file: ImageFile, source: Source, opened: Iterable[str], records: Sequence[Any]) -> None:
+        """Write the part of an image: what the files of all images will have of it."""
+        kept = {key: record for key, record in zip(opened, records, strict=True) if record is not None}
         with write_whole(self.part(file.id), "w", encoding="utf-8") as handle:
             # Not `json.dump`, which encodes in Python, a value at a time.
-            handle.write(json.dumps({"source": _source(file), **part}))
+            handle.write(json.dumps({"source": source, "records": kept}))
 
     def assemble(self, failed: dict[str, str]) -> None:
         """The files of all images, from their parts; `failed` has the reason for each image that has none."""
-        done = [file for file in self.files if file.id not in failed]
 
-        def each(key: str) -> Iterator[tuple[ImageFile, Any]]:
-            for file in done:
-                yield file, json.loads(self.part(file.id).read_text(encoding="utf-8"))[key]
+        def images(key: str) -> Iterator[Joined]:
+            for file in self.files:
+                if file.id in failed:
+                    yield Joined(file.id, _file_name(file), reason=failed[file.id])
+                else:
+                    part = json.loads(self.part(file.id).read_text(encoding="utf-8"))
+                    yield Joined(file.id, _file_name(file), part["records"][key])
 
-        def nuclei() -> Iterator[Row]:
-            return (row for _, rows in each("nuclei") for row in rows)
-
-        for name in self.formats:
-            paths = [self.out / path for path in _OF_ALL.get(name, ())]
-            if name == "rle":
-                write_rows(*paths, ((file.id, rows) for file, rows in each("rle")), self.form)
-            elif name == "coco":
-                images = ((Path(file.member or file.path).name, *found) for file, found in each("coco"))
-                write_annotations(*paths, images)
-            elif name == "table":
-                rows = {file.id: row for file, row in each("row")}
-                rows |= {image_id: failed_row(image_id, reason) for image_id, reason in failed.items()}
-                write_table(paths[0], (rows[file.id] for file in self.files))
-                write_nuclei(paths[1], nuclei())
-            elif name == "parquet":
-                write_nuclei_parquet(*paths, nuclei())
+        for item in self.chosen:
+            if item.joined:
+                item.part("join")(item.joined_paths(self.out), images(item.key))
 
 
-def _source(file: ImageFile) -> list[str | int]:
-    """What a part was made from; an image that is another one by now is done again."""
-    try:
-        found = file.path.stat()
-    except OSError:
-        return [file.name]
-    return [file.name, found.st_size, found.st_mtime_ns]
+def _file_name(file: ImageFile) -> str:
+    return printable(Path(file.member or file.path).name)

@@ -9,6 +9,8 @@ from detectron2.modeling.backbone import FPN, Backbone, build_resnet_backbone
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from maskseg.models.starts import train_affine
+
 
 class PooledLevels(nn.Module):
     """Further pyramid levels made by subsampling the last one.
@@ -65,4 +67,7 @@ def build_fpn(cfg: CfgNode, bottom_up: Backbone) -> FPN:
 @BACKBONE_REGISTRY.register()
 def build_nuclei_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """Detectron2's ResNet with an FPN over any of its stages."""
-    return build_fpn(cfg, build_resnet_backbone(cfg, input_shape))
+    bottom_up = build_resnet_backbone(cfg, input_shape)
+    if cfg.MODEL.RESNETS.TRAIN_AFFINE:
+        train_affine(bottom_up)
+    return build_fpn(cfg, bottom_up)

@@ -6,63 +6,24 @@ import hashlib
 import json
 import logging
 import os
-import pickle
-from collections import Counter, OrderedDict
+from collections import Counter
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
+from iopath.common.file_io import PathManager
 from numpy.typing import NDArray
 
+from maskseg.core.array_pickle import load_array_pickle
 from maskseg.core.errors import InputError
 from maskseg.core.files import remove_leftovers, write_whole
+from maskseg.models.downloads import downloaded, is_address
+from maskseg.models.starts import damp_new_blocks
+from maskseg.models.weight_checks import check_archive, check_size, check_weights, read_arrays
 
 logger = logging.getLogger(__name__)
-
-
-def _latin1(text: str, encoding: str) -> bytes:
-    """``codecs.encode`` as pickles of the protocols 0 to 2 call it for bytes."""
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"it asks for the encoding {encoding}")
-    return text.encode(encoding)
-
-
-# All that the pickles of Detectron2's model zoo, and those of its converters, need: NumPy arrays and plain containers.
-# NumPy's own functions are taken from what it pickles with, since they moved with NumPy 2.
-_ALLOWED = {
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("collections", "OrderedDict"): OrderedDict,
-    ("_codecs", "encode"): _latin1,
-    ("__builtin__", "bytes"): bytes,
-}
-for _core in ("numpy.core", "numpy._core"):
-    _ALLOWED[f"{_core}.multiarray", "_reconstruct"] = np.zeros(1).__reduce__()[0]
-    _ALLOWED[f"{_core}.multiarray", "scalar"] = np.float32(0).__reduce__()[0]
-    _ALLOWED[f"{_core}.numeric", "_frombuffer"] = np.zeros(1).__reduce_ex__(5)[0]
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """An unpickler that knows NumPy arrays and nothing else, so a file cannot run code."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return _ALLOWED[module, name]
-        except KeyError:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}") from None
-
-
-def load_array_pickle(file: IO[bytes]) -> Any:
-    """Read a pickle that holds only NumPy arrays, numbers, text and containers.
-
-    Raises
-    ------
-    pickle.UnpicklingError
-        If it names anything else.
-    """
-    return _ArrayUnpickler(file, encoding="latin1").load()
 
 
 def read_weights(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -82,28 +43,43 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such weight file; check MODEL.WEIGHTS")
+    check_size(path)
     try:
-        if path.suffix == ".pkl":
-            with path.open("rb") as file:
-                data = load_array_pickle(file)
-            if "model" in data and "__author__" in data:
-                return data
-            blobs = data.get("blobs", data)
-            model = {name: value for name, value in blobs.items() if not name.endswith("_momentum")}
-            return {"model": model, "__author__": "Caffe2", "matching_heuristics": True}
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
-                # A stored backbone need not know where in the network it stands: matched by the ends of the names.
-                model = {name.removeprefix("backbone.bottom_up."): arrays[name].astype(np.float32) for name in arrays}
-            return {"model": model, "matching_heuristics": True}
-        if path.suffix == ".safetensors":
-            return {"model": _read_safetensors(path)}
-        if path.suffix == ".pth":
-            data = torch.load(path, map_location="cpu", weights_only=True)
-            return data if "model" in data else {"model": dict(data)}
+        data = _read(path)
+        check_weights(path, data["model"])
+    except InputError:
+        raise
     except Exception as error:  # each reader has errors of its own; all mean the same here
         reason = " ".join(str(error).split())[:120]
         raise InputError(f"{path}: not a readable weight file ({reason}); get it again") from error
+    return data
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A weight file by its ending, not yet checked; see `read_weights`."""
+    if path.suffix == ".pkl":
+        with path.open("rb") as file:
+            data = load_array_pickle(file)
+        if "model" in data and "__author__" in data:
+            return data
+        blobs = data.get("blobs", data)
+        # Beside them lie texts and numbers of the training.
+        model = {
+            name: value
+            for name, value in blobs.items()
+            if isinstance(value, np.ndarray) and not name.endswith("_momentum")
+        }
+        return {"model": model, "__author__": "Caffe2", "matching_heuristics": True}
+    if path.suffix == ".npz":
+        # A stored backbone need not know where in the network it stands: matched by the ends of the names.
+        model = {name.removeprefix("backbone.bottom_up."): values for name, values in read_arrays(path).items()}
+        return {"model": model, "matching_heuristics": True}
+    if path.suffix == ".safetensors":
+        return {"model": _read_safetensors(path)}
+    if path.suffix == ".pth":
+        check_archive(path)
+        data = torch.load(path, map_location="cpu", weights_only=True)
+        return data if "model" in data else {"model": dict(data)}
     raise InputError(f"{path}: unknown kind of weight file; use .pth, .pkl, .npz or .safetensors")
 
 
@@ -118,12 +94,14 @@ def checksum(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> str:
 
 
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
-    """Float32 tensors of a file; one that carries its checksum must have it."""
+    """Float32 tensors of a file; a model of maskseg carries its checksum, and what carries one must have it."""
     from safetensors import safe_open
 
     with safe_open(path, "pt") as file:
         metadata = file.metadata() or {}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dict
+    if metadata.get("format", "").startswith("maskseg") and "sha256" not in metadata:
+        raise InputError(f"{path}: it carries no checksum; export it again")
     if "sha256" in metadata and metadata["sha256"] != checksum(tensors, metadata):
         raise ValueError("its checksum is another, so it was damaged or changed")
     return {name: value.float() for name, value in tensors.items()}
@@ -157,6 +135,21 @@ def misfit(name: str, there: tuple[int, ...], here: tuple[int, ...]) -> str:
     return f"{name} is {' x '.join(map(str, there))} there, {' x '.join(map(str, here))} here"
 
 
+def last_checkpoint(folder: Path) -> Path:
+    """The checkpoint that a training folder names as its last; it is in that folder.
+
+    Raises
+    ------
+    InputError
+        If what it names is elsewhere.
+    """
+    with (folder / "last_checkpoint").open("rb") as file:
+        name = file.read(1000).decode(errors="replace").strip()
+    if name in ("", "..") or Path(name).name != name or not name.isprintable():
+        raise InputError(f"{folder / 'last_checkpoint'}: names no file of its folder; write the checkpoint's there")
+    return folder / name
+
+
 class Checkpointer(DetectionCheckpointer):
     """Detectron2's checkpointer with safe reading and whole writing.
 
@@ -167,6 +160,15 @@ class Checkpointer(DetectionCheckpointer):
 
     # Whether everything has to fit.
     _whole = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Without Detectron2's handlers, which download whatever has an address.
+        self.path_manager = PathManager()
+
+    def get_checkpoint_file(self) -> str:
+        """Path of the checkpoint to go on from, "" if there is none."""
+        return str(last_checkpoint(Path(self.save_dir))) if self.has_checkpoint() else ""
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Write ``name.pth`` with the model and all checkpointables; a kill in mid-write loses nothing."""
@@ -196,6 +198,8 @@ class Checkpointer(DetectionCheckpointer):
             begun = {left.name[1:].rpartition(".")[0] for left in folder.glob(".model_*.pth.*")}
             remove_leftovers(folder, begun | {"last_checkpoint"})
         self._whole = resume and self.has_checkpoint()
+        if not self._whole and not path:
+            damp_new_blocks(self.model, self.model.state_dict().keys())
         return super().resume_or_load(path, resume=resume)
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
@@ -207,15 +211,9 @@ class Checkpointer(DetectionCheckpointer):
             If it cannot be had or read, or nothing in it fits the network.
         """
         if path and not Path(path).is_file():
-            try:
-                path = self.path_manager.get_local_path(path)
-            except Exception as error:
-                raise InputError(
-                    f"{path}: cannot be had ({' '.join(str(error).split())[:80]}); "
-                    "set MODEL.WEIGHTS to a file that is here"
-                ) from error
-            if not Path(path).is_file():
+            if not is_address(path):
                 raise InputError(f"{path}: no such weight file; check MODEL.WEIGHTS")
+            path = str(downloaded(path))
         return super().load(path, checkpointables)
 
     def _load_file(self, filename: str) -> dict[str, Any]:
@@ -236,6 +234,7 @@ class Checkpointer(DetectionCheckpointer):
                 f"{file}: a checkpoint of another network ({[*other, *lacking, *beyond][0]}); "
                 "go on with the config that it was begun with, or choose another OUTPUT_DIR"
             )
+        damp_new_blocks(self.model, set(missing) | {name for name, *_ in incompatible.incorrect_shapes})
         # A part may be wanted (an ImageNet start), nothing at all never.
         if len(missing) == total:
             raise InputError(

@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yaml import YAMLError, safe_load
+from yaml import YAMLError
 
 from maskseg.core.errors import InputError
+from maskseg.imaging.intensity import fixed_limits
+from maskseg.models.config_checks import check_config
+from maskseg.models.config_files import load_yaml, parse_yaml
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
 
 _CHOICES = {
+    "INPUT.AUG.BORDER": ("constant", "reflect"),
+    "INPUT.AUG.SCALE_DRAW": ("log", "uniform"),
+    "TEST.KEEP_BEST": ("score", "loss"),
     "INPUT.FORMAT": ("RGB", "BGR"),
     "MODEL.CLASS_LOSS": ("bce", "focal"),
     "POSTPROCESS.FRAGMENTS": ("drop", "keep_largest"),
     "POSTPROCESS.INSTANCES": ("components", "watershed", "largest"),
     "POSTPROCESS.TTA": ("none", "flip", "d4"),
     "POSTPROCESS.TTA_MERGE": ("auto", "union", "average"),
+    "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": ("value", "norm", "full_model"),
     "SOLVER.OPTIMIZER": ("SGD", "Adam", "AdamW"),
     "SOLVER.LR_SCHEDULER_NAME": ("WarmupMultiStepLR", "WarmupCosineLR"),
 }
 # Networks of the projects, registered when they are imported.
 _NETWORKS = ("maskseg.projects.unet.network", "maskseg.projects.protein.network")
 # What the config library raises where a file, a key or a value does not fit.
-_MISFITS = (OSError, KeyError, ValueError, TypeError, AttributeError, AssertionError, YAMLError)
+_MISFITS = (
+    *(OSError, KeyError, ValueError, TypeError, AttributeError, AssertionError, YAMLError),
+    # Of a text that is nested without end.
+    *(RecursionError, MemoryError),
+)
+# Where a training read and wrote: not what the model is, so the config of a model has no say in it.
+_PLACES = ("MODEL.WEIGHTS", "OUTPUT_DIR", "DATALOADER.CACHE_DIR")
 
 
 def add_maskseg_config(cfg: CfgNode) -> None:
@@ -43,8 +55,9 @@ def add_maskseg_config(cfg: CfgNode) -> None:
     cfg.INPUT.NUCLEUS_DIAMETER = 0.0
     # U-Net: height and width to which every image is resized, whatever its aspect; () for the two rules above.
     cfg.INPUT.SIZE = ()
-    # Stretch each image linearly so that its 0.5 and 99.5 percentiles become 0 and 255 (dark microscopes).
-    cfg.INPUT.STRETCH = False
+    # auto: each image is mapped linearly by its brightness limits (maskseg.imaging.intensity); off: it is seen as it
+    # is; LOW,HIGH: these values of the file become black and white.
+    cfg.INPUT.NORMALIZE = "off"
     # Protein localisation: which of red, green, blue, yellow the network sees.
     cfg.INPUT.CHANNELS = ["red", "green", "blue", "yellow"]
 
@@ -55,10 +68,15 @@ def add_maskseg_config(cfg: CfgNode) -> None:
     # Probability that a square of CROP_SIZE source pixels of a bigger image is taken in place of the whole image.
     cfg.INPUT.AUG.CROP_PROB = 0.5
     cfg.INPUT.AUG.CROP_SIZE = 256
-    # Random magnification, log-uniform between these two.
+    # Random magnification between these two, uniform in its logarithm (log) or in itself (uniform).
     cfg.INPUT.AUG.SCALE = [0.5, 2.0]
+    cfg.INPUT.AUG.SCALE_DRAW = "log"
     # Random rotation in degrees to either side.
     cfg.INPUT.AUG.ROTATE = 15.0
+    # Probability that an image is magnified and rotated, both together.
+    cfg.INPUT.AUG.AFFINE_PROB = 1.0
+    # What lies outside of the image: black (constant), or its mirror image (reflect).
+    cfg.INPUT.AUG.BORDER = "constant"
     # Mirror left-right and up-down, each with probability 1/2.
     cfg.INPUT.AUG.FLIP = True
     # Turn by a random multiple of 90 degrees.
@@ -82,15 +100,31 @@ def add_maskseg_config(cfg: CfgNode) -> None:
     cfg.DATALOADER.CACHE_DIR = ""
     # Each epoch takes a random share of the images, uniform between these two; 1, 1 takes them all.
     cfg.DATALOADER.EPOCH_SHARE = [1.0, 1.0]
-    # SGD | Adam | AdamW.
+    # SGD | Adam | AdamW; the latter two with the largest second moment seen so far in place of the present one (Reddi
+    # et al. 2018). CLIP_GRADIENTS.CLIP_TYPE is also "full_model": the norm of all gradients together.
     cfg.SOLVER.OPTIMIZER = "Adam"
-    # Validation loss and score are computed over DATASETS.TEST every TEST.EVAL_PERIOD iterations.
+    cfg.SOLVER.AMSGRAD = False
+    # Passes over the images, to which the whole schedule is scaled: MAX_ITER, STEPS, WARMUP_ITERS and TEST.EVAL_PERIOD
+    # then only say in what proportion; 0: the schedule is as it stands.
+    cfg.SOLVER.EPOCHS = 0
+    # Validation loss and score are computed over DATASETS.TEST every TEST.EVAL_PERIOD iterations; model_best.pth has
+    # the weights of the best score, or of the least loss.
+    cfg.TEST.KEEP_BEST = "score"
 
     # ---- the network ----
     # Loss of a classifier, bce (binary cross-entropy) or focal, and for bce the exponent of (images without a class) /
     # (images with it), the weight of the images that have it; 0 is no weight.
     cfg.MODEL.CLASS_LOSS = "bce"
     cfg.MODEL.CLASS_BALANCE = 0.5
+    # Scale and shift of the ResNet's frozen batch norms (gamma and beta) are trained, their statistics are not.
+    cfg.MODEL.RESNETS.TRAIN_AFFINE = False
+    # Both box losses are means over the coordinates of the positives; False: sums over them divided by all that were
+    # sampled, as in Detectron2.
+    cfg.MODEL.BOX_LOSS_MEAN = False
+    # Most negative ROIs for each positive one in training; 0 is no limit.
+    cfg.MODEL.ROI_HEADS.NEGATIVES_PER_POSITIVE = 0.0
+    # In training, most anchors of all levels together that go into the suppression; 0: RPN.PRE_NMS_TOPK_TRAIN a level.
+    cfg.MODEL.RPN.PRE_NMS_TOPK_ALL = 0
     # Levels that the FPN adds above its last one by pooling (Detectron2's own backbone adds one, to p5 only).
     cfg.MODEL.FPN.EXTRA_LEVELS = 1
     # Prediction on a CPU that has instructions for it: convolutions in bfloat16, in two thirds of the time.
@@ -160,10 +194,13 @@ def config_path(name: str | Path) -> Path:
     raise InputError(f"{name}: no such config file; give a path or a name from configs/, such as nuclei_R_18_FPN")
 
 
-def load_config(config_file: str | Path, overrides: list[str] | None = None, settings: Path | None = None) -> CfgNode:
+def load_config(
+    config_file: str | Path, overrides: list[str] | None = None, settings: Path | None = None, *, of_model: bool = False
+) -> CfgNode:
     """Detectron2's defaults, maskseg's keys, the YAML file with its ``_BASE_``, then ``KEY VALUE`` overrides.
 
-    The keys of a second file, `settings`, come between the two.
+    The keys of a second file, `settings`, come between the two. `of_model`: the config of somebody's model, which says
+    nothing of folders and files.
 
     Raises
     ------
@@ -175,16 +212,16 @@ def load_config(config_file: str | Path, overrides: list[str] | None = None, set
     cfg = default_config()
     for path in (config_path(config_file), *([settings] if settings else [])):
         try:
-            cfg.merge_from_other_cfg(Node(_upgraded(Node.load_yaml_with_base(str(path)))))
+            cfg.merge_from_other_cfg(Node(_upgraded(load_yaml(path), of_model)))
         except _MISFITS as error:
             raise InputError(f"{path}: {_one_line(error)}; compare with configs/Base-nuclei.yaml") from error
-    return _with_overrides(cfg, overrides)
+    return with_overrides(cfg, overrides)
 
 
 def default_config(text: str = "", overrides: list[str] | None = None, source: str | Path = "") -> CfgNode:
     """Detectron2's defaults with maskseg's keys, a YAML text over them, then ``KEY VALUE`` overrides.
 
-    `source` is the file that holds the text, for the error message.
+    `source` is the model that holds the text, for the error message.
 
     Raises
     ------
@@ -192,46 +229,78 @@ def default_config(text: str = "", overrides: list[str] | None = None, source: s
         If a key or value does not fit.
     """
     from detectron2.config import CfgNode as Node
+
+    from maskseg.models import backbones, proposals, resnet_v2, roi_heads  # noqa: F401  registers what configs name
+
+    cfg = _defaults()
+    if text:
+        try:
+            cfg.merge_from_other_cfg(Node(_upgraded(parse_yaml(text), of_model=bool(source))))
+        except _MISFITS as error:
+            raise InputError(f"{source}: the config in it does not fit: {_one_line(error)}; upgrade maskseg") from error
+    return with_overrides(cfg, overrides)
+
+
+def _defaults() -> CfgNode:
     from detectron2.config import get_cfg
 
-    from maskseg.models import backbones, proposals, resnet_v2  # noqa: F401  registers what configs name
-
-    for network in _NETWORKS:
-        import_module(network)
+    from maskseg.models import tasks
 
     cfg = get_cfg()
     add_maskseg_config(cfg)
-    if text:
-        try:
-            cfg.merge_from_other_cfg(Node(_upgraded(safe_load(text))))
-        except _MISFITS as error:
-            raise InputError(f"{source}: the config in it does not fit: {_one_line(error)}; upgrade maskseg") from error
-    return _with_overrides(cfg, overrides)
+    tasks.prepare(cfg)
+    return cfg
 
 
-def _upgraded(keys: Any) -> Any:
+def _upgraded(keys: Any, of_model: bool = False) -> Any:
     """The content of a config file with keys of earlier versions under their present names."""
+    for key in _PLACES if of_model else ():
+        section, _, name = key.rpartition(".")
+        part = keys.get(section) if section and isinstance(keys, dict) else keys
+        if isinstance(part, dict):
+            part.pop(name, None)
     rules = keys.get("POSTPROCESS") if isinstance(keys, dict) else None
     if isinstance(rules, dict):
         if "FLIP" in rules:
             rules["TTA"] = "flip" if rules.pop("FLIP") else "none"
         if "FLIP_MIN_IOU" in rules:
             rules["TTA_MIN_IOU"] = rules.pop("FLIP_MIN_IOU")
+    inputs = keys.get("INPUT") if isinstance(keys, dict) else None
+    if isinstance(inputs, dict) and "STRETCH" in inputs:
+        inputs["NORMALIZE"] = "auto" if inputs.pop("STRETCH") else "off"
+    if isinstance(inputs, dict) and "NORMALIZE" in inputs:
+        inputs["NORMALIZE"] = _quoted(inputs["NORMALIZE"])
     return keys
 
 
-def _with_overrides(cfg: CfgNode, overrides: list[str] | None) -> CfgNode:
+def with_overrides(cfg: CfgNode, overrides: list[str] | None) -> CfgNode:
+    """Change a config in place by ``KEY VALUE`` overrides, and check that its values are ones that maskseg knows.
+
+    Raises
+    ------
+    InputError
+        If a key or value does not fit.
+    """
     overrides = overrides or []
+    if "SOLVER.MAX_ITER" in overrides[::2]:
+        # What is asked for has the last word over what the config says.
+        cfg.SOLVER.EPOCHS = 0
     # One by one, so that the message can name the one at fault.
     for pair in (overrides[at : at + 2] for at in range(0, len(overrides), 2)):
         try:
-            cfg.merge_from_list(pair)
+            cfg.merge_from_list([pair[0], _quoted(pair[1])] if pair[0] == "INPUT.NORMALIZE" and pair[1:] else pair)
         except _MISFITS as error:
             raise InputError(f"{' '.join(pair)}: {_one_line(error)}; give KEY VALUE pairs") from error
+    check_config(cfg, _defaults(), overrides[::2])
+    if "SOLVER.MAX_ITER" in overrides[::2] and cfg.SOLVER.EPOCHS:
+        raise InputError("SOLVER.MAX_ITER and SOLVER.EPOCHS both say how long to train; give one of them")
     for key, choices in _CHOICES.items():
-        section, _, name = key.partition(".")
-        if cfg[section][name] not in choices:
-            raise InputError(f"{key} is {cfg[section][name]!r}; choose one of {', '.join(choices)}")
+        *sections, name = key.split(".")
+        node = cfg
+        for section in sections:
+            node = node[section]
+        if node[name] not in choices:
+            raise InputError(f"{key} is {node[name]!r}; choose one of {', '.join(choices)}")
     if not 0 < cfg.MODEL.RPN.SURE <= 1:
         raise InputError(f"MODEL.RPN.SURE is {cfg.MODEL.RPN.SURE}; give an objectness over 0, at most 1")
     share = cfg.DATALOADER.EPOCH_SHARE
@@ -254,6 +323,15 @@ def _with_overrides(cfg: CfgNode, overrides: list[str] | None) -> CfgNode:
     if not cfg.POSTPROCESS.DIAMETER >= 0:
         raise InputError(f"POSTPROCESS.DIAMETER is {cfg.POSTPROCESS.DIAMETER}; give pixels, or 0 for an estimate")
     return cfg
+
+
+def _quoted(value: Any) -> str:
+    """INPUT.NORMALIZE in quotes: ``off`` is no False and ``100,4000`` no pair of numbers, whatever read them."""
+    if isinstance(value, (list, tuple)):
+        value = ",".join(map(str, value))
+    text = "off" if value is False else str(value).strip("'\"")
+    fixed_limits(text)
+    return repr(text)
 
 
 def _one_line(error: Exception) -> str:

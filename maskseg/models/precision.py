@@ -21,13 +21,20 @@ _PROPOSALS, _MASKS = 1024, 256
 _PROPOSALS_STEP, _MASKS_STEP = 32, 8
 
 
+def computes_in_bfloat16(device: torch.device) -> bool:
+    """Whether a device has instructions for bfloat16; a CPU without them takes several times as long in it."""
+    if device.type == "cpu":
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return True
+
+
 def in_bfloat16(cfg: CfgNode, model: torch.nn.Module) -> bool:
     """Whether a Mask R-CNN predicts in bfloat16: MODEL.BFLOAT16 says so, and the CPU has instructions for it."""
     return (
         cfg.MODEL.BFLOAT16
         and isinstance(getattr(model, "backbone", None), FullPrecisionFPN)
         and model.device.type == "cpu"
-        and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+        and computes_in_bfloat16(model.device)
     )
 
 

@@ -28,17 +28,44 @@ class NucleiRPN(RPN):
     ----------
     sure : float
         Objectness in (0, 1], ``MODEL.RPN.SURE``.
+    pre_nms_topk_all : int
+        In training, most anchors of all levels together that go into the suppression, which then is one over all
+        levels, as in the published method; 0: Detectron2's rule, so many a level and a suppression in each.
+    box_loss_mean : bool
+        ``MODEL.BOX_LOSS_MEAN``.
     """
 
     @configurable
-    def __init__(self, *, sure: float, **kwargs: Any) -> None:
+    def __init__(self, *, sure: float, pre_nms_topk_all: int, box_loss_mean: bool, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.pre_nms_topk_all, self.box_loss_mean = pre_nms_topk_all, box_loss_mean
         self.sure_logit = math.log(sure / (1 - sure)) if sure < 1 else math.inf
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
         """Arguments of the constructor from a config."""
-        return {**super().from_config(cfg, input_shape), "sure": cfg.MODEL.RPN.SURE}
+        return {
+            **super().from_config(cfg, input_shape),
+            "sure": cfg.MODEL.RPN.SURE,
+            "pre_nms_topk_all": cfg.MODEL.RPN.PRE_NMS_TOPK_ALL,
+            "box_loss_mean": cfg.MODEL.BOX_LOSS_MEAN,
+        }
+
+    def losses(
+        self,
+        anchors: list[Boxes],
+        pred_objectness_logits: list[Tensor],
+        gt_labels: list[Tensor],
+        pred_anchor_deltas: list[Tensor],
+        gt_boxes: list[Tensor],
+    ) -> dict[str, Tensor]:
+        """Detectron2's losses; with `box_loss_mean` that of the boxes is the mean over the positive anchors."""
+        losses = super().losses(anchors, pred_objectness_logits, gt_labels, pred_anchor_deltas, gt_boxes)
+        if self.box_loss_mean:
+            positives = sum(int((labels == 1).sum()) for labels in gt_labels)
+            stock = self.batch_size_per_image * len(gt_labels)
+            losses["loss_rpn_loc"] = losses["loss_rpn_loc"] * (stock / max(4 * positives, 1))
+        return losses
 
     @torch.no_grad()
     def predict_proposals(
@@ -49,9 +76,21 @@ class NucleiRPN(RPN):
         image_sizes: list[tuple[int, int]],
     ) -> list[Instances]:
         """Proposals of each image by falling objectness; see Detectron2's RPN for the arguments."""
-        if self.training:
+        if self.training and not self.pre_nms_topk_all:
             return super().predict_proposals(anchors, pred_objectness_logits, pred_anchor_deltas, image_sizes)
         proposals = self._decode_proposals(anchors, pred_anchor_deltas)
+        if self.training:
+            # All levels as one: what stands in one level suppresses what stands in another, too.
+            return find_top_rpn_proposals(
+                [torch.cat(proposals, 1)],
+                [torch.cat(pred_objectness_logits, 1)],
+                image_sizes,
+                self.nms_thresh,
+                self.pre_nms_topk_all,
+                self.post_nms_topk[True],
+                self.min_box_size,
+                True,
+            )
         # One by one: what is found in an image does not depend on the others of its batch.
         return [
             self._proposals_of(

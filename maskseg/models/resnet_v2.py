@@ -22,7 +22,7 @@ _BLOCKS = {50: (3, 4, 6), 101: (3, 4, 23)}
 class Preactivation(nn.Module):
     """ReLU of a batch norm with frozen statistics, held as one scale and one shift a channel.
 
-    Buffers, as Detectron2's FrozenBatchNorm2d holds them: a batch of two images teaches no statistics.
+    Both are trained, as the method trains gamma and beta; a batch of two images teaches no statistics.
 
     Parameters
     ----------
@@ -31,8 +31,8 @@ class Preactivation(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.register_buffer("scale", torch.ones(channels))
-        self.register_buffer("shift", torch.zeros(channels))
+        self.scale = nn.Parameter(torch.ones(channels))
+        self.shift = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """Of x (N, C, h, w)."""

@@ -12,7 +12,7 @@ from yaml import safe_load
 
 from maskseg.core.errors import InputError
 from maskseg.core.files import write_whole
-from maskseg.models.checkpoint import checksum, model_weights
+from maskseg.models.checkpoint import checksum, last_checkpoint, model_weights
 from maskseg.models.config import default_config, load_config
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def find_model(name: str | os.PathLike[str], overrides: list[str] | None = None)
     if path.is_dir():
         found = [path / checkpoint for checkpoint in _CHECKPOINTS if (path / checkpoint).is_file()]
         if not found and (path / "last_checkpoint").is_file():
-            found = [path / (path / "last_checkpoint").read_text().strip()]
+            found = [last_checkpoint(path)]
             logger.warning("%s: the training is not finished; %s is taken, its last", path, found[0].name)
         if not found:
             raise InputError(f"{path}: no {' or '.join(_CHECKPOINTS)} in it; name the folder of a training")
@@ -83,7 +83,7 @@ def find_model(name: str | os.PathLike[str], overrides: list[str] | None = None)
         if not config.is_file():
             raise InputError(f"{path}: the config.yaml of its training is not beside it; copy it there")
         settings = path.parent / SETTINGS_FILE
-        cfg = load_config(config, overrides, settings if settings.is_file() else None)
+        cfg = load_config(config, overrides, settings if settings.is_file() else None, of_model=True)
     return Model(cfg, path)
 
 
@@ -102,6 +102,8 @@ def _embedded_config(path: Path, overrides: list[str] | None) -> CfgNode:
             f"{path}: a model of format {metadata.get('format', 'unknown')!r}, not {FORMAT!r}; "
             "export it again or upgrade maskseg"
         )
+    if "sha256" not in metadata:
+        raise InputError(f"{path}: it carries no checksum; export it again")
     return default_config(metadata["config"], overrides, path)
 
 

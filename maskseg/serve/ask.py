@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -12,10 +13,12 @@ from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks, SoftCrops, trim
-from maskseg.imaging.intensity import stretch
+from maskseg.imaging.intensity import normalized
 from maskseg.imaging.scaling import channels_first, resize_image
-from maskseg.inference.postprocess import whole, without_fragments
-from maskseg.inference.predictor import STRIDE, Predictor
+from maskseg.inference.mask_rcnn import MaskRCNNPredictor
+from maskseg.inference.postprocess import fill_and_close, without_fragments
+from maskseg.inference.predictor import Predictor
+from maskseg.inference.soft_masks import STRIDE
 
 Place = tuple[float, float, float, float]
 
@@ -25,14 +28,14 @@ _SURE = 0.05
 _LEAST, _MOST = 1 / 8, 8.0
 
 
-def in_box(predictor: Predictor, image: NDArray[np.uint8], box: Place) -> CropMasks:
+def in_box(predictor: Predictor, image: NDArray[Any], box: Place) -> CropMasks:
     """The nucleus that fills a box, from the mask head alone.
 
     Parameters
     ----------
     predictor : Predictor
     image : uint8 array (H, W, 3)
-        The part of the image around the box.
+        The part of the image around the box, as `Predictor.segment` takes it.
     box : 4 floats
         x0, y0, x1, y1 in its pixels.
 
@@ -47,30 +50,31 @@ def in_box(predictor: Predictor, image: NDArray[np.uint8], box: Place) -> CropMa
         If the network sees nothing there.
     """
     size = math.sqrt((box[2] - box[0]) * (box[3] - box[1]))
-    if isinstance(predictor.model, GeneralizedRCNN):
+    if _knows_boxes(predictor):
         return _one(predictor, _mask_of_box(predictor, *_canvas(predictor, image, size), box), "box")
     found = predictor.segment(image)
     return _best(found, [_iou(place, box) for place in found.boxes.tolist()], "box")
 
 
-def at_point(predictor: Predictor, image: NDArray[np.uint8], point: tuple[float, float], size: float) -> CropMasks:
+def at_point(predictor: Predictor, image: NDArray[Any], point: tuple[float, float], size: float) -> CropMasks:
     """The nucleus that has a point.
 
     Parameters
     ----------
     predictor : Predictor
     image : uint8 array (H, W, 3)
-        The part of the image around the point.
+        The part of the image around the point, as `Predictor.segment` takes it.
     point : 2 floats
         x, y in its pixels.
     size : float
         What the diameter of the nuclei is about, in pixels.
     """
-    if not isinstance(predictor.model, GeneralizedRCNN):
-        found = predictor.segment(image)
-        return _best(found, _has(found, point), "point")
+    if not _knows_boxes(predictor):
+        nuclei = predictor.segment(image)
+        return _best(nuclei, _has(nuclei, point), "point")
     canvas, scale = _canvas(predictor, image, size)
-    heads = predictor.model.roi_heads.box_predictor
+    model: Any = predictor.model
+    heads = model.roi_heads.box_predictor
     before = heads.test_score_thresh
     heads.test_score_thresh = _SURE
     try:
@@ -78,7 +82,7 @@ def at_point(predictor: Predictor, image: NDArray[np.uint8], point: tuple[float,
     finally:
         heads.test_score_thresh = before
     found = SoftCrops.paste(soft.masks, soft.boxes / np.float32(scale), image.shape[:2], soft.scores)
-    masks = found.masks(predictor.cfg.POSTPROCESS.MASK_THRESHOLD)
+    masks = found.masks(predictor.settings.mask_threshold)
     score = [has * float(one) for has, one in zip(_has(masks, point), masks.scores, strict=True)]
     if max(score, default=0) > 0:
         return _one(predictor, masks[[int(np.argmax(score))]], "point")
@@ -88,11 +92,16 @@ def at_point(predictor: Predictor, image: NDArray[np.uint8], point: tuple[float,
     return _one(predictor, guess if max(_has(guess, point)) else guess[[]], "point")
 
 
-def _canvas(predictor: Predictor, image: NDArray[np.uint8], size: float) -> tuple[NDArray[np.uint8], float]:
+def _knows_boxes(predictor: Predictor) -> TypeGuard[MaskRCNNPredictor]:
+    """Whether the mask head can be asked by itself."""
+    return isinstance(predictor, MaskRCNNPredictor) and isinstance(predictor.model, GeneralizedRCNN)
+
+
+def _canvas(predictor: MaskRCNNPredictor, image: NDArray[Any], size: float) -> tuple[NDArray[np.uint8], float]:
     """What the network sees, nuclei of `size` image pixels as large as in its training, and network pixels a pixel."""
     cfg = predictor.cfg.INPUT
     scale = float(np.clip((cfg.NUCLEUS_DIAMETER or size) / max(size, 1.0), _LEAST, _MOST))
-    scaled = resize_image(stretch(image) if cfg.STRETCH else image, scale)
+    scaled = resize_image(np.ascontiguousarray(normalized(image, cfg.NORMALIZE)), scale)
     height, width = scaled.shape[:2]
     canvas = np.zeros((-(-height // STRIDE) * STRIDE, -(-width // STRIDE) * STRIDE, 3), np.uint8)
     canvas[:height, :width] = scaled
@@ -100,16 +109,17 @@ def _canvas(predictor: Predictor, image: NDArray[np.uint8], size: float) -> tupl
 
 
 @torch.inference_mode()
-def _mask_of_box(predictor: Predictor, canvas: NDArray[np.uint8], scale: float, box: Place) -> CropMasks:
+def _mask_of_box(predictor: MaskRCNNPredictor, canvas: NDArray[np.uint8], scale: float, box: Place) -> CropMasks:
     given = Instances(canvas.shape[:2])
     given.pred_boxes = Boxes(torch.tensor([box], dtype=torch.float32) * scale)
     given.pred_classes = torch.zeros(1, dtype=torch.int64)
     sample = {"image": torch.from_numpy(channels_first(canvas, predictor.cfg.INPUT.FORMAT))}
-    (found,) = predictor.model.inference([sample], [given], do_postprocess=False)
+    model: Any = predictor.model
+    (found,) = model.inference([sample], [given], do_postprocess=False)
     soft = found.pred_masks[:, 0].float().cpu().numpy()
     height, width = canvas.shape[:2]
     crops = SoftCrops.paste(soft, np.array([box], np.float32), (int(height / scale), int(width / scale)))
-    return crops.masks(predictor.cfg.POSTPROCESS.MASK_THRESHOLD)
+    return crops.masks(predictor.settings.mask_threshold)
 
 
 def _has(masks: CropMasks, point: tuple[float, float]) -> list[bool]:
@@ -133,12 +143,11 @@ def _best(found: CropMasks, worth: list[float] | list[bool], what: str) -> CropM
     return found[[int(np.argmax(worth))]]
 
 
-def _one(predictor: Predictor, masks: CropMasks, what: str) -> CropMasks:
+def _one(predictor: MaskRCNNPredictor, masks: CropMasks, what: str) -> CropMasks:
     """The one mask, filled, closed and in one piece."""
     if not len(masks) or not masks.bitmaps[0].any():
         raise _nothing(what)
-    rules = predictor.cfg.POSTPROCESS
-    bitmap = without_fragments(whole(masks.bitmaps[0], rules.FILL_HOLES, rules.CLOSE), "keep_largest")
+    bitmap = without_fragments(fill_and_close(masks.bitmaps[0], predictor.settings), "keep_largest")
     box, bitmap = trim(bitmap, *masks.boxes[0, :2].tolist())
     return CropMasks(masks.shape, np.array([box], np.int32), [bitmap], masks.scores[:1])
 

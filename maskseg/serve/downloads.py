@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from maskseg.core.masks import CropMasks
 from maskseg.formats.geojson import write_geojson
 from maskseg.formats.imagej import write_imagej
-from maskseg.formats.labels import write_labels
+from maskseg.formats.labels import TILE, LabelWriter, write_labels
 from maskseg.formats.nuclei_table import nucleus_rows, write_nuclei
 from maskseg.formats.overlay import overlay, write_picture
-from maskseg.formats.tiled_labels import TILE, label_rows, write_tiled_labels
+from maskseg.formats.writer import ImageInfo, write_all
 from maskseg.serve.pictures import LARGE, Picture
 from maskseg.serve.session import Session
 
@@ -48,12 +49,13 @@ def _labels(path: Path, masks: CropMasks, picture: Picture) -> None:
         (masks[begin:end], min((k + 1) * TILE, height))
         for k, (begin, end) in enumerate(zip(begins, ends.tolist(), strict=True))
     ]
-    dtype, rows = label_rows(masks.shape, iter(bands), len(masks))
-    write_tiled_labels(path, masks.shape, dtype, rows)
+    info = ImageInfo(picture.file.id, masks.shape, at_most=len(masks))
+    write_all([LabelWriter(info, path)], bands)
 
 
 def _table(path: Path, masks: CropMasks, picture: Picture) -> None:
-    write_nuclei(path, nucleus_rows(picture.file.id, masks, _Values(picture)))  # type: ignore[arg-type]
+    values: Any = _Values(picture)
+    write_nuclei(path, nucleus_rows(picture.file.id, masks, values, picture.mpp))
 
 
 class _Values:
@@ -96,4 +98,3 @@ FORMS = {
     "table": (".nuclei.csv", "text/csv"),
     "overlay": (".overlay.png", "image/png"),
 }
-

@@ -46,7 +46,7 @@ def add(nuclei: Nuclei, ring: Points) -> After:
 def add_mask(nuclei: Nuclei, masks: CropMasks) -> After:
     """A nucleus with the free pixels of the one mask that the network has found."""
     box = tuple(masks.boxes[0].tolist())
-    return _new(nuclei, box, masks.bitmaps[0], float(masks.scores[0]))  # type: ignore[arg-type]
+    return _new(nuclei, box, masks.bitmaps[0], float(masks.scores[0]))
 
 
 def _new(nuclei: Nuclei, box: Box, bitmap: NDArray[np.bool_], score: float) -> After:
@@ -127,9 +127,9 @@ def _divided(whole: Nucleus, line: NDArray[np.float64]) -> list[tuple[Box, NDArr
 
 def brush(nuclei: Nuclei, points: Points, radius: float, id: int | None = None) -> After:
     """Free pixels within `radius` of a stroke, added to a nucleus or, without a number, a nucleus of their own."""
-    points, radius = _points(points), _radius(radius)
-    box = _box_of(points, radius, nuclei.shape)
-    painted = _drawn(points, radius, box)
+    stroke, radius = _points(points), _radius(radius)
+    box = _box_of(stroke, radius, nuclei.shape)
+    painted = _drawn(stroke, radius, box)
     if id is None:
         return _new(nuclei, box, painted, 1.0)
     (number,) = _known(nuclei, [id])
@@ -144,9 +144,9 @@ def erase(nuclei: Nuclei, points: Points, radius: float, ids: Sequence[int] = ()
 
     Where a nucleus falls in pieces, the largest keeps the number, the others become nuclei, and new crumbs go.
     """
-    points, radius = _points(points), _radius(radius)
-    box = _box_of(points, radius, nuclei.shape)
-    rubbed = _drawn(points, radius, box)
+    stroke, radius = _points(points), _radius(radius)
+    box = _box_of(stroke, radius, nuclei.shape)
+    rubbed = _drawn(stroke, radius, box)
     after: After = {}
     free = nuclei.next_id
     for number in _known(nuclei, ids) if len(ids) else nuclei.near(box):

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from maskseg.core.errors import InputError
-from maskseg.imaging.reading import PERCENTILES, ImageFile
-from maskseg.imaging.slides import is_large, is_lazy, open_source
-from maskseg.imaging.windows import ArraySource, Box, Source
+from maskseg.imaging.containers import in_parts
+from maskseg.imaging.intensity import in_8_bits, limits
+from maskseg.imaging.reading import ImageFile
+from maskseg.imaging.slides import FileSource, is_large
+from maskseg.imaging.windows import ArraySource, Box
 
 # Side of a tile on the screen.
 TILE = 256
@@ -24,6 +26,8 @@ LARGE = 4096 * 4096
 # Encoded tiles that are kept, in bytes, and the side of the blocks in which a level that no file holds is made.
 _CACHE, _BLOCK = 96 << 20, 2048
 _QUALITY = 90
+
+_Level = ArraySource | FileSource
 
 
 class Picture:
@@ -39,6 +43,8 @@ class Picture:
         Height and width in pixels.
     depth : int
         The tile level at which the whole image is in one tile; level z has pixels of side 2 ** z.
+    mpp : float or None
+        Side of a pixel in micrometres, where the file says so.
 
     Raises
     ------
@@ -48,6 +54,7 @@ class Picture:
 
     def __init__(self, file: ImageFile) -> None:
         self.file = file
+        self.mpp: float | None = None
         self._lock = Lock()
         self._levels = self._open()
         self.shape = self._levels[0].shape
@@ -56,17 +63,13 @@ class Picture:
         self._tiles: OrderedDict[tuple[int, int, int], bytes] = OrderedDict()
         self._bytes = 0
 
-    def _open(self) -> list[Source]:
-        if not (is_lazy(self.file) and is_large(self.file, LARGE)):
-            image, values = self.file.read_values()
+    def _open(self) -> list[_Level]:
+        if self.file.member or not (in_parts(self.file.path) and is_large(self.file, LARGE)):
+            image, values, self.mpp = self.file.load()
             return [ArraySource(image, self.file.name, values)]
-        levels = [open_source(self.file)[0]]
-        while True:
-            try:
-                level = open_source(self.file, len(levels))[0]
-            except InputError:
-                return levels
-            levels.append(level)
+        levels = self.file.open()
+        self.mpp = levels.mpp
+        return [FileSource(self.file.name, levels, level) for level in range(len(levels.shapes))]
 
     def tile(self, z: int, x: int, y: int) -> bytes:
         """A tile as WebP; at the right and bottom edge of the image it is filled with black.
@@ -141,29 +144,27 @@ class Picture:
                     min(source.shape[0], max(1, round((y0 + bottom * step) / down))),
                 )
                 place = (min(place[0], place[2] - 1), min(place[1], place[3] - 1), place[2], place[3])
-                part = self._rgb(source, place)
+                part: NDArray[Any] = self._rgb(source, place)
                 size = (right - left, bottom - top)
                 if (part.shape[1], part.shape[0]) != size:
                     part = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
                 pixels[top:bottom, left:right] = part
         return pixels
 
-    def _rgb(self, source: Source, box: Box) -> NDArray[np.uint8]:
-        """8-bit RGB; of other kinds of values by percentiles of the smallest level, not by a pass over all the file."""
+    def _rgb(self, source: _Level, box: Box) -> NDArray[np.uint8]:
+        """8-bit RGB; other kinds of values by the limits of parts of the smallest level, without a pass over it all."""
         if isinstance(source, ArraySource):
             return np.ascontiguousarray(source.read(box))
-        values = source.values(box)
+        values: NDArray[Any] = source.values(box)
         if values.dtype == bool:
             values = values.astype(np.uint8) * 255
         elif values.dtype != np.uint8:
             if self._limits is None:
-                self._limits = self._percentiles()
-            low, high = self._limits
-            scaled = (values.astype(np.float32) - low) * (255 / max(high - low, 1e-12))
-            values = np.rint(np.clip(np.nan_to_num(scaled), 0, 255)).astype(np.uint8)
+                self._limits = self._limits_of_some()
+            values = in_8_bits(values, *self._limits)
         return np.ascontiguousarray(np.broadcast_to(values, (*values.shape[:2], 3)))
 
-    def _percentiles(self) -> tuple[float, float]:
+    def _limits_of_some(self) -> tuple[float, float]:
         source = self._levels[-1]
         height, width = source.shape
         side = 256
@@ -171,12 +172,12 @@ class Picture:
         columns = np.unique(np.linspace(0, max(width - side, 0), 8).astype(int))
         rows = np.unique(np.linspace(0, max(height - side, 0), 8).astype(int))
         some = [
-            source.values((int(x), int(y), min(int(x) + side, width), min(int(y) + side, height))).ravel()
-            for y in rows
-            for x in columns
+            np.concatenate(
+                [source.values((x, y, min(x + side, width), min(y + side, height))) for x in columns.tolist()], axis=1
+            )
+            for y in rows.tolist()
         ]
-        low, high = np.nanpercentile(np.concatenate(some).astype(np.float64), PERCENTILES)
-        return float(low), float(high)
+        return limits(np.concatenate(some))
 
 
 def webp(pixels: NDArray[np.uint8]) -> bytes:

@@ -15,12 +15,11 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
-from maskseg.convert.convert import annotations
 from maskseg.core.errors import InputError
 from maskseg.core.files import write_whole
 from maskseg.core.masks import CropMasks, trim
-from maskseg.data.dataset import ANNOTATIONS, write_coco
 from maskseg.data.split import SPLIT_FILE, write_split
+from maskseg.formats.coco import ANNOTATIONS, to_annotations, write_coco
 from maskseg.serve.nuclei import Box
 from maskseg.serve.session import Session
 from maskseg.serve.workspace import Workspace, read_json
@@ -107,7 +106,7 @@ def make_data_set(workspace: Workspace, folder: Path) -> DataSet:
         height, width = region.masks.shape
         number = len(images) + 1
         images.append({"id": number, "file_name": f"{region.name}.png", "height": height, "width": width})
-        for body in annotations(region.masks):
+        for body in to_annotations(region.masks):
             found.append({"id": len(found) + 1, "image_id": number, **body})
         rows.append({"image_id": region.name, "part": part, "modality": ""})
     if not counts[TRAIN]:

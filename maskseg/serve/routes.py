@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, Response
+from numpy.typing import NDArray
 from starlette.background import BackgroundTask
 
 from maskseg.core.errors import InputError
@@ -29,7 +30,7 @@ router = APIRouter(prefix="/api/images/{key}", tags=["images"])
 _NAMED = 500
 # Of the part of the image that the network is shown around a box or a point: sides of the box, and pixels at most.
 _AROUND, _MOST_AROUND = 1.0, 2048
-_WEBP = {200: {"content": {"image/webp": {}}}}
+_WEBP: dict[int | str, dict[str, Any]] = {200: {"content": {"image/webp": {}}}}
 Place = Annotated[float, Query(ge=-1e7, le=1e7, allow_inf_nan=False)]
 
 
@@ -94,9 +95,7 @@ def nuclei(key: str, request: Request) -> Any:
     return Response(json.dumps(columns, separators=(",", ":")), media_type="application/json")
 
 
-@router.get(
-    "/outlines", response_class=Response, responses={200: {"content": {"application/octet-stream": {}}}}
-)
+@router.get("/outlines", response_class=Response, responses={200: {"content": {"application/octet-stream": {}}}})
 def outlines(
     key: str,
     request: Request,
@@ -160,7 +159,7 @@ def download(
     workspace = server_of(request).workspace
     ending, kind = downloads.FORMS[form]
     folder = tempfile.TemporaryDirectory(prefix=".download-", dir=workspace.folder)
-    path = Path(folder.name) / f"nuclei{ending[ending.rindex('.'):]}"
+    path = Path(folder.name) / f"nuclei{ending[ending.rindex('.') :]}"
     try:
         downloads.write(form, path, workspace.session(key), workspace.picture(key))
     except BaseException:
@@ -194,8 +193,10 @@ def _asked(server: Server, key: str, session: Session, given: dict[str, Any]) ->
     if x1 - x0 + 2 * margin > _MOST_AROUND or y1 - y0 + 2 * margin > _MOST_AROUND:
         raise InputError(f"a box of up to {_MOST_AROUND // 3} pixels, please: it is to hold one nucleus")
     around = inside((int(x0 - margin), int(y0 - margin), int(x1 + margin) + 1, int(y1 + margin) + 1), (height, width))
-    pixels = server.workspace.picture(key).region(around)
-    task = {"shape": pixels.shape, "pixels": base64.b64encode(pixels.tobytes()).decode("ascii")}
+    picture = server.workspace.picture(key)
+    task: dict[str, Any] = {"pixels": _sent(picture.region(around))}
+    if (values := picture.values(around)).dtype != np.uint8:
+        task["values"] = _sent(values)
     if "box" in given:
         task["box"] = [x0 - around[0], y0 - around[1], x1 - around[0], y1 - around[1]]
     else:
@@ -204,7 +205,12 @@ def _asked(server: Server, key: str, session: Session, given: dict[str, Any]) ->
     assert nucleus is not None
     a, b, c, d = nucleus.box
     place = np.array([[a + around[0], b + around[1], c + around[0], d + around[1]]], np.int32)
-    return CropMasks((height, width), place, [nucleus.bitmap], [nucleus.score])
+    return CropMasks((height, width), place, [nucleus.bitmap], np.array([nucleus.score], np.float32))
+
+
+def _sent(array: NDArray[Any]) -> dict[str, Any]:
+    data = base64.b64encode(np.ascontiguousarray(array).tobytes()).decode("ascii")
+    return {"shape": array.shape, "dtype": array.dtype.str, "data": data}
 
 
 def _told(server: Server, key: str, session: Session, change: Change) -> dict[str, Any]:

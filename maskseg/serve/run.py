@@ -20,9 +20,7 @@ from maskseg.serve.state import Server
 from maskseg.serve.workspace import Workspace
 
 
-def run(
-    images: Sequence[str], out: Path, model: str, host: str, port: int, browser: bool, upload_limit: int
-) -> None:
+def run(images: Sequence[str], out: Path, model: str, host: str, port: int, browser: bool, upload_limit: int) -> None:
     """Serve until Ctrl-C.
 
     Parameters

@@ -289,7 +289,7 @@ class Session:
             self._redo()
         elif name == "review":
             after = tuple(tuple(box) for box in operation["reviewed"])
-            self._take(Step("review", {}, {}, (self.reviewed, after)))  # type: ignore[arg-type]
+            self._take(Step("review", {}, {}, (self.reviewed, after)))
         elif name == "predict":
             masks = self._predicted_masks(operation)
             rows = zip(masks.boxes.tolist(), masks.bitmaps, masks.scores.tolist(), strict=True)

@@ -38,7 +38,7 @@ def rings_of(nucleus: Nucleus, step: float) -> list[Ring]:
         if len(contour) > 8:
             contour = cv2.approxPolyDP(contour, (0.6 if step < 4 else 0.9) * step, True)
         # OpenCV runs through the centres of pixels.
-        rings.append(contour[:, 0].astype(np.float32) + np.float32([x0 + 0.5, y0 + 0.5]))
+        rings.append(contour[:, 0].astype(np.float32) + np.array([x0 + 0.5, y0 + 0.5], np.float32))
     return [ring for ring in rings if len(ring) > 2]
 
 
@@ -70,9 +70,7 @@ def density(nuclei: Nuclei) -> NDArray[np.uint8]:
     scale = DENSITY / max(height, width)
     shape = max(1, round(height * scale)), max(1, round(width * scale))
     centres = nuclei.centres() * scale
-    counts, _, _ = np.histogram2d(
-        centres[:, 1], centres[:, 0], bins=shape, range=((0, shape[0]), (0, shape[1]))
-    )
+    counts, _, _ = np.histogram2d(centres[:, 1], centres[:, 0], bins=shape, range=((0, shape[0]), (0, shape[1])))
     smooth = cv2.GaussianBlur(counts.astype(np.float32), (0, 0), 5)
     share = np.clip(smooth / max(float(np.percentile(smooth, 99.5)), 1e-6), 0, 1)
     places, stops = np.linspace(0, 1, 256), np.linspace(0, 1, len(_COLOURS))

@@ -22,15 +22,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks
+from maskseg.imaging.intensity import fixed_limits
 from maskseg.imaging.reading import ImageFile
 from maskseg.serve.nuclei import to_json, write_masks
 
 if TYPE_CHECKING:
     from maskseg.imaging.windows import Source
     from maskseg.inference.predictor import Predictor
+    from maskseg.inference.tiling import TiledPredictor
 
 Say = Callable[..., None]
 Task = dict[str, Any]
@@ -38,7 +41,7 @@ Task = dict[str, Any]
 
 @lru_cache(maxsize=2)
 def _predictor(model: str, changed: int) -> Predictor:
-    from maskseg.inference.predictor import load_model
+    from maskseg.inference.api import load_model
 
     return load_model(model)
 
@@ -73,19 +76,27 @@ def predict(task: Task, say: Say) -> None:
 
 def _segment(predictor: Predictor, file: ImageFile, part: Callable[[float], None]) -> CropMasks:
     from maskseg.imaging.slides import is_large, open_source
-    from maskseg.inference.predictor import LARGE
+    from maskseg.inference.tiling import TiledPredictor
 
-    if not (predictor.tiled and is_large(file, LARGE)):
-        return predictor.segment(file.read())
-    source, _ = open_source(file)
+    if not (isinstance(predictor, TiledPredictor) and is_large(file, predictor.tiles.large)):
+        loaded = file.load()
+        return predictor.segment(_seen(predictor, loaded.image, loaded.values))
+    source: Any = open_source(file).source
     with tempfile.TemporaryDirectory(prefix="maskseg-tiles-") as folder:
         return _segment_in_tiles(predictor, source, Path(folder), part)
 
 
-def _segment_in_tiles(predictor: Predictor, source: Source, folder: Path, part: Callable[[float], None]) -> CropMasks:
+def _seen(predictor: Predictor, image: NDArray[np.uint8], values: NDArray[Any]) -> NDArray[Any]:
+    """What a model is given of an image: fixed limits are those of the values in the file."""
+    return values if fixed_limits(predictor.cfg.INPUT.NORMALIZE) and values.dtype != bool else image
+
+
+def _segment_in_tiles(
+    predictor: TiledPredictor, source: Source, folder: Path, part: Callable[[float], None]
+) -> CropMasks:
     from maskseg.inference.tiling import TiledImage
 
-    image = TiledImage(predictor, source, folder)
+    image = TiledImage(predictor, source, folder, None, predictor.tiles.side, predictor.tiles.overlap)
     total = len(image.tiling)
     ended = threading.Event()
 
@@ -129,6 +140,10 @@ def score(task: Task, say: Say) -> None:
         say("score", model=model, score=evaluator.summary()["dsb_score"], found=found)
 
 
+def _received(sent: dict[str, Any]) -> NDArray[Any]:
+    return np.frombuffer(base64.b64decode(sent["data"]), sent["dtype"]).reshape(sent["shape"])
+
+
 def ask(task: Task, say: Say) -> None:
     """Outline what a person points at; see `maskseg.serve.ask`."""
     from maskseg.serve.ask import at_point, in_box
@@ -137,7 +152,8 @@ def ask(task: Task, say: Say) -> None:
     predictor = _model(task)
     if "pixels" not in task:
         return  # only to have the model at hand
-    image = np.frombuffer(base64.b64decode(task["pixels"]), np.uint8).reshape(task["shape"])
+    pixels = _received(task["pixels"])
+    image = _seen(predictor, pixels, _received(task["values"]) if "values" in task else pixels)
     if "box" in task:
         masks = in_box(predictor, image, tuple(task["box"]))
     else:

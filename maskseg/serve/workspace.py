@@ -16,13 +16,19 @@ import portalocker
 
 from maskseg.core.errors import InputError
 from maskseg.core.files import named_if_full, write_whole
-from maskseg.imaging.reading import SLIDE_SUFFIXES, SUFFIXES, ImageFile, find_images, leads_outside
+from maskseg.imaging.containers import BIOIO_SUFFIXES, SLIDE_SUFFIXES, SUFFIXES, can_read
+from maskseg.imaging.finding import find_images
+from maskseg.imaging.reading import ImageFile, leads_outside
 from maskseg.serve.log import parse
 from maskseg.serve.pictures import Picture
 from maskseg.serve.session import LOG, Session
 
 # Of dropped files; slides in several files and Zarr folders are opened from the command line.
-DROPPED = (*SUFFIXES, ".btf", ".tf8", *(set(SLIDE_SUFFIXES) - {".mrxs", ".vms", ".vmu"}))
+DROPPED = (
+    *SUFFIXES,
+    *(suffix for suffix in SLIDE_SUFFIXES if suffix not in (".mrxs", ".vms", ".vmu")),
+    *filter(can_read, BIOIO_SUFFIXES),
+)
 # Pictures that are held open.
 _OPEN = 6
 
@@ -99,7 +105,7 @@ class Workspace:
         self._sessions: dict[str, Session] = {}
         self.uploads = self.folder / "uploads"
         named = list(images)
-        for file in find_images(named) if named else []:
+        for file in find_images(named, out=self.folder) if named else []:
             self.add(file)
         if self.uploads.is_dir():
             for path in sorted(self.uploads.rglob("*")):

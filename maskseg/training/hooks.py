@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import sys
@@ -97,7 +98,7 @@ class Validation(HookBase):
         finally:
             self.model.train()
         if comm.is_main_process():
-            self.latest = summary
+            self.latest = {**summary, "validation_loss": losses["total_loss"]}
             evaluator.keep(self.model, summary)
             figures = {f"validation/{key}": value for key, value in losses.items()}
             figures[f"validation/{evaluator.score}"] = summary[evaluator.score]
@@ -130,24 +131,28 @@ def validation_losses(cfg: CfgNode, model: torch.nn.Module, records: list[dict[s
 
 
 class KeepBest(HookBase):
-    """Keeps the weights of the best validation score in ``model_best.pth``."""
+    """Keeps the weights of the best validation score, or of the least loss, in ``model_best.pth``."""
 
     def __init__(self, checkpointer: Checkpointer, validation: Validation) -> None:
         self.checkpointer = checkpointer
         self.validation = validation
+        self.by_loss = validation.cfg.TEST.KEEP_BEST == "loss"
         self.score = tasks.part(validation.cfg, "evaluator").score
-        self.best = -1.0
+        self.best = -math.inf
 
     def after_step(self) -> None:
         """Keep the weights if they are the best so far."""
         summary = self.validation.latest
-        if summary is None or summary[self.score] <= self.best:
+        if summary is None:
             return
-        self.best = summary[self.score]
+        value = -summary["validation_loss"] if self.by_loss else summary[self.score]
+        if value <= self.best:
+            return
+        self.best = value
         state = self.validation.model.state_dict()
         write_checkpoint(
             Path(self.checkpointer.save_dir) / "model_best.pth",
-            {"model": state, self.score: self.best, "iteration": self.trainer.iter},
+            {"model": state, self.score: summary[self.score], "iteration": self.trainer.iter},
         )
 
     def state_dict(self) -> dict[str, float]:

@@ -41,7 +41,7 @@ class Samples(Dataset):
         self.records = records
         self.warp = RandomWarp.from_config(cfg)
         self.aug = cfg.INPUT.AUG
-        self.stretch = cfg.INPUT.STRETCH
+        self.normalize = cfg.INPUT.NORMALIZE
         self.order = cfg.INPUT.FORMAT
         self.seed = max(cfg.SEED, 0)
         kept = [self._kept(record) for record in records]
@@ -61,7 +61,7 @@ class Samples(Dataset):
 
     def _read(self, record: Mapping[str, Any]) -> NDArray[np.uint8]:
         image = read_image(Path(record["file_name"]))
-        return intensity.stretch(image) if self.stretch else image
+        return intensity.normalized(image, self.normalize)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -73,9 +73,9 @@ class Samples(Dataset):
         image = self.images[index]
         # Read from the run lengths each time: that takes less than keeping label images would save.
         layers = self._layers(record, image.shape[:2])  # type: ignore[arg-type]
-        matrix = self.warp.draw(image.shape[:2], rng)  # type: ignore[arg-type]
-        image = warp_image(image, matrix, self.aug.WINDOW)
-        layers = warp_labels(layers, matrix, self.aug.WINDOW)
+        warp = self.warp.draw(image.shape[:2], rng)  # type: ignore[arg-type]
+        image = warp_image(image, warp, self.aug.WINDOW)
+        layers = warp_labels(layers, warp, self.aug.WINDOW)
         image = intensity.jitter(image, rng, self.aug.CONTRAST, self.aug.BRIGHTNESS, self.aug.GAMMA)
         return self._sample(channels_first(image, self.order), layers, record)
 
@@ -89,8 +89,7 @@ class Samples(Dataset):
 def validation_sample(cfg: CfgNode, record: dict[str, Any]) -> dict[str, Any]:
     """A record as prediction sees it, without augmentation, with its targets."""
     image, layers = load_layers(record)
-    if cfg.INPUT.STRETCH:
-        image = intensity.stretch(image)
+    image = intensity.normalized(image, cfg.INPUT.NORMALIZE)
     image = resize_image(image, input_scale(image.shape[:2], cfg.INPUT.LONG_SIDE, cfg.INPUT.SHRINK))  # type: ignore[arg-type]
     kind = np.uint16 if layers.dtype == np.uint16 else np.float32
     # The exact kind counts from pixel centres, as the image's resize does; the other lies half a pixel off.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import types
@@ -107,3 +108,21 @@ def test_listing_the_commands_loads_no_network():
     assert done.stdout.splitlines()[-1] == "[]"
     for name in cli.COMMANDS:
         assert f"\n  {name} " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("maskseg pre", ["predict"]),
+        ("maskseg predict --devi", ["--device"]),
+        ("maskseg predict --device c", ["cpu", "cuda"]),
+        ("maskseg convert mos", ["mosaics"]),
+    ],
+)
+def test_the_shell_is_offered_commands_options_and_choices(tmp_path, typed, offered):
+    words = str(len(typed.split()) - 1)
+    environment = {**os.environ, "_MASKSEG_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": words}
+    command = [sys.executable, "-m", "maskseg.cli.main"]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == offered

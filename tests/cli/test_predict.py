@@ -17,7 +17,7 @@ from maskseg.data.dataset import dataset_dicts
 from maskseg.evaluation.dsb import image_scores
 from maskseg.formats.geojson import read_geojson
 from maskseg.formats.labels import read_labels
-from maskseg.formats.mask_folders import convert
+from tests.fixtures.converting import convert_folders as convert
 
 
 def maskseg(*arguments, cwd):
@@ -141,6 +141,7 @@ def test_odd_images_are_right_or_one_clear_line_in_every_format(repository, tmp_
         (["images", "--formats", "rle,jpeg"], "--formats"),
         (["images", "--microns-per-pixel", "0"], "--microns-per-pixel"),
         (["images", "--diameter", "0.3"], "--diameter 0.3: give the diameter of a nucleus in pixels"),
+        (["images", "--normalize", "4000,100"], "--normalize 4000,100: give auto, off, or the two values"),
         (["images", "--model", "no-such-model"], "no-such-model"),
     ],
 )

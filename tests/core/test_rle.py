@@ -80,9 +80,7 @@ def test_coco_of_long_runs_comes_back(seed, length, number):
 
 
 @given(full_masks, st.integers(0, 5), st.integers(0, 5), st.integers(0, 5), st.integers(0, 5))
-def test_a_box_anywhere_gives_the_runs_of_the_full_mask_and_comes_back_trimmed(
-    mask, top, bottom, left, right
-):
+def test_a_box_anywhere_gives_the_runs_of_the_full_mask_and_comes_back_trimmed(mask, top, bottom, left, right):
     placed = np.pad(mask, ((top, bottom), (left, right)))
     box = (left, top, left + mask.shape[1], top + mask.shape[0])
     runs = crop_to_runs(mask, box, placed.shape)

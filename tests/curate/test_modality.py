@@ -6,7 +6,7 @@ import pytest
 
 from maskseg.curate.modality import MODALITIES, colours, infer_modality
 from maskseg.data.split import read_modalities
-from maskseg.imaging.reading import find_images
+from maskseg.imaging.finding import find_images
 
 # Nuclei and background, as the stains and microscopes of DSB 2018 show them.
 COLOURS = {

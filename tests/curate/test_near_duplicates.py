@@ -5,7 +5,7 @@ from scipy.fft import idctn
 
 from maskseg.curate import near_duplicates as module
 from maskseg.curate.near_duplicates import near_duplicates, perceptual_hash, thumbnail
-from maskseg.imaging.reading import find_images
+from maskseg.imaging.finding import find_images
 
 COPIES = {
     "as it is": lambda image: image,

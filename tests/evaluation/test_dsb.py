@@ -13,15 +13,13 @@ from PIL import Image
 from maskseg.core.errors import InputError
 from maskseg.data.dataset import load_coco
 from maskseg.evaluation.dsb import image_scores, score_table, summarise
-from maskseg.formats.mask_folders import convert
+from tests.fixtures.converting import convert_folders as convert
 
 
 def dense_dsb_score(truth, prediction):
     """The definition, with every mask and every pair held in full."""
     a = np.array([truth == t for t in np.unique(truth) if t], dtype=np.int64).reshape(-1, truth.size)
-    b = np.array([prediction == p for p in np.unique(prediction) if p], dtype=np.int64).reshape(
-        -1, truth.size
-    )
+    b = np.array([prediction == p for p in np.unique(prediction) if p], dtype=np.int64).reshape(-1, truth.size)
     intersection = a @ b.T
     union = a.sum(1)[:, None] + b.sum(1)[None] - intersection
     per_threshold = []
@@ -53,9 +51,7 @@ def test_score_equals_the_dense_definition(seed, nuclei, shift):
     prediction = np.where(prediction % 5 == 1, 0, prediction)  # some missed
     extra = random_labels(random, truth.shape, int(random.integers(0, 4)))
     prediction = np.where(extra > 0, extra + 1000, prediction)  # some invented
-    assert image_scores(truth, prediction)["dsb_score"] == pytest.approx(
-        dense_dsb_score(truth, prediction), abs=1e-12
-    )
+    assert image_scores(truth, prediction)["dsb_score"] == pytest.approx(dense_dsb_score(truth, prediction), abs=1e-12)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 30))

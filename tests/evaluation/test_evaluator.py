@@ -11,7 +11,7 @@ from maskseg.core.masks import CropMasks
 from maskseg.data.dataset import dataset_dicts, load_record
 from maskseg.evaluation.dsb import image_scores, summarise
 from maskseg.evaluation.evaluator import NucleusEvaluator, evaluate_records
-from maskseg.formats.mask_folders import convert
+from tests.fixtures.converting import convert_folders as convert
 
 
 class EverySecond:
@@ -59,6 +59,7 @@ def test_the_figures_are_those_of_the_images_and_an_image_seen_twice_counts_once
 PROCESS = """
 import json, sys
 sys.path.insert(0, sys.argv[3])
+import maskseg
 from detectron2.utils import comm
 from maskseg.data.dataset import dataset_dicts
 from maskseg.evaluation.evaluator import evaluate_records

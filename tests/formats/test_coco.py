@@ -51,3 +51,12 @@ def test_where_predicted_masks_overlap_the_higher_score_has_the_pixel(tmp_path):
     write_predictions(tmp_path / "p.json", [("a.png", both)])
     data = load_coco(tmp_path / "p.json")
     assert np.unique(data.masks(data.images[0]).to_labels()).tolist() == [0, 1]
+
+
+def test_pycocotools_of_any_version_loads_the_file(tmp_path):
+    """Versions 2.0.9 and 2.0.10 end loadRes with a KeyError where "info" is missing."""
+    masks = CropMasks.from_labels(np.pad(np.ones((4, 5), np.uint16), 3))
+    write_predictions(tmp_path / "a.json", [("a.png", masks)])
+    truth = COCO(str(tmp_path / "a.json"))
+    assert {"info", "licenses"} <= truth.dataset.keys()
+    assert len(truth.loadRes(truth.dataset["annotations"]).anns) == 1

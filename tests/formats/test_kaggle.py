@@ -7,17 +7,11 @@ from hypothesis.extra import numpy as hnp
 from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks
 from maskseg.core.rle import runs_to_crop
-from maskseg.formats.kaggle import (
-    ONE_ROW,
-    check_submission,
-    read_encoded,
-    read_submission,
-    write_submission,
-)
+from maskseg.formats.kaggle import ONE_ROW, write_submission
+from maskseg.formats.kaggle_reader import read_encoded, read_submission
+from maskseg.formats.submission_check import check_submission
 
-label_images = hnp.arrays(
-    np.int32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.integers(0, 5)
-)
+label_images = hnp.arrays(np.int32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.integers(0, 5))
 
 
 def labels_of(runs, shape):
@@ -165,9 +159,7 @@ def test_every_row_that_overlaps_another_is_named(tmp_path_factory, stack):
 
 def test_sizes_come_from_the_file_where_it_has_them(tmp_path):
     path = tmp_path / "truth.csv"
-    path.write_text(
-        "ImageId,EncodedPixels,Height,Width,Usage\na,1 2,4,5,Public\na,4 1,4,5,Public\nb,,6,7.0,Private\n"
-    )
+    path.write_text("ImageId,EncodedPixels,Height,Width,Usage\na,1 2,4,5,Public\na,4 1,4,5,Public\nb,,6,7.0,Private\n")
     found = read_encoded(path)
     assert {name: image.shape for name, image in found.items()} == {"a": (4, 5), "b": (6, 7)}
     assert [len(image.masks()) for image in found.values()] == [2, 0]

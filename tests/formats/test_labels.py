@@ -66,9 +66,7 @@ def test_what_is_no_label_image_is_named(tmp_path):
     (tmp_path / "head.tif").write_bytes(b"II*\0cut")
     (tmp_path / "text.png").write_text("not a picture")
     (tmp_path / "empty.tif").write_bytes(b"")
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 90), np.uint8)).save(
-        tmp_path / "noise.png"
-    )
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 90), np.uint8)).save(tmp_path / "noise.png")
     (tmp_path / "half.png").write_bytes((tmp_path / "noise.png").read_bytes()[:4000])
     for name, says in [
         ("fraction.npy", "float64"),

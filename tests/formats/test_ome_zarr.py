@@ -37,7 +37,7 @@ def test_it_is_an_ome_zarr_that_maskseg_itself_reads(tmp_path):
         for top in range(0, 600, 256):
             write(labels[top : top + 256])
     for level in (0, 1):
-        source, scale = open_source(ImageFile("a", tmp_path / "a.zarr"), level)
+        source, scale, _ = open_source(ImageFile("a", tmp_path / "a.zarr"), level)
         assert scale == 2**level
         height, width = source.shape
         read = source.values((0, 0, width, height))[..., 0]

@@ -15,7 +15,7 @@ import torch
 from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks
 from maskseg.formats.kaggle import NUCLEI
-from maskseg.imaging.reading import find_images
+from maskseg.imaging.finding import find_images
 from maskseg.inference import ray_executor as cluster
 from maskseg.inference.ray_executor import _Actor, outcomes_on_ray
 from maskseg.inference.run import Run, Tiles, predict_files

@@ -10,30 +10,39 @@ import cv2
 import numpy as np
 import pytest
 import roifile
+import tifffile
 import zarr
 from pyarrow import parquet
 
-from maskseg.core.errors import InputError
+from maskseg.core.errors import InputError, OutputError
+from maskseg.core.files import named_if_full
 from maskseg.core.masks import CropMasks
 from maskseg.data.dataset import load_coco
+from maskseg.formats import registry
 from maskseg.formats.geojson import read_geojson
-from maskseg.formats.kaggle import check_submission
 from maskseg.formats.labels import read_labels
-from maskseg.imaging.reading import find_images
+from maskseg.formats.submission_check import check_submission
+from maskseg.imaging.channels import Choice
+from maskseg.imaging.finding import find_images
+from maskseg.imaging.reading import ImageFile
 from maskseg.inference import run as batch
-from maskseg.inference.run import FORMATS, predict_files
+from maskseg.inference.predictor import OPTIONS, Predictor
+from maskseg.inference.run import predict_files
 
 # All that is not slow to write.
-QUICK = [name for name in FORMATS if name not in ("overlay", "zarr")]
+QUICK = [name for name in registry.predicted() if name not in ("overlay", "zarr")]
 
 
-class Stub:
+class Stub(Predictor):
     """Stands for a predictor of nuclei."""
 
+    title = "stub"
+    options = frozenset(OPTIONS)
     cfg = SimpleNamespace(
-        MODEL=SimpleNamespace(META_ARCHITECTURE="GeneralizedRCNN"), TEST=SimpleNamespace(IMS_PER_BATCH=1)
+        MODEL=SimpleNamespace(META_ARCHITECTURE="GeneralizedRCNN"),
+        TEST=SimpleNamespace(IMS_PER_BATCH=1),
+        INPUT=SimpleNamespace(NORMALIZE="auto"),
     )
-    tiled = True
 
 
 class Squares(Stub):
@@ -71,7 +80,7 @@ def images(tmp_path):
 
 def test_every_format_is_written_and_the_submission_is_valid(images, tmp_path):
     files = find_images([images])
-    assert predict_files(Squares(), files, tmp_path / "out", FORMATS, microns_per_pixel=0.5) == []
+    assert predict_files(Squares(), files, tmp_path / "out", registry.predicted(), microns_per_pixel=0.5) == []
     assert check_submission(tmp_path / "out" / "submission.csv", {file.id: (20, 30) for file in files}) == []
     assert read_labels(tmp_path / "out" / "labels" / "image_2.tif").sum() == 25
     assert read_labels(tmp_path / "out" / "labels" / "image_0.tif").sum() == 0
@@ -94,6 +103,25 @@ def test_every_format_is_written_and_the_submission_is_valid(images, tmp_path):
     assert parquet.read_table(tmp_path / "out" / "nuclei.parquet")["x0"].to_pylist() == [3, 6, 9, 12]
     assert zarr.open_group(tmp_path / "out" / "zarr" / "image_2.zarr", mode="r")["0"][:].sum() == 25
     assert not (tmp_path / "out" / ".parts").exists()
+
+
+@pytest.mark.parametrize(("normalize", "kind"), [("auto", np.uint8), ("off", np.uint8), ("100,4000", np.uint16)])
+def test_fixed_limits_are_applied_to_the_values_of_the_file(normalize, kind, tmp_path):
+    values = np.arange(1200, dtype=np.uint16).reshape(30, 40) * 50
+    cv2.imwrite(str(tmp_path / "deep.png"), values)
+    seen = []
+
+    class Looks(Stub):
+        cfg = SimpleNamespace(**{**vars(Stub.cfg), "INPUT": SimpleNamespace(NORMALIZE=normalize)})
+
+        def segment(self, image, tta):
+            seen.append(image)
+            return CropMasks.empty(image.shape[:2])
+
+    assert predict_files(Looks(), find_images([tmp_path / "deep.png"]), tmp_path / "out", ["rle"]) == []
+    assert seen[0].dtype == kind
+    if kind == np.uint16:
+        np.testing.assert_array_equal(seen[0][..., 0], values)
 
 
 def test_a_bad_image_is_named_and_the_rest_is_done(images, tmp_path):
@@ -162,7 +190,7 @@ def test_an_image_that_has_changed_is_done_again(images, tmp_path):
 def test_images_are_read_ahead_but_not_all_of_them(images, tmp_path, monkeypatch):
     """Memory holds a few images, however many there are."""
     read, ahead = [], []
-    monkeypatch.setattr(batch, "_read", lambda file, real=batch._read: read.append(file.id) or real(file))
+    monkeypatch.setattr(batch, "_read", lambda *args, real=batch._read: read.append(args[-1].id) or real(*args))
 
     class Watching(Squares):
         def segment(self, image, tta):
@@ -205,7 +233,7 @@ def test_a_failed_write_is_one_line_and_what_is_done_stays_done(images, tmp_path
 KILLED = """
 import json, os, random, signal, sys, time
 from pathlib import Path
-from maskseg.imaging.reading import find_images
+from maskseg.imaging.finding import find_images
 from maskseg.inference.run import predict_files
 from maskseg.core.masks import CropMasks
 from tests.inference.test_run import Stub
@@ -286,3 +314,124 @@ def test_of_1000_images_with_20_corrupt_ones_980_are_done_and_20_named(tmp_path)
     assert check_submission(tmp_path / "out" / "submission.csv", good) == []
     nuclei = list(csv.DictReader((tmp_path / "out" / "nuclei.csv").open()))
     assert [row["image_id"] for row in nuclei] == sorted(good)
+
+
+def column(out, name):
+    with (out / "nuclei.csv").open(encoding="utf-8") as file:
+        return [float(row[name] or "nan") for row in csv.DictReader(file)]
+
+
+def test_the_size_of_a_pixel_that_a_file_says_fills_the_micrometres(tmp_path):
+    pixels = np.full((30, 40), 9, np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, resolution=(20000, 20000), resolutionunit=3, photometric="minisblack")
+    files = find_images([tmp_path / "a.tif"])
+    predict_files(Squares(), files, tmp_path / "said", ["table"])
+    assert column(tmp_path / "said", "area_um2") == [25 * 0.25]
+    predict_files(Squares(), files, tmp_path / "given", ["table"], microns_per_pixel=2.0)
+    assert column(tmp_path / "given", "area_um2") == [25 * 4.0]
+
+
+def test_another_channel_is_another_image(tmp_path):
+    """What was done of one channel is not taken for that of another."""
+    planes = np.stack([np.full((30, 40), value, np.uint8) for value in (9, 20)])
+    tifffile.imwrite(tmp_path / "a.ome.tif", planes, photometric="minisblack", metadata={"axes": "CYX"})
+    for channel, left in (("0", 9), ("1", 20)):
+        files = find_images([tmp_path / "a.ome.tif"], Choice.parse(channel))
+        run = predict_files(Squares(), [*files, ImageFile("gone", tmp_path / "gone.png")], tmp_path / "out", ["table"])
+        assert [name for name, _ in run] == ["gone"]
+        assert column(tmp_path / "out", "x0") == [left]
+
+
+class Broken(Squares):
+    """Ends with an error of its own on the images whose first pixel it is given."""
+
+    def __init__(self, error, *on):
+        super().__init__()
+        self.error, self.on = error, on
+
+    def segment(self, image, tta):
+        if image[0, 0, 0] in self.on:
+            raise self.error
+        return super().segment(image, tta)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no\nkernel"), ZeroDivisionError(), MemoryError(), KeyError("a")])
+def test_any_error_of_one_image_is_named_and_the_others_are_done(images, tmp_path, error):
+    failed = predict_files(Broken(error, 3, 9), find_images([images]), tmp_path / "out", QUICK)
+    assert [name for name, _ in failed] == ["image_1", "image_3"]
+    assert all("image_" in reason and "\n" not in reason for _, reason in failed)
+    assert sorted(path.stem for path in (tmp_path / "out" / "labels").iterdir()) == ["image_0", "image_2", "image_4"]
+
+
+def test_an_error_while_one_image_is_written_is_of_that_image(images, tmp_path, monkeypatch):
+    real = batch.Run.write
+
+    def write(self, file, *args):
+        if file.id == "image_2":
+            raise TypeError("not a number")
+        real(self, file, *args)
+
+    monkeypatch.setattr(batch.Run, "write", write)
+    ((name, reason),) = predict_files(Squares(), find_images([images]), tmp_path / "out", QUICK)
+    assert name == "image_2"
+    assert "TypeError: not a number" in reason
+
+
+def test_a_full_disk_ends_the_run_and_keeps_what_is_done(images, tmp_path, monkeypatch):
+    real, full = batch.Run.write, OSError(28, "No space left on device")
+
+    def write(self, file, *args):
+        if file.id == "image_3":
+            with named_if_full(self.part(file.id)):
+                raise full
+        real(self, file, *args)
+
+    monkeypatch.setattr(batch.Run, "write", write)
+    with pytest.raises(OutputError, match="No space left on device"):
+        predict_files(Squares(), find_images([images]), tmp_path / "out", QUICK)
+    monkeypatch.undo()
+    predictor = Squares()
+    assert predict_files(predictor, find_images([images]), tmp_path / "out", QUICK) == []
+    assert 1 <= predictor.calls <= 2
+
+
+def test_results_that_were_deleted_are_made_again(images, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        predict_files(Squares(stop_after=4), find_images([images]), tmp_path / "out", QUICK)
+    (tmp_path / "out" / "labels" / "image_1.tif").unlink()
+    (tmp_path / "out" / ".parts" / "image_0.json").write_text("{")
+    again = Squares()
+    assert predict_files(again, find_images([images]), tmp_path / "out", QUICK) == []
+    assert again.calls == 3
+    predict_files(Squares(), find_images([images]), tmp_path / "unbroken", QUICK)
+    assert contents(tmp_path / "out") == contents(tmp_path / "unbroken")
+
+
+def test_an_image_that_is_replaced_after_it_was_read_is_done_again(images, tmp_path, monkeypatch):
+    real = batch.Run.write
+
+    def write(self, file, *args):
+        if file.id == "image_1":
+            cv2.imwrite(str(file.path), np.full((40, 30, 3), 6, np.uint8))
+        real(self, file, *args)
+
+    monkeypatch.setattr(batch.Run, "write", write)
+    with pytest.raises(KeyboardInterrupt):
+        predict_files(Squares(stop_after=3), find_images([images]), tmp_path / "out", QUICK)
+    monkeypatch.undo()
+    predict_files(Squares(), find_images([images]), tmp_path / "out", QUICK)
+    assert read_labels(tmp_path / "out" / "labels" / "image_1.tif").shape == (40, 30)
+
+
+def test_a_second_run_into_the_same_folder_says_so_and_changes_nothing(images, tmp_path):
+    out = tmp_path / "out"
+
+    class Second(Squares):
+        def segment(self, image, tta):
+            if not self.calls:
+                with pytest.raises(InputError, match=r"out: another run is writing"):
+                    predict_files(Squares(), find_images([images]), out, ["rle"])
+            return super().segment(image, tta)
+
+    assert predict_files(Second(), find_images([images]), out, QUICK) == []
+    assert not [path.name for path in out.iterdir() if path.name.startswith(".")]

@@ -2,6 +2,7 @@
 
 import csv
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
@@ -10,15 +11,16 @@ import zarr
 from maskseg.core.masks import CropMasks
 from maskseg.data.dataset import load_coco
 from maskseg.formats.geojson import read_geojson
-from maskseg.formats.kaggle import read_submission
-from maskseg.formats.labels import read_labels
-from maskseg.formats.tiled_labels import label_rows, write_tiled_labels
-from maskseg.imaging.reading import find_images
-from maskseg.inference.run import FORMATS, Tiles, predict_files
-from tests.inference.test_predictor import predictor
+from maskseg.formats.kaggle_reader import read_submission
+from maskseg.formats.labels import LabelWriter, read_labels
+from maskseg.formats.registry import predicted
+from maskseg.formats.writer import ImageInfo, write_all
+from maskseg.imaging.finding import find_images
+from maskseg.inference.run import Tiles, predict_files
+from tests.inference.test_predictor import BrightSpots, disks, predictor, scale_model
 from tests.inference.test_tiling import UNSCALED, Marked, marks, scored
 
-EVERY = [name for name in FORMATS if name != "parquet"]
+EVERY = [name for name in predicted() if name != "parquet"]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,7 @@ def test_label_images_hold_the_same_nuclei(runs):
     assert len(whole) > 100
     assert scored(tiled) == scored(whole)
     with tifffile.TiffFile(runs[1] / "labels/a.tif") as file:
-        assert file.is_bigtiff
+        assert not file.is_bigtiff
         assert file.pages.first.is_tiled
         assert file.pages.first.dtype == np.uint16
     for run in runs:
@@ -77,8 +79,8 @@ def test_nothing_but_the_results_is_left(runs):
 def test_labels_above_16_bits_are_stored(tmp_path):
     masks = CropMasks((600, 300), [[10, 250, 30, 270], [280, 590, 300, 600]], [np.ones((20, 20)), np.ones((10, 20))])
     masks.bitmaps = [bitmap.astype(bool) for bitmap in masks.bitmaps]
-    dtype, rows = label_rows((600, 300), [(masks[:1], 100), (masks[1:], 600)], at_most=70000)
-    write_tiled_labels(tmp_path / "a.tif", (600, 300), dtype, rows)
+    writer = LabelWriter(ImageInfo("a", (600, 300), at_most=70000), tmp_path / "a.tif")
+    write_all([writer], [(masks[:1], 100), (masks[1:], 600)])
     labels = read_labels(tmp_path / "a.tif")
     assert labels.dtype == np.int32
     np.testing.assert_array_equal(labels, masks.to_labels())
@@ -91,3 +93,38 @@ def test_a_large_image_without_formats_of_run_lengths_is_the_same(runs, tmp_path
     for name in ("labels/a.tif", "geojson/a.geojson"):
         assert (tmp_path / name).read_bytes() == (runs[1] / name).read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["geojson", "labels"]
+
+
+@pytest.mark.parametrize(("shape", "big"), [((300, 400), False), ((70_000, 70_000), True)])
+def test_label_images_are_classic_tiff_below_4_gb(shape, big, tmp_path, monkeypatch):
+    written = {}
+    monkeypatch.setattr("maskseg.formats.labels.tifffile.imwrite", lambda *args, **kwargs: written.update(kwargs))
+    writer = LabelWriter(ImageInfo("a", shape, at_most=10), tmp_path / "a.tif")
+    writer.open()
+    writer.add(CropMasks.empty(shape), 0)
+    writer.close()
+    assert written["bigtiff"] is big
+
+
+def test_a_level_that_is_asked_for_is_taken_of_a_small_file_too_and_one_that_has_none_says_so(tmp_path):
+    image = marks(np.random.default_rng(6), (256, 384), 60)
+    with tifffile.TiffWriter(tmp_path / "levels.tif") as file:
+        file.write(image, subifds=1, tile=(64, 64), photometric="rgb")
+        file.write(image[::2, ::2], subfiletype=1, tile=(64, 64), photometric="rgb")
+    tifffile.imwrite(tmp_path / "one.tif", image, photometric="rgb")
+    cv2.imwrite(str(tmp_path / "plain.png"), image)
+    model, out = predictor(Marked(), *UNSCALED), tmp_path / "out"
+    failed = dict(predict_files(model, find_images([tmp_path]), out, ["labels"], tiles=Tiles(level=1)))
+    assert sorted(failed) == ["one", "plain"]
+    assert "levels 0 to 0" in failed["one"] and "leave out --level" in failed["plain"]
+    assert read_labels(out / "labels" / "levels.tif").shape == (128, 192)
+
+
+def test_the_tiles_that_are_asked_for_cut_what_is_large_once_it_is_magnified(tmp_path):
+    cv2.imwrite(str(tmp_path / "disks.png"), disks(10))
+    network = BrightSpots()
+    tiles = Tiles(side=128, overlap=64, large=600 * 600)
+    assert predict_files(scale_model(network), find_images([tmp_path]), tmp_path / "out", ["labels"], tiles=tiles) == []
+    assert read_labels(tmp_path / "out" / "labels" / "disks.tif").max() == 12
+    first, *others = (shape[1] * shape[2] for shape in network.seen)
+    assert first == 416 * 512 and max(others) <= (128 + 2 * 96) ** 2

@@ -4,6 +4,7 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 from detectron2.structures import ImageList
+from torchvision.ops import nms
 
 from maskseg.core.errors import InputError
 from maskseg.models import proposals as proposals_module
@@ -96,3 +97,22 @@ def test_in_training_it_is_the_stock_generator():
 def test_an_objectness_that_is_none(value):
     with pytest.raises(InputError, match=r"MODEL\.RPN\.SURE"):
         load_config("nuclei_R_18_FPN", ["MODEL.RPN.SURE", value])
+
+
+def test_in_training_the_best_anchors_of_all_levels_together_are_suppressed_together():
+    generator, features = proposer("MODEL.RPN.PRE_NMS_TOPK_ALL", "300", "MODEL.RPN.POST_NMS_TOPK_TRAIN", "200")
+    with torch.no_grad():
+        anchors = generator.anchor_generator(list(features.values()))
+        logits, deltas = generator.rpn_head(list(features.values()))
+        logits = [level.permute(0, 2, 3, 1).flatten(1) for level in logits]
+        deltas = [level.view(2, -1, 4, *level.shape[-2:]).permute(0, 3, 4, 1, 2).flatten(1, -2) for level in deltas]
+        generator.train()
+        found = generator.predict_proposals(anchors, logits, deltas, [(256, 256)] * 2)
+        boxes = torch.cat(generator._decode_proposals(anchors, deltas), 1)
+    scores = torch.cat(logits, 1)
+    for image, item in enumerate(found):
+        best = scores[image].argsort(descending=True)[:300]
+        clipped = boxes[image][best].clamp(0, 256)
+        kept = nms(clipped, scores[image][best], generator.nms_thresh)[:200]
+        torch.testing.assert_close(item.proposal_boxes.tensor, clipped[kept])
+        assert len(item) <= 200

@@ -48,9 +48,7 @@ def test_the_whole_way(serve, page_of, sample_images, tmp_path):
 
     # A row shows its nucleus; a nucleus shows its row.
     inside = [
-        row
-        for row in found.values()
-        if min(row["x0"], row["y0"], shape[1] - row["x1"], shape[0] - row["y1"]) > 4
+        row for row in found.values() if min(row["x0"], row["y0"], shape[1] - row["x1"], shape[0] - row["y1"]) > 4
     ]
     inner = max(inside, key=lambda row: row["area"])
     page.page.click(f'#rows .row[data-id="{inner["id"]}"]')

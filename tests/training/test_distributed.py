@@ -15,7 +15,7 @@ from maskseg.training.trainer import Trainer
 
 # One step of the config and data set given, and the gradients that it left, written by the first process.
 STEP = """
-import sys, torch
+import sys, torch, maskseg
 from detectron2.utils import comm
 from maskseg.models.config import load_config
 from maskseg.training.distributed import run
@@ -43,7 +43,7 @@ def settings(overrides, write_dataset, nuclei, tmp_path):
         DATASETS__TEST="()",
         OUTPUT_DIR=tmp_path / "run",
         SOLVER__MAX_ITER=1,
-        INPUT__STRETCH=False,
+        INPUT__NORMALIZE="off",
         INPUT__AUG__CONTRAST=0.0,
         INPUT__AUG__BRIGHTNESS=0.0,
         INPUT__AUG__GAMMA=0.0,

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from maskseg.core.errors import InputError
 from maskseg.data.dataset import dataset_dicts, load_coco, load_record, write_coco
 from maskseg.data.pack import pack, unpack
-from maskseg.inference.predictor import Predictor
+from maskseg.inference.mask_rcnn import MaskRCNNPredictor
 from maskseg.models.config import load_config
 from maskseg.training.augment import warp_labels
 from maskseg.training.mapper import Samples, as_sample, validation_sample
@@ -105,8 +105,8 @@ def test_nuclei_that_overlap_keep_all_their_pixels(cfg, write_dataset, nuclei, t
     (record,) = dataset_dicts(str(folder))
     for position in range(8):
         sample = Samples(cfg, [record])[position, 0]
-        matrix = Samples(cfg, [record]).warp.draw((48, 64), np.random.default_rng((5, position)))
-        alone = [warp_labels(bitmap[None].astype(np.uint16), matrix, 64)[0] > 0 for bitmap in bitmaps]
+        warp = Samples(cfg, [record]).warp.draw((48, 64), np.random.default_rng((5, position)))
+        alone = [warp_labels(bitmap[None].astype(np.uint16), warp, 64)[0] > 0 for bitmap in bitmaps]
         masks = sample["instances"].gt_masks
         assert len(masks.labels) == 3
         assert masks.ids.tolist() == [value for value, mask in enumerate(alone, start=1) if mask.any()]
@@ -186,7 +186,7 @@ def test_validation_and_prediction_hand_the_network_the_same_picture(write_datas
             found.scores, found.pred_masks = torch.zeros(0), torch.zeros(0, 1, 28, 28)
             return [found]
 
-    Predictor(cfg, Network()).segment(load_record(record)[0], tta="none")
+    MaskRCNNPredictor(cfg, Network()).segment(load_record(record)[0], tta="none")
     image = validation_sample(cfg, record)["image"]
     height, width = image.shape[1:]
     # Prediction pads with zeros, as the network itself does in training.
@@ -204,7 +204,7 @@ def test_validation_labels_lie_on_their_nuclei(write_dataset, nuclei, tmp_path, 
     labels = nuclei(2, (120, 128), 25)
     folder = write_dataset(tmp_path / "data", {"one": labels})
     cfg = load_config(
-        "nuclei_R_18_FPN", ["INPUT.SHRINK", "True", "INPUT.STRETCH", "False", "INPUT.LONG_SIDE", f"{long_side}"]
+        "nuclei_R_18_FPN", ["INPUT.SHRINK", "True", "INPUT.NORMALIZE", "off", "INPUT.LONG_SIDE", f"{long_side}"]
     )
     sample = validation_sample(cfg, dataset_dicts(str(folder))[0])
     image, moved = sample["image"][0].numpy().astype(float), sample["instances"].gt_masks.labels[0].numpy()
@@ -220,7 +220,7 @@ def test_validation_labels_lie_on_their_nuclei(write_dataset, nuclei, tmp_path, 
 
 
 def test_a_record_of_the_sample_is_its_image_and_labels(repository, tmp_path):
-    from maskseg.formats.mask_folders import convert
+    from tests.fixtures.converting import convert_folders as convert
 
     convert(repository / "datasets" / "sample" / "heldout", tmp_path, progress=False)
     record = next(item for item in dataset_dicts(str(tmp_path)) if item["image_id"].startswith("a1f50f10"))

@@ -59,8 +59,7 @@ class PixelSamples(Samples):
 def validation_sample(cfg: CfgNode, record: dict[str, Any]) -> dict[str, Any]:
     """A record as prediction sees it, without augmentation, with its target."""
     image, layers = load_layers(record)
-    if cfg.INPUT.STRETCH:
-        image = intensity.stretch(image)
+    image = intensity.normalized(image, cfg.INPUT.NORMALIZE)
     canvas, (height, width) = on_canvas(image, cfg)
     target = np.zeros(canvas.shape[:2], np.uint8)
     target[:height, :width] = foreground(layers, (height, width))

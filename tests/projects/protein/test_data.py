@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maskseg.core.errors import InputError
-from maskseg.imaging.reading import find_images
+from maskseg.imaging.finding import find_images
 from maskseg.projects.protein.data import (
     CLASSES,
     check_predicted,

@@ -18,7 +18,7 @@ def config(**changes):
     values = {
         "INPUT__LONG_SIDE": 64,
         "INPUT__AUG__WINDOW": 64,
-        "INPUT__STRETCH": False,
+        "INPUT__NORMALIZE": "off",
         "INPUT__AUG__CONTRAST": 0.0,
         "INPUT__AUG__BRIGHTNESS": 0.0,
         "INPUT__AUG__GAMMA": 0.0,

@@ -1,0 +1,14 @@
+"""The user who runs maskseg, where the system knows no name for him."""
+
+from __future__ import annotations
+
+import getpass
+import os
+
+
+def name_user() -> None:
+    """Give the user a name where the system has none, as in a container under a bare number: PyTorch asks for it."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        os.environ["LOGNAME"] = "maskseg"

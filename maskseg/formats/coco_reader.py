@@ -1,0 +1,368 @@
+"""COCO files of any program to nuclei: polygons and run lengths, any categories, ids and paths."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+from maskseg.core import rle
+from maskseg.core.errors import InputError
+from maskseg.core.masks import CropMasks
+from maskseg.formats.coco import ANNOTATIONS, PACKED, PREDICTIONS, is_dataset
+from maskseg.formats.drawing import MOST_BOX_PIXELS, check_box, number, runs_area
+from maskseg.formats.reader import Item, LeftOut, Note, Nuclei, Shape, Taken, fault, known_shape
+from maskseg.formats.sources import beginning, begins_with, files_of, inner_path, json_of, stated_shape, whole
+from maskseg.imaging.reading import ImageFile, member_path
+
+# Fields of an image record that have a place of their own.
+_STANDARD = ("id", "file_name", "height", "width")
+# pycocotools walks along each edge, so a vertex may not lie arbitrarily far outside.
+_FARTHEST = 10  # times the longer side of the image
+ALL = "all"
+# Share of the annotations that are crowds, and their size beside others, up to which they may be such.
+_FEW_CROWDS, _AS_LARGE = 0.1, 3
+# What the beginning of such a file holds, whatever the order of its parts; and of a list of results.
+_SIGN = re.compile(rb'"(images|annotations|categories|licenses|info)"\s*:|"image_id"\s*:[^}]*"(segmentation|bbox)"\s*:')
+_ENDINGS = (".json", ".json.gz")
+
+
+def recognises(source: Path) -> bool:
+    """Whether a path is a COCO file, a data set, a folder or zip file with COCO files, or what ``predict`` wrote."""
+    if source.is_dir() and (is_dataset(source) or (source / PREDICTIONS).is_file()):
+        return True
+    return source.name.lower().endswith(".json.gz") or begins_with(source, _SIGN, *_ENDINGS)
+
+
+def read(
+    source: Path, categories: Sequence[str] = (ALL,), distinct: bool = False
+) -> Iterator[Item | LeftOut | Note | Taken]:
+    """The images of a COCO file, with the names of the categories as classes.
+
+    Polygons are rasterised by pycocotools, to which they run along the edges of pixels (one drawn through the centres
+    of the outermost pixels loses half a pixel all around); the polygons of one annotation are united. Run lengths may
+    be compressed or not. Crowd regions, annotations without outline and annotations at fault are left out. Numbers
+    count by their values: 7, 7.0 and "7" are one.
+
+    Run lengths with ``iscrowd`` 1 are a way to store masks (CVAT's) where all annotations are such, where they have
+    CVAT's attributes, or where they are many and no larger than others.
+
+    Parameters
+    ----------
+    source : Path
+        A JSON file; a folder with ``annotations.json``, ``predictions.json`` or other COCO files; or a zip file. A
+        list of results, ``[{"image_id": ..., "segmentation": ...}, ...]``, names no images: their ids are the names.
+    categories : sequence of str
+        Names of the categories to take, ``all`` for all of them. Where empty: the one category that has annotations,
+        otherwise those whose names hold "nucle", otherwise the choice must be given.
+    distinct : bool
+        Of annotations with the same pixels the first is kept, the others are left out.
+
+    Raises
+    ------
+    InputError
+        If the file is no COCO file, or the categories must be chosen.
+    """
+    files = json_files(source)
+    loaded = [_load(file) for file in files]
+    names = [_names(data) for data in loaded]
+    wanted = _wanted(str(source), loaded, names, categories)
+    for file, data, known in zip(files, loaded, names, strict=True):
+        folder = inner_path(file, source).parent if len(files) > 1 else PurePosixPath()
+        kept = [item for item in data["annotations"] if wanted is None or _category(item, known) in wanted]
+        if len(kept) < len(data["annotations"]):
+            yield Taken(f"of the categories taken (of {len(data['annotations'])})")
+        if _crowd_is_encoding(kept):
+            yield Note("run lengths with iscrowd 1 taken for single nuclei, as CVAT writes masks, not for crowds")
+            kept = [{**item, "iscrowd": 0} for item in kept]
+        yield from _items(file.name, data["images"], kept, known, folder, distinct)
+
+
+def _items(
+    path: str,
+    images: list[dict[str, Any]],
+    kept: list[dict[str, Any]],
+    names: Mapping[str, str],
+    folder: PurePosixPath,
+    distinct: bool,
+) -> Iterator[Item | LeftOut]:
+    of: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+    ids = Counter(_key(record.get("id")) for record in images)
+    for item in kept:
+        key = _key(item.get("image_id"))
+        if key is not None and key in ids:
+            of[key].append(item)
+        else:
+            reason = f"no image {item.get('image_id')!r}; add it"
+            yield LeftOut(f"{path}: annotation {item.get('id')}", "annotation left out", reason, found=1)
+    # Predictions are numbered by their scores, so all or none of the file count as such.
+    scored = any("score" in item for item in kept)
+    for record in images:
+        name, key = _name(record), _key(record.get("id"))
+        where = f"{path}: image {name or record.get('id')}"
+        own = of.pop(key, [])
+        if key is None or ids[key] > 1:
+            yield fault(where, f"{ids[key]} images have the id {record.get('id')}; number them anew", found=len(own))
+            continue
+        yield Item(
+            member_path(name).stem or key,
+            partial(_load_image, path, own, [_category(item, names) for item in own], distinct),
+            where,
+            stated_shape(record.get("height"), record.get("width")),
+            file_name=str(folder / name) if name else "",
+            found=len(own),
+            fields={key: value for key, value in record.items() if key not in _STANDARD},
+            needs_shape=True,
+            scored=scored,
+        )
+
+
+def json_files(source: Path) -> list[ImageFile]:
+    """The COCO files of a folder or zip file, or the file itself.
+
+    Raises
+    ------
+    InputError
+        If there are none.
+    """
+    for name in (ANNOTATIONS, PACKED, PREDICTIONS):
+        if (source / name).is_file():
+            return [ImageFile((source / name).stem, source / name)]
+    if source.is_file() and source.suffix.lower() != ".zip":
+        return [ImageFile(source.stem, source)]
+    files = files_of(source, *_ENDINGS)
+    found = [file for file in files if _SIGN.search(beginning(file))] or files[:1]
+    if not found:
+        raise InputError(f"{source}: no COCO file in it; name the JSON file")
+    return found
+
+
+def _load(file: ImageFile) -> dict[str, list[dict[str, Any]]]:
+    """Lists of images, annotations and categories."""
+    data = json_of(file, "get it again", "COCO")
+    if isinstance(data, list) and all(isinstance(row, dict) and "image_id" in row for row in data):
+        data = {"annotations": data, "images": list(_images_of_results(data))}
+    lists: dict[str, Any] = {}
+    for key in ("images", "annotations", "categories"):
+        rows = data.get(key) if isinstance(data, dict) else None
+        # LIVECell has objects by their ids.
+        rows = list(rows.values()) if isinstance(rows, dict) else rows
+        if key == "categories":
+            rows = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise InputError(f"{file.name}: no COCO file of instances, it has no list {key!r}; export it as such")
+        lists[key] = rows
+    return lists
+
+
+def _images_of_results(results: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Records of the images that results are of: their ids are all that is known, and their sizes in run lengths."""
+    seen: set[str | None] = set()
+    for row in results:
+        key = _key(row["image_id"])
+        if key not in seen:
+            seen.add(key)
+            segmentation = row.get("segmentation")
+            size = segmentation.get("size") if isinstance(segmentation, dict) else None
+            height, width = size if isinstance(size, list) and len(size) == 2 else (None, None)
+            yield {"id": row["image_id"], "height": height, "width": width}
+
+
+def _crowd_is_encoding(items: list[dict[str, Any]]) -> bool:
+    """Whether ``iscrowd`` says that a mask is stored as run lengths, and no more."""
+    crowds = [item for item in items if _is_crowd(item)]
+    if not crowds or not all(isinstance(item.get("segmentation"), dict) for item in crowds):
+        return False
+    marked = all(isinstance(item.get("attributes"), dict) and "occluded" in item["attributes"] for item in crowds)
+    if marked or len(crowds) == len(items):
+        return True
+    # Crowds are few, and larger than what is outlined one by one.
+    others = [area for item in items if not _is_crowd(item) and (area := _box_area(item))]
+    own = [area for item in crowds if (area := _box_area(item))]
+    many = len(crowds) > _FEW_CROWDS * len(items)
+    return bool(many and others and own and np.median(own) <= _AS_LARGE * np.median(others))
+
+
+def _box_area(item: Mapping[str, Any]) -> float:
+    try:
+        return number(item["bbox"][2]) * number(item["bbox"][3])
+    except (InputError, LookupError, TypeError):
+        return 0.0
+
+
+def _is_crowd(item: Mapping[str, Any]) -> bool:
+    value = item.get("iscrowd")
+    number = whole(value)
+    return number != 0 if number is not None else value is True or str(value).strip().lower() == "true"
+
+
+def _names(data: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
+    return {key: str(row["name"]) for row in data["categories"] if (key := _key(row.get("id"))) and "name" in row}
+
+
+def _category(item: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    key = _key(item.get("category_id"))
+    return names.get(key, key) if key is not None else "none"
+
+
+def _wanted(
+    where: str, loaded: list[dict[str, Any]], names: list[dict[str, str]], wanted: Collection[str]
+) -> Collection[str] | None:
+    """The categories to take, None for all; see `read` for the rule."""
+    used: Counter[str] = Counter()
+    for data, known in zip(loaded, names, strict=True):
+        used.update(_category(item, known) for item in data["annotations"])
+    if not wanted:
+        wanted = used if len(used) <= 1 else {name for name in used if "nucle" in name.lower()}
+        if used and not wanted:
+            choice = ", ".join(f"{name} ({count})" for name, count in used.most_common())
+            raise InputError(
+                f"{where}: several categories: {choice}; name those that are nuclei with --category, or --category all"
+            )
+        return wanted
+    if ALL in wanted:
+        return None
+    unknown = set(wanted) - {name for known in names for name in known.values()} - used.keys()
+    if unknown:
+        raise InputError(f"{where}: no category {sorted(unknown)[0]!r}; it has {', '.join(used)}")
+    return wanted
+
+
+def _key(value: Any) -> str | None:
+    """An id as a key: 7, 7.0 and "7", which files mix, are the same."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    number = whole(value) if not isinstance(value, str) or re.fullmatch(r"\s*[1-9]\d*(\.0*)?\s*|0", value) else None
+    return str(value) if number is None else str(number)
+
+
+def _name(record: Mapping[str, Any]) -> str:
+    name = record.get("file_name")
+    return name if isinstance(name, str) else ""
+
+
+def _load_image(
+    path: str, items: list[dict[str, Any]], names: list[str], distinct: bool, shape: Shape | None
+) -> Nuclei:
+    shape = known_shape(shape, path)
+    runs, left_out = _all_runs(path, items, shape)
+    crops: list[Any] = []
+    kept: list[int] = []
+    first_of: dict[bytes, Any] = {}
+    for place, (item, one) in enumerate(zip(items, runs, strict=True)):
+        if one is None:
+            continue
+        first = first_of.setdefault(one[0].tobytes() + one[1].tobytes(), item)
+        if distinct and first is not item:
+            reason = f"the same pixels as annotation {first.get('id')}; delete one"
+            left_out.append(LeftOut(f"{path}: annotation {item.get('id')}", "duplicate annotation", reason))
+            continue
+        crops.append(rle.runs_to_crop(*one, shape))
+        kept.append(place)
+    boxes = np.array([box for box, _ in crops], np.int32)
+    scores = np.array([_score(items[place]) for place in kept], np.float32)
+    masks = CropMasks(shape, boxes, [bitmap for _, bitmap in crops], scores)
+    return Nuclei(masks, [names[place] for place in kept], left_out)
+
+
+def _all_runs(path: str, items: list[dict[str, Any]], shape: Shape) -> tuple[list[rle.Runs | None], list[LeftOut]]:
+    """Runs of each annotation, None for those that are left out."""
+    if all(map(_is_plain, items)):
+        rles = [item["segmentation"] for item in items]
+        try:
+            if all(one["size"] == list(shape) for one in rles):
+                runs_of_all = _split(*rle.coco_to_runs_of_all(rles, shape), len(rles))
+                if all(len(runs[0]) and runs_area(runs, shape) <= MOST_BOX_PIXELS for runs in runs_of_all):
+                    return list(runs_of_all), []
+        except InputError:
+            pass  # which one it is, and why, is found one by one
+    runs: list[rle.Runs | None] = []
+    left_out: list[LeftOut] = []
+    for item in items:
+        try:
+            if _is_crowd(item):
+                raise InputError("a crowd region, not one nucleus; outline its nuclei one by one")
+            found = segmentation_runs(item.get("segmentation"), shape)
+            check_box(runs_area(found, shape))
+            runs.append(found if len(found[0]) else None)
+            if runs[-1] is None:
+                reason = "not one pixel in the image; draw it again"
+                left_out.append(LeftOut(f"{path}: annotation {item.get('id')}", "empty annotation", reason))
+        except InputError as error:
+            runs.append(None)
+            left_out.append(LeftOut(f"{path}: annotation {item.get('id')}", "annotation left out", str(error)))
+    return runs, left_out
+
+
+def _is_plain(item: Mapping[str, Any]) -> bool:
+    """Whether an annotation is run lengths of one nucleus."""
+    found = item.get("segmentation")
+    return not _is_crowd(item) and isinstance(found, dict) and {"size", "counts"} <= found.keys()
+
+
+def _split(
+    starts: NDArray[np.int64], lengths: NDArray[np.int64], index: NDArray[np.int64], count: int
+) -> list[rle.Runs]:
+    ends = np.searchsorted(index, np.arange(count + 1))
+    return [rle.joined(starts[low:high], lengths[low:high]) for low, high in pairwise(ends)]
+
+
+def _score(item: Mapping[str, Any]) -> float:
+    try:
+        return number(item.get("score", 1.0))
+    except InputError:
+        return 1.0
+
+
+def segmentation_runs(segmentation: Any, shape: tuple[int, int]) -> rle.Runs:
+    """Runs of a COCO segmentation of any kind.
+
+    Parameters
+    ----------
+    segmentation : list or dict
+        Polygons, each ``[x, y, x, y, ...]`` in pixels, which are rasterised by pycocotools and united, without those
+        of fewer than three points where there are others; or run lengths,
+        ``{"size": [H, W], "counts": text or list}``.
+    shape : (int, int)
+        Height and width of the image.
+
+    Returns
+    -------
+    starts, lengths : int64 arrays (R,)
+        See `maskseg.core.rle`.
+
+    Raises
+    ------
+    InputError
+        If it is none of these, malformed, or of another size.
+    """
+    if isinstance(segmentation, dict):
+        size = segmentation.get("size")
+        if not isinstance(size, list) or list(map(whole, size)) != list(shape) or "counts" not in segmentation:
+            raise InputError(f"run lengths of size {str(size)[:40]} on an image of {list(shape)}; mend them")
+        return rle.coco_to_runs({"size": list(shape), "counts": segmentation["counts"]})
+    if not segmentation or not isinstance(segmentation, list):
+        raise InputError("no outline; draw it")
+    # Some programs leave out the list around a single polygon.
+    polygons = segmentation if isinstance(segmentation[0], list) else [segmentation]
+    # A point or a line beside a polygon has no pixels.
+    polygons = [polygon for polygon in polygons if not (isinstance(polygon, list) and len(polygon) < 6)] or polygons
+    limit = _FARTHEST * max(shape)
+    for polygon in polygons:
+        if not isinstance(polygon, list) or len(polygon) % 2 or len(polygon) < 6:
+            raise InputError("a polygon that is not three points or more, x, y, x, y, ...; draw it again")
+        if not all(isinstance(value, int | float) and math.isfinite(value) for value in polygon):
+            raise InputError("a polygon with coordinates that are no numbers; draw it again")
+        if max(map(abs, polygon)) > limit:
+            raise InputError(f"a polygon with coordinates of more than {limit} pixels; draw it again")
+    merged = coco_mask.merge(coco_mask.frPyObjects(polygons, *shape))
+    return rle.coco_to_runs(merged)

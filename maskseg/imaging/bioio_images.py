@@ -1,0 +1,83 @@
+"""Microscopes' own formats, such as CZI, ND2 and LIF: read in parts by bioio, the extra ``formats``."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskseg.core.errors import InputError
+from maskseg.core.optional import need
+from maskseg.imaging.stored import COLOURS, plausible
+from maskseg.imaging.windows import Box
+
+# What a reader says of a file that it cannot read is said here, in one line.
+logging.getLogger("bioio").addHandler(logging.NullHandler())
+
+# The package that reads each ending.
+PACKAGES = {".czi": "bioio_czi", ".nd2": "bioio_nd2", ".lif": "bioio_lif", ".dv": "bioio_dv", ".r3d": "bioio_dv"}
+
+
+def can_read(suffix: str) -> bool:
+    """Whether what reads files of this ending is installed."""
+    package = PACKAGES.get(suffix)
+    return package is not None and all(importlib.util.find_spec(name) for name in ("bioio", package))
+
+
+class BioioStored:
+    """The first scene of a file that bioio reads; a `Stored`."""
+
+    pages_unknown = False
+
+    def __init__(self, path: Path, name: str | None = None) -> None:
+        self.name = name or str(path)
+        suffix = path.suffix.lower()
+        bioio = need("bioio", "formats", f"{self.name}: {suffix}")
+        reader = need(PACKAGES[suffix], "formats", f"{self.name}: {suffix}").Reader
+        try:
+            image = bioio.BioImage(path, reader=reader)
+            dims = image.dims
+            self._image, samples = image, getattr(dims, "S", 1)
+            self.dtype = np.dtype(image.dtype)
+            self.shapes = self._levels()
+            image.set_resolution_level(0)
+            names = [" ".join(str(name).split()) for name in image.channel_names or []]
+            size = image.physical_pixel_sizes
+        except InputError:
+            raise
+        except Exception as error:  # each reader has errors of its own; all mean the same here
+            raise InputError(f"{self.name}: damaged or no {suffix} file that bioio can read; get it again") from error
+        self._samples = samples
+        self.rgb = samples == len(COLOURS) and dims.C == 1
+        self.channels: Sequence[str] = COLOURS if self.rgb else names if len(names) == dims.C else [""] * dims.C
+        if samples > 1 and not self.rgb:
+            raise InputError(f"{self.name}: it holds {dims.C} channels of {samples} colours; save one channel of it")
+        self.planes: Mapping[str, int] = {axis.lower(): dims[axis][0] for axis in "ZT" if dims[axis][0] > 1}
+        self.mpp = plausible(size.X, size.Y)
+
+    def _levels(self) -> list[tuple[int, int]]:
+        shapes = []
+        for level in self._image.resolution_levels:
+            self._image.set_resolution_level(level)
+            shapes.append((int(self._image.dims.Y), int(self._image.dims.X)))
+        return shapes
+
+    def values(self, level: int, box: Box, channels: Sequence[int], plane: Mapping[str, int]) -> NDArray[Any]:
+        """See `maskseg.imaging.stored.Stored`."""
+        x0, y0, x1, y1 = box
+        where = {"T": plane.get("t", 0), "Z": plane.get("z", 0)}
+        if self._image.current_resolution_level != level:
+            self._image.set_resolution_level(level)
+        if self.rgb:
+            part = self._image.get_image_dask_data("YXS", C=0, **where)[y0:y1, x0:x1].compute()
+            return np.asarray(part)[..., list(channels)]
+        parts = [self._image.get_image_dask_data("YX", C=channel, **where)[y0:y1, x0:x1] for channel in channels]
+        return np.stack([np.asarray(part.compute()) for part in parts], axis=-1)
+
+    def close(self) -> None:
+        """See `maskseg.imaging.stored.Stored`."""

@@ -1,0 +1,52 @@
+"""Whole-slide files, read by OpenSlide."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from maskseg.core.errors import InputError
+from maskseg.core.optional import need
+from maskseg.imaging.stored import COLOURS, plausible
+from maskseg.imaging.windows import Box
+
+
+class SlideStored:
+    """A whole-slide file; what was not scanned is white. A `Stored`."""
+
+    dtype = np.dtype(np.uint8)
+    rgb = True
+    channels: Sequence[str] = COLOURS
+    planes: Mapping[str, int] = {}
+    pages_unknown = False
+
+    def __init__(self, path: Path, name: str | None = None) -> None:
+        self.name = name or str(path)
+        openslide = need("openslide", "slides", f"{self.name}: a slide")
+        try:
+            self._slide = openslide.OpenSlide(path)
+        except (openslide.OpenSlideError, OSError) as error:
+            raise InputError(f"{self.name}: no slide that OpenSlide can read ({error}); get it again") from error
+        self.shapes = [size[::-1] for size in self._slide.level_dimensions]
+        across, down = openslide.PROPERTY_NAME_MPP_X, openslide.PROPERTY_NAME_MPP_Y
+        size = [self._slide.properties.get(key) for key in (across, down)]
+        self.mpp = plausible(*(float(number) for number in size)) if all(size) else None
+
+    def values(self, level: int, box: Box, channels: Sequence[int], plane: Mapping[str, int]) -> NDArray[Any]:
+        """See `maskseg.imaging.stored.Stored`."""
+        x0, y0, x1, y1 = box
+        factor = self._slide.level_downsamples[level]
+        part = self._slide.read_region((round(x0 * factor), round(y0 * factor)), level, (x1 - x0, y1 - y0))
+        white = Image.new("RGB", part.size, (255, 255, 255))
+        white.paste(part, mask=part.getchannel("A"))
+        pixels = np.asarray(white)
+        return pixels if len(channels) == len(COLOURS) else pixels[..., list(channels)]
+
+    def close(self) -> None:
+        """See `maskseg.imaging.stored.Stored`."""
+        self._slide.close()

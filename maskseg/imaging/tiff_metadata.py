@@ -1,0 +1,169 @@
+"""What a TIFF says of its channels and of the size of its pixels: OME, ImageJ, Aperio, Zeiss, MetaMorph and plain."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import tifffile
+from defusedxml import ElementTree
+
+from maskseg.core.errors import InputError
+from maskseg.imaging.stored import plausible
+
+# Micrometres in a unit, as OME and ImageJ write them, in small letters.
+_UNITS = {
+    "µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0, "micrometre": 1.0,
+    "nm": 1e-3, "nanometer": 1e-3, "mm": 1e3, "millimeter": 1e3, "cm": 1e4, "centimeter": 1e4, "m": 1e6, "meter": 1e6,
+    "pm": 1e-6, "å": 1e-4, "inch": 25400.0, "in": 25400.0,
+}  # fmt: skip
+# Planes of an OME image.
+_MOST_PLANES = 1_000_000
+# ResolutionUnit: an inch and a centimetre.
+_RESOLUTION_UNITS = {2: 25400.0, 3: 1e4}
+
+
+def microns_in(unit: str | None) -> float | None:
+    """Micrometres in a unit of length; None where it is no unit, such as "pixel"."""
+    text = (unit or "").strip()
+    # ImageJ escapes the sign.
+    text = text.replace("\\u00B5", "µ").replace("\\u00b5", "µ")
+    return _UNITS.get(text.lower())
+
+
+def microns(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> float | None:
+    """Side of a pixel in micrometres, where the file says so."""
+    for found in (_ome, _aperio, _imagej, _lsm, _stk, _resolution):
+        try:
+            size = found(file, series)
+        except Exception:  # of metadata that is not as it should be
+            size = None
+        if size is not None:
+            return plausible(*size)
+    return None
+
+
+def channel_names(file: tifffile.TiffFile, count: int) -> list[str]:
+    """The names of `count` channels; empty where the file has none, or as many as are not there."""
+    names: list[str] = []
+    try:
+        if file.is_ome:
+            names = [channel.get("Name", "") for channel in _pixels(file).iter() if _tag(channel) == "Channel"]
+        elif file.is_imagej:
+            names = _imagej_names(file, count)
+        elif file.is_lsm:
+            names = list(file.lsm_metadata["ChannelColors"]["ColorNames"])
+        elif file.shaped_metadata:
+            names = list(file.shaped_metadata[0].get("Channel", {}).get("Name", []))
+        elif file.is_qpi:
+            names = _qptiff_names(file)
+    except Exception:  # of metadata that is not as it should be
+        names = []
+    names = [" ".join(str(name).split()) for name in names]
+    return names if len(names) == count else [""] * count
+
+
+def ome_file_names(file: tifffile.TiffFile) -> list[str]:
+    """The files that an OME image lies in, as its description names them; empty where it names none."""
+    try:
+        root = ElementTree.fromstring(file.ome_metadata) if file.is_ome else None
+    except Exception:  # of metadata that is not as it should be
+        return []
+    found = [] if root is None else [element.get("FileName") for element in root.iter() if _tag(element) == "UUID"]
+    return list(dict.fromkeys(name for name in found if name))
+
+
+def check_ome_planes(file: tifffile.TiffFile) -> None:
+    """Refuse an OME image of more planes than anything holds: a list is made of all of them.
+
+    Raises
+    ------
+    InputError
+    """
+    try:
+        root = ElementTree.fromstring(file.ome_metadata) if file.is_ome else None
+    except Exception:  # of metadata that is not as it should be
+        return
+    for element in () if root is None else root.iter():
+        if _tag(element) == "Pixels":
+            sizes = [element.get(f"Size{axis}", "1") for axis in "ZCT"]
+            planes = math.prod(int(size) if size.isdecimal() and len(size) < 12 else 1 for size in sizes)
+            if planes > _MOST_PLANES:
+                raise InputError(f"claims {planes} planes; get it again")
+
+
+def _tag(element: Any) -> str:
+    return element.tag.rpartition("}")[2]
+
+
+def _pixels(file: tifffile.TiffFile) -> Any:
+    """OME's description of the first image."""
+    root = ElementTree.fromstring(file.ome_metadata)
+    return next(element for element in root.iter() if _tag(element) == "Pixels")
+
+
+def _imagej_names(file: tifffile.TiffFile, count: int) -> list[str]:
+    labels = (file.imagej_metadata or {}).get("Labels") or []
+    # A label a plane, channels first: "c:1/3 - DAPI", "DAPI" or "c:1/3 z:1/5 - name".
+    return [re.sub(r"^(?:[czt]:\d+/\d+\s*)+-\s*", "", str(label)) for label in labels[:count]]
+
+
+def _qptiff_names(file: tifffile.TiffFile) -> list[str]:
+    pages = (page for page in file.series[0].pages if page.description)
+    return [ElementTree.fromstring(page.description).findtext("Name", "") for page in pages]
+
+
+def _ome(file: tifffile.TiffFile, series: Any) -> tuple[float, float] | None:
+    if not file.is_ome:
+        return None
+    pixels = _pixels(file)
+    sizes = []
+    for axis in "XY":
+        size, unit = pixels.get(f"PhysicalSize{axis}"), microns_in(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
+        if size is None or unit is None:
+            return None
+        sizes.append(float(size) * unit)
+    return sizes[0], sizes[1]
+
+
+def _aperio(file: tifffile.TiffFile, series: Any) -> tuple[float, float] | None:
+    found = re.search(r"\|\s*MPP\s*=\s*([0-9.]+)", file.pages.first.description or "")
+    return (float(found[1]), float(found[1])) if found else None
+
+
+def _per_unit(series: Any) -> tuple[float, float] | None:
+    """XResolution and YResolution."""
+    values = []
+    for tag in (282, 283):
+        found = series.keyframe.tags.valueof(tag)
+        if not isinstance(found, tuple) or len(found) != 2 or not found[0] or not found[1]:
+            return None
+        values.append(found[0] / found[1])
+    return values[0], values[1]
+
+
+def _imagej(file: tifffile.TiffFile, series: Any) -> tuple[float, float] | None:
+    if not file.is_imagej:
+        return None
+    unit, per_unit = microns_in((file.imagej_metadata or {}).get("unit")), _per_unit(series)
+    return (unit / per_unit[0], unit / per_unit[1]) if unit and per_unit else None
+
+
+def _lsm(file: tifffile.TiffFile, series: Any) -> tuple[float, float] | None:
+    if not file.is_lsm:
+        return None
+    return file.lsm_metadata["VoxelSizeX"] * 1e6, file.lsm_metadata["VoxelSizeY"] * 1e6
+
+
+def _stk(file: tifffile.TiffFile, series: Any) -> tuple[float, float] | None:
+    if not file.is_stk:
+        return None
+    found = file.stk_metadata
+    unit = microns_in(found.get("CalibrationUnits"))
+    return (found["XCalibration"] * unit, found["YCalibration"] * unit) if unit else None
+
+
+def _resolution(file: tifffile.TiffFile, series: Any) -> tuple[float, float] | None:
+    unit, per_unit = _RESOLUTION_UNITS.get(int(series.keyframe.tags.valueof(296, 2))), _per_unit(series)
+    return (unit / per_unit[0], unit / per_unit[1]) if unit and per_unit else None

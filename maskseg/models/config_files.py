@@ -1,0 +1,152 @@
+"""Config files as data: YAML of this machine, of bounded size and depth, with nothing that is fetched or made.
+
+Detectron2's own loader opens ``_BASE_`` by its path manager, which downloads what has an address, and tries again
+without any limits what the safe loader refuses.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yaml.constructor import ConstructorError
+from yaml.nodes import MappingNode, Node, SequenceNode
+
+BASE = "_BASE_"
+# Of one file: characters, values, sections in sections. Detectron2's whole config has 16 KB, 400 values and 4.
+_LARGEST, _MOST, _DEEPEST = 512 << 10, 20_000, 32
+# Files that one config is made of, and bases of bases.
+_FILES, _BASES = 16, 8
+
+
+class _BoundedLoader(yaml.SafeLoader):
+    """YAML's safe loader, for which an alias counts as all that it stands for."""
+
+    depth = 0
+
+    def get_single_node(self) -> Node | None:
+        """The tree of the text, once it is known how much there is of it.
+
+        Raises
+        ------
+        ConstructorError
+            If it is too deep or too large.
+        """
+        node = super().get_single_node()
+        if node is not None:
+            _count(node, {})
+        return node
+
+    def compose_node(self, parent: Node | None, index: Any) -> Node | None:
+        """A node and all in it."""
+        self.depth += 1
+        if self.depth > _DEEPEST:
+            raise ConstructorError(None, None, f"over {_DEEPEST} sections in sections", self.peek_event().start_mark)
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
+
+
+def _count(node: Node, known: dict[int, int]) -> int:
+    """Values in a node, those of an alias each time anew."""
+    if id(node) in known:
+        return known[id(node)]
+    known[id(node)] = _MOST + 1  # a node in itself has no end
+    count = 1
+    if isinstance(node, MappingNode):
+        count += sum(_count(part, known) for pair in node.value for part in pair)
+    elif isinstance(node, SequenceNode):
+        count += sum(_count(part, known) for part in node.value)
+    if count > _MOST:
+        raise ConstructorError(None, None, f"over {_MOST} values, aliases counted as what they stand for", None)
+    known[id(node)] = count
+    return count
+
+
+def parse_yaml(text: str) -> Any:
+    """The values of a YAML text of bounded size.
+
+    Raises
+    ------
+    YAMLError, ValueError
+        If it is not YAML, asks for objects, or is too large or too deep.
+    """
+    if len(text) > _LARGEST:
+        raise ValueError(f"over {_LARGEST >> 10} KB")
+    return yaml.load(text, Loader=_BoundedLoader)
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """The keys of a config file, over those of the files that its ``_BASE_`` names.
+
+    Parameters
+    ----------
+    path : Path
+        A ``_BASE_`` in it is the path of a ``.yaml`` file on this machine, from its folder if relative, or a list of
+        such, of which later ones go over earlier ones.
+
+    Raises
+    ------
+    OSError, YAMLError, ValueError
+        If one of the files cannot be read or is too large, is named by an address, or is its own base.
+    TypeError
+        If there are no keys in it.
+    """
+    keys = _load(path, (), [])
+    if not isinstance(keys, dict):
+        raise TypeError(f"{path.name} holds no keys")
+    return keys
+
+
+def _load(path: Path, above: tuple[Path, ...], read: list[Path]) -> Any:
+    where = path.resolve()
+    if where in above:
+        raise ValueError(f"{path.name} is its own {BASE}")
+    read.append(where)
+    if len(above) >= _BASES or len(read) > _FILES:
+        raise ValueError(f"over {_BASES} files that are each the {BASE} of another, or {_FILES} in all")
+    keys = parse_yaml(_text(path))
+    if not isinstance(keys, dict) or BASE not in keys:
+        return keys
+    bases = keys.pop(BASE)
+    merged: dict[str, Any] = {}
+    for base in bases if isinstance(bases, list) else [bases]:
+        below = _load(_base_path(path, base), (*above, where), read)
+        if not isinstance(below, dict):
+            raise ValueError(f"{base} holds no keys with values")
+        _merge(below, merged)
+    _merge(keys, merged)
+    return merged
+
+
+def _text(path: Path) -> str:
+    # A pipe or a device could be read without end.
+    if not path.is_file():
+        raise ValueError(f"{path} is no file")
+    with path.open("rb") as file:
+        content = file.read(_LARGEST + 1)
+    if len(content) > _LARGEST:
+        raise ValueError(f"{path.name} has over {_LARGEST >> 10} KB")
+    return content.decode()
+
+
+def _base_path(path: Path, base: Any) -> Path:
+    if not isinstance(base, str) or not base.lower().endswith((".yaml", ".yml")) or len(base) > 4096:
+        raise ValueError(f"{BASE} is {str(base)[:80]!r}; name a .yaml file")
+    # Also what other systems take for a place in a network.
+    if "://" in base or base.startswith(("//", "\\\\")):
+        raise ValueError(f"{BASE} is {base[:80]!r}, an address; name a .yaml file on this machine")
+    return path.parent / Path(base).expanduser()
+
+
+def _merge(upper: dict[str, Any], lower: dict[str, Any]) -> None:
+    """Lay keys over others, section by section."""
+    for key, value in upper.items():
+        if isinstance(value, dict) and key in lower:
+            if not isinstance(lower[key], dict):
+                raise ValueError(f"{str(key)[:80]} is a section, and a value in its {BASE}")
+            _merge(value, lower[key])
+        else:
+            lower[key] = value

@@ -1,0 +1,35 @@
+"""CZI through bioio: channels by name, planes, the size of pixels."""
+
+import numpy as np
+import pytest
+
+from maskseg.core.errors import InputError
+from maskseg.imaging.channels import Choice
+from maskseg.imaging.finding import find_images
+from maskseg.imaging.reading import ImageFile
+from maskseg.imaging.slides import is_large, open_source
+
+pytest.importorskip("bioio_czi")
+czi = pytest.importorskip("pylibCZIrw.czi")
+
+
+def test_a_czi_is_read_in_parts(tmp_path):
+    stack = np.random.default_rng(0).integers(0, 4000, (2, 3, 40, 60)).astype(np.uint16)
+    with czi.create_czi(str(tmp_path / "a.czi")) as file:
+        for c in range(2):
+            for z in range(3):
+                file.write(data=stack[c, z][..., None], plane={"C": c, "Z": z, "T": 0})
+        file.write_metadata("a", channel_names={0: "DAPI", 1: "GFP"}, scale_x=0.25e-6, scale_y=0.25e-6)
+    (image,) = find_images([tmp_path], Choice.parse("gfp", "z=max"))
+    assert is_large(image, 1 << 30)
+    opened = open_source(image)
+    assert opened.mpp == pytest.approx(0.25)
+    np.testing.assert_array_equal(opened.source.values((5, 3, 50, 30))[..., 0], stack[1].max(axis=0)[3:30, 5:50])
+    np.testing.assert_array_equal(opened.source.read((5, 3, 50, 30)), image.read()[3:30, 5:50])
+    with pytest.raises(InputError, match="3 planes; choose"):
+        ImageFile("a", tmp_path / "a.czi").read()
+    with pytest.raises(InputError, match=r"2 channels \(0 DAPI, 1 GFP\)"):
+        ImageFile("a", tmp_path / "a.czi", choice=Choice.parse(None, "z=1")).read()
+    (tmp_path / "b.czi").write_bytes(b"ZISRAWFILE" + bytes(99))
+    with pytest.raises(InputError, match=r"b\.czi: damaged"):
+        ImageFile("b", tmp_path / "b.czi").read()
