@@ -32,7 +32,9 @@ import torch
 from torch import nn
 
 from maskseg.imaging.reading import read_image
-from maskseg.inference.predictor import Predictor, SoftMasks, load_model
+from maskseg.inference.api import load_model
+from maskseg.inference.mask_rcnn import MaskRCNNPredictor
+from maskseg.inference.soft_masks import SoftMasks
 from maskseg.models.precision import in_bfloat16
 
 SAMPLE = Path(__file__).resolve().parent.parent / "datasets" / "sample" / "heldout"
@@ -190,7 +192,7 @@ def best(step: Callable[[], Any], repeats: int) -> tuple[float, float]:
 
 
 @contextmanager
-def bfloat16(predictor: Predictor) -> Iterator[None]:
+def bfloat16(predictor: MaskRCNNPredictor) -> Iterator[None]:
     """Predict as by default, in bfloat16."""
     predictor.cfg.MODEL.BFLOAT16 = True
     try:
@@ -199,7 +201,7 @@ def bfloat16(predictor: Predictor) -> Iterator[None]:
         predictor.cfg.MODEL.BFLOAT16 = False
 
 
-def engines(predictor: Predictor, threads: int, folder: str) -> Iterator[tuple[str, Any]]:
+def engines(predictor: MaskRCNNPredictor, threads: int, folder: str) -> Iterator[tuple[str, Any]]:
     """Names, each with the context in which the predictor, in float32, uses that engine."""
     model = predictor.model
     yield "eager, channels last (as loaded)", nullcontext()

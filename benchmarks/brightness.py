@@ -31,7 +31,8 @@ from maskseg.evaluation.dsb import image_scores
 from maskseg.imaging.intensity import limits
 from maskseg.imaging.reading import ImageFile
 from maskseg.imaging.slides import open_source
-from maskseg.inference.predictor import Predictor, load_model
+from maskseg.inference.api import load_model
+from maskseg.inference.predictor import Predictor
 from maskseg.inference.tiling import TiledImage
 
 Image, Labels = NDArray[Any], NDArray[np.int32]

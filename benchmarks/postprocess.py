@@ -12,7 +12,6 @@ import argparse
 import time
 import tracemalloc
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import maskseg  # noqa: F401  first: detectron2 may be the copy that it carries
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 
 from maskseg.core.masks import CropMasks, SoftCrops
 from maskseg.inference.postprocess import clean
+from maskseg.inference.settings import PostprocessSettings
 from maskseg.inference.tta import VIEWS, merge
 
 THRESHOLD = 0.5
@@ -53,8 +53,8 @@ def crop_local_flip(soft: Any, boxes: Any, scores: Any, side: int) -> NDArray[np
     """The same with the masks of a second view, a pixel off, united first."""
     shape = (side, side)
     first = SoftCrops.paste(soft, boxes, shape, scores)
-    rules = SimpleNamespace(MASK_THRESHOLD=THRESHOLD, TTA_MERGE="union", TTA_MIN_IOU=0.1)
-    _, masks = merge(first, VIEWS["flip"][1:], lambda view: SoftCrops.paste(soft, boxes + 1, shape, scores), rules)
+    settings = PostprocessSettings(mask_threshold=THRESHOLD, tta_merge="union")
+    _, masks = merge(first, VIEWS["flip"][1:], lambda view: SoftCrops.paste(soft, boxes + 1, shape, scores), settings)
     return clean(masks).to_labels()
 
 

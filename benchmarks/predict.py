@@ -84,7 +84,7 @@ def main() -> None:
         cpu, wall = seconds(lambda: cold(options.model, folder), resource.RUSAGE_CHILDREN)
 
     def imports() -> None:
-        import maskseg.inference.predictor
+        import maskseg.inference.api
         import maskseg.inference.run  # noqa: F401
 
     import_cpu, import_wall = seconds(imports)
@@ -92,7 +92,7 @@ def main() -> None:
     import torch
 
     from maskseg.imaging.finding import find_images
-    from maskseg.inference.predictor import load_model
+    from maskseg.inference.api import load_model
     from maskseg.training.trainer import load_records
 
     threads = options.threads or torch.get_num_threads()

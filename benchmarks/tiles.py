@@ -41,8 +41,9 @@ from maskseg.formats.labels import read_labels
 from maskseg.imaging.reading import ImageFile, read_image
 from maskseg.imaging.slides import open_source
 from maskseg.imaging.windows import ArraySource
+from maskseg.inference.api import load_model
+from maskseg.inference.mask_rcnn import MaskRCNNPredictor
 from maskseg.inference.postprocess import overlaps
-from maskseg.inference.predictor import Predictor, load_model
 from maskseg.inference.tiled_run import predict_large
 from maskseg.inference.tiling import TiledImage
 
@@ -119,7 +120,7 @@ def memory(key: str) -> float:
     return int(status[key].split()[0]) / 1e3
 
 
-def loaded(model: str, coarse: bool = False) -> tuple[Predictor, float]:
+def loaded(model: str, coarse: bool = False) -> tuple[MaskRCNNPredictor, float]:
     """The model, and the memory in MB that the process holds with it; VmHWM counts from here."""
     predictor = load_model(model, ["TEST.DETECTIONS_PER_IMAGE", "-1"])
     if coarse:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,15 @@ from maskseg.evaluation.detections import DetectionCache
 from maskseg.evaluation.dsb import image_scores
 from maskseg.imaging import intensity
 from maskseg.imaging.scaling import input_scale
-from maskseg.inference.predictor import LARGE
+from maskseg.inference.settings import PostprocessSettings
+from maskseg.inference.tile_grid import LARGE
 from maskseg.inference.tta import VIEWS, View, assemble
 from maskseg.models.config import load_config
 from maskseg.models.zoo import find_model
 
 Image, Labels = NDArray[np.uint8], NDArray[np.int32]
 RECIPE = load_config("nuclei_R_18_FPN")
+RESCALE = PostprocessSettings.from_config(RECIPE).rescale
 
 
 def resampled(image: Image, truth: Labels, scale: float) -> tuple[Image, Labels]:
@@ -69,10 +72,9 @@ class Scorer:
 
         return look
 
-    def score(self, name: str, image: Image, truth: Labels, tta: str, **rules: Any) -> float:
-        """The score of one image, with some POSTPROCESS keys changed."""
-        changed = self.cfg.POSTPROCESS.clone()
-        changed.update(rules)
+    def score(self, name: str, image: Image, truth: Labels, tta: str, **changes: Any) -> float:
+        """The score of one image, with some settings of the post-processing changed."""
+        changed = replace(PostprocessSettings.from_config(self.cfg), **changes)
         inputs = self.cfg.INPUT
         expected = RECIPE.INPUT.NUCLEUS_DIAMETER / input_scale(truth.shape, inputs.LONG_SIDE, inputs.SHRINK)
         seen = intensity.normalized(image, inputs.NORMALIZE)
@@ -96,7 +98,7 @@ def main() -> None:
     parser.add_argument("--scales", default="0.5,1,2,3")
     options = parser.parse_args()
     model = find_model(options.model)
-    heads, plain = model.cfg.MODEL.ROI_HEADS, {"RESCALE": []}
+    heads, plain = model.cfg.MODEL.ROI_HEADS, {"rescale": None}
     with tempfile.TemporaryDirectory() as folder:
         cache = DetectionCache(model, options.cache or Path(folder), heads.SCORE_THRESH_TEST, (heads.NMS_THRESH_TEST,))
         scorer = Scorer(model.cfg, cache)
@@ -107,7 +109,7 @@ def main() -> None:
             for tta in VIEWS:
                 for merge in ("union", "average") if tta != "none" else ("union",):
                     row = merged.setdefault(f"{tta}, {merge}" if tta != "none" else tta, [])
-                    row.append(scorer.score(record["image_id"], *load_record(record), tta, TTA_MERGE=merge, **plain))
+                    row.append(scorer.score(record["image_id"], *load_record(record), tta, tta_merge=merge, **plain))
         print(f"{options.data}, {len(records)} images\n{'views':34s} {'score':>8s} {'to flip':>9s}  interval")
         for name, scores in merged.items():
             print(line(name, scores, merged["flip, union"]))
@@ -121,7 +123,7 @@ def main() -> None:
                     continue
                 name = f"{record['image_id']}-{scale:g}"
                 before.append(scorer.score(name, image, truth, "none", **plain))
-                after.append(scorer.score(name, image, truth, "none", RESCALE=RECIPE.POSTPROCESS.RESCALE))
+                after.append(scorer.score(name, image, truth, "none", rescale=RESCALE))
             changed = int((np.array(before) != after).sum())
             print(f"{f'x {scale:g}, {len(before)} images, as they come':34s} {np.mean(before):8.4f}")
             print(line(f"x {scale:g}, rescaled, {changed} others", after, before), flush=True)

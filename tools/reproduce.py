@@ -31,6 +31,7 @@ from detectron2.utils.logger import setup_logger
 from maskseg.core.files import write_whole
 from maskseg.data.dataset import dataset_dicts, load_record
 from maskseg.evaluation.evaluator import evaluate_records
+from maskseg.inference.api import build_predictor
 from maskseg.inference.predictor import Predictor
 from maskseg.models.config import load_config, to_device
 from maskseg.models.zoo import export, find_model
@@ -137,7 +138,7 @@ def main() -> None:
 
     watch = trainer.watch
     del trainer.optimizer
-    predictor = Predictor.from_weights(cfg, find_model(out).weights)
+    predictor = build_predictor(cfg, find_model(out).weights)
     results: dict[str, Any] = {
         "config": arguments.config_file,
         "overrides": arguments.opts,

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+DEFAULT_FORMATS = ("rle", "labels", "coco", "table", "overlay")
+
 
 class Cluster(StrEnum):
     """What shares the work among processes and machines."""
@@ -40,12 +42,12 @@ def predict(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")],
     model: Annotated[str, typer.Option(help="Training folder, weight file or bundled name.")] = "nuclei",
     formats: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="What to write, comma separated: rle, labels, coco, table, overlay; geojson (QuPath), "
-            "imagej (ROI zip), svg, parquet, zarr (labels)."
+            help="What to write, comma separated: rle, labels, coco, table, overlay (these where nothing is given); "
+            "geojson (QuPath), imagej (ROI zip), svg, parquet, zarr (labels)."
         ),
-    ] = "rle,labels,coco,table,overlay",
+    ] = None,
     tta: Annotated[
         Views | None,
         typer.Option(
@@ -125,15 +127,16 @@ def predict(
     from maskseg.imaging.channels import Choice
     from maskseg.imaging.finding import LeftFiles, find_images
     from maskseg.imaging.intensity import fixed_limits
-    from maskseg.inference.predictor import Predictor
-    from maskseg.inference.run import FORMATS, Tiles
+    from maskseg.inference.api import build_predictor
+    from maskseg.inference.predictor import refuse_formats, refuse_options
+    from maskseg.inference.run import FORMATS
+    from maskseg.inference.tile_grid import Tiles
     from maskseg.models import tasks
     from maskseg.models.devices import describe_device, on_device
     from maskseg.models.zoo import find_model
 
-    chosen = list(dict.fromkeys(item.strip() for item in formats.split(",") if item.strip()))
-    unknown = [item for item in chosen if item not in FORMATS]
-    if unknown or not chosen:
+    chosen = None if formats is None else list(dict.fromkeys(filter(None, map(str.strip, formats.split(",")))))
+    if chosen is not None and (not chosen or set(chosen) - set(FORMATS)):
         raise InputError(f"--formats {formats}: choose from {', '.join(FORMATS)}")
     if microns_per_pixel is not None and not 0 < microns_per_pixel < math.inf:
         raise InputError(f"--microns-per-pixel {microns_per_pixel}: give a size above 0, such as 0.25")
@@ -141,12 +144,6 @@ def predict(
         raise InputError("--level counts from 0, --mpp is a size above 0 such as 0.5; give one of them")
     if cluster and device != Device.auto:
         raise InputError(f"--device {device}: each machine of a cluster takes its GPU, or its CPU; leave it out")
-    given = {"side": tile, "overlap": tile_overlap}
-    tiles = Tiles(level=level, mpp=mpp, **{name: value for name, value in given.items() if value is not None})
-    left = LeftFiles()
-    files = find_images(inputs, Choice.parse(channel, plane), out, left)
-    if str(left):
-        typer.echo(str(left), err=True)
     # Beyond these it is a mistake, such as a size in micrometres.
     if diameter is not None and not 1 <= diameter <= 10_000:
         raise InputError(f"--diameter {diameter}: give the diameter of a nucleus in pixels of the image, such as 25")
@@ -157,7 +154,18 @@ def predict(
         except InputError as error:
             raise InputError(f"--{error}") from None
         overrides += ["INPUT.NORMALIZE", normalize]
+    left = LeftFiles()
+    files = find_images(inputs, Choice.parse(channel, plane), out, left)
+    if str(left):
+        typer.echo(str(left), err=True)
     found = find_model(model, overrides)
+    kind = tasks.part(found.cfg, "predictor")
+    views = None if tta is None else tta.value
+    shared = None if cluster is None else cluster.value
+    cut = {"tile": tile, "tile-overlap": tile_overlap, "level": level or None, "mpp": mpp}
+    seen = {"tta": views, "diameter": diameter, "normalize": normalize, "microns-per-pixel": microns_per_pixel}
+    refuse_options(kind, {**seen, **cut, "cluster": shared}, model)
+    refuse_formats(kind, chosen or (), model)
     if diameter is not None and not found.cfg.INPUT.NUCLEUS_DIAMETER:
         raise InputError(
             f"--diameter {diameter}: the model {model} does not say how large the nuclei were that it was trained on; "
@@ -167,16 +175,19 @@ def predict(
     cfg = on_device(found.cfg, device.value)
     if cluster is None:
         typer.echo(describe_device(cfg.MODEL.DEVICE))
-    predictor = Predictor.from_weights(cfg, found.weights)
+    tiles = None
+    if any(value is not None for value in cut.values()):
+        sizes = {"side": tile, "overlap": tile_overlap}
+        tiles = Tiles(level=level, mpp=mpp, **{key: size for key, size in sizes.items() if size is not None})
     with found.weights.open("rb") as file:
         # A training that went on under the same name is another model.
         weights = hashlib.file_digest(file, "sha256").hexdigest()
     failed = tasks.part(found.cfg, "predict")(
-        predictor,
+        build_predictor(cfg, found.weights),
         files,
         out,
-        chosen,
-        None if tta is None else tta.value,
+        chosen or kind.formats or DEFAULT_FORMATS,
+        views,
         {"weights": weights, "config": found.cfg.dump()},
         microns_per_pixel,
         tiles,

@@ -56,7 +56,9 @@ def train(
       maskseg train --eval-only DATASETS.TEST "('data/dsb2018:val_stratified',)"
     """
     from maskseg.core.errors import InputError
+    from maskseg.models import tasks
     from maskseg.models.config import load_config, to_device
+    from maskseg.projects.unet.network import UNet
     from maskseg.training.distributed import run
     from maskseg.training.finetune import default_folder, finetune_config
 
@@ -72,6 +74,10 @@ def train(
         typer.echo("\n".join(choices))
     else:
         cfg = load_config(config_file or "nuclei_R_18_FPN", opts)
+    if channel_rate is not None and not issubclass(tasks.part(cfg, "network"), UNet):
+        raise InputError(
+            f"--channel-rate {channel_rate}: the network {cfg.MODEL.META_ARCHITECTURE} is no U-Net; leave it out"
+        )
     if epochs:
         _set_epochs(cfg, epochs)
     if num_gpus == 0:
@@ -181,7 +187,7 @@ def _evaluate(cfg: CfgNode, model: str) -> None:
     from maskseg.core.errors import InputError
     from maskseg.core.files import write_whole
     from maskseg.evaluation.evaluator import evaluate_records
-    from maskseg.inference.predictor import Predictor
+    from maskseg.inference.api import build_predictor
     from maskseg.models import tasks
     from maskseg.models.zoo import find_model
 
@@ -201,7 +207,7 @@ def _evaluate(cfg: CfgNode, model: str) -> None:
                 f"{weights}: trained with INPUT.{key} {found.cfg.INPUT[key]}, and the config has {cfg.INPUT[key]}; "
                 "set it as it was"
             )
-    predictor = Predictor.from_weights(cfg, weights)
+    predictor = build_predictor(cfg, weights)
     for name in cfg.DATASETS.TEST:
         evaluator = tasks.part(cfg, "evaluator")()
         summary = evaluate_records(predictor, tasks.part(cfg, "records")((name,)), evaluator=evaluator)

@@ -35,6 +35,17 @@ class CropMasks:
         The mask inside its box.
     scores : float32 array (N,)
         Confidence in [0, 1]; 1 for ground truth.
+
+    Examples
+    --------
+    >>> masks = CropMasks.from_labels(np.array([[1, 1, 0], [1, 0, 2]]))
+    >>> len(masks), masks.areas
+    (2, array([3, 1]))
+    >>> masks.boxes.tolist()
+    [[0, 0, 2, 2], [2, 1, 3, 2]]
+    >>> masks[1:].to_labels()
+    array([[0, 0, 0],
+           [0, 0, 1]], dtype=int32)
     """
 
     shape: tuple[int, int]

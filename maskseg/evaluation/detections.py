@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError
 from maskseg.core.files import write_whole
-from maskseg.inference.predictor import Predictor, SoftMasks
+from maskseg.inference.api import build_predictor
+from maskseg.inference.mask_rcnn import MaskRCNNPredictor
+from maskseg.inference.soft_masks import SoftMasks
 from maskseg.inference.tta import View
 from maskseg.models.zoo import Model
 
@@ -85,7 +87,7 @@ class DetectionCache:
         cfg.TEST.DETECTIONS_PER_IMAGE = -1
         self.suppressions = tuple(suppressions)
         self._cfg, self._weights = cfg, model.weights
-        self._predictor: Predictor | None = None
+        self._predictor: MaskRCNNPredictor | None = None
         key = hashlib.sha256(model.weights.read_bytes())
         key.update(f"{cfg.MODEL.dump()}{cfg.INPUT.dump()}{self.suppressions}".encode())
         self.folder = folder / key.hexdigest()[:16]
@@ -101,7 +103,7 @@ class DetectionCache:
             RGB, stretched if the config says so.
         view : View
         magnify : float
-            See `Predictor.detect`.
+            See `MaskRCNNPredictor.detect`.
         """
         content = hashlib.sha256(image.tobytes()).hexdigest()[:12]
         path = self.folder / f"{name}-{content}-{view.name}-{magnify:g}.npz"
@@ -119,7 +121,9 @@ class DetectionCache:
 
     def _detect(self, image: NDArray[np.uint8], magnify: float) -> Detections:
         if self._predictor is None:
-            self._predictor = Predictor.from_weights(self._cfg, self._weights)
+            predictor = build_predictor(self._cfg, self._weights)
+            assert isinstance(predictor, MaskRCNNPredictor), "as its config says"
+            self._predictor = predictor
         heads = self._predictor.model.roi_heads.box_predictor
         with _each_suppression(heads, self.suppressions) as survives:
             soft = self._predictor.detect(image, magnify)

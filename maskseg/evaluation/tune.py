@@ -22,6 +22,7 @@ from maskseg.evaluation.dsb import THRESHOLDS, at_thresholds
 from maskseg.evaluation.matching import matches, overlaps
 from maskseg.imaging import intensity
 from maskseg.imaging.scaling import input_scale
+from maskseg.inference.settings import PostprocessSettings
 from maskseg.inference.tta import VIEWS, View, assemble, views_of
 from maskseg.models.zoo import Model
 
@@ -93,8 +94,8 @@ class Trials:
         return self.done[settings]
 
     def segment(self, number: int, cfg: CfgNode) -> CropMasks:
-        """Final masks of an image, as `Predictor.segment` has them under this config."""
-        shape, heads, rules = self._truth[number].shape, cfg.MODEL.ROI_HEADS, cfg.POSTPROCESS
+        """Final masks of an image, as `Predictor.segment` has them under this config, in one piece."""
+        shape, heads, settings = self._truth[number].shape, cfg.MODEL.ROI_HEADS, PostprocessSettings.from_config(cfg)
         suppression = self.space[SUPPRESSION].index(heads.NMS_THRESH_TEST)
 
         def look(view: View, magnify: float) -> SoftCrops:
@@ -103,7 +104,7 @@ class Trials:
             return view.undo_crops(SoftCrops.paste(soft.masks, soft.boxes, view.shape(shape), soft.scores))
 
         expected = cfg.INPUT.NUCLEUS_DIAMETER / input_scale(shape, cfg.INPUT.LONG_SIDE, cfg.INPUT.SHRINK)
-        return assemble(look, rules, views_of(rules.TTA), expected)
+        return assemble(look, settings, views_of(settings.tta), expected)
 
     def _detections(
         self, number: int, view: View, magnify: float, image: NDArray[np.uint8] | None = None

@@ -58,6 +58,14 @@ def read_image(
     ------
     InputError
         If the file is missing, damaged, cut short, or no single 2-D image and none is chosen of it.
+
+    Examples
+    --------
+    >>> import cv2
+    >>> file = cv2.imencode(".png", np.full((4, 6), 200, np.uint8))[1].tobytes()  # or a path
+    >>> image = read_image(file)
+    >>> image.shape, image[0, 0].tolist()
+    ((4, 6, 3), [200, 200, 200])
     """
     name = name or (printable(source) if not isinstance(source, bytes) else "image")
     return _read(source if isinstance(source, bytes) else Path(source), name, choice).image

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from itertools import groupby
-from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from maskseg.core.masks import CropMasks
+from maskseg.inference.predictor import Predictor
+
 if TYPE_CHECKING:
     from maskseg.imaging.reading import ImageFile
-    from maskseg.inference.predictor import Predictor, SoftMasks
 
-T = TypeVar("T")
+Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 def groups(images: Iterable[tuple[ImageFile, Future[Any]]], size: int) -> Iterator[list[tuple[ImageFile, Future[Any]]]]:
@@ -42,88 +41,94 @@ def groups(images: Iterable[tuple[ImageFile, Future[Any]]], size: int) -> Iterat
     yield from waiting.values()
 
 
-@dataclass
-class _Canvas:
-    """What the image at a position waits for."""
+def together(
+    works: Sequence[Generator[NDArray[Any], Answer, Result]],
+    network: Callable[[Sequence[NDArray[Any]]], Sequence[Answer]],
+) -> list[Result]:
+    """Do the work on several images at the same time, with one network for all.
 
-    position: int
-    pixels: NDArray[np.uint8]
-    answer: Future[SoftMasks] = field(default_factory=Future)
-
-
-def together(predictor: Predictor, steps: Sequence[Callable[[Predictor], T]]) -> list[Callable[[], T]]:
-    """Do several things with a predictor at the same time, with one network for all.
-
-    Each step has a thread. The network runs whenever all steps that are not done wait for it, on all canvases of one
-    size that they wait for: what makes a batch follows from the images alone, not from the speed of the threads.
+    The network runs whenever every work that is not done waits for it, on all canvases of one size that they wait for:
+    what makes a batch follows from the images alone. A batch that is too large for the memory goes one by one.
 
     Parameters
     ----------
-    predictor : Predictor
-    steps : sequence of function
-        Each takes a predictor, whose `Predictor.on_canvas` waits for the others.
+    works : sequence of generator
+        Each yields an array, what the network shall see, and is sent what the network says to it.
+    network : function
+        Several arrays of one shape to an answer for each.
 
     Returns
     -------
-    list of function
-        For each step one that returns what the step returned, or raises what it raised.
+    list
+        What each work returned.
+
+    Examples
+    --------
+    >>> def area(side):
+    ...     return (yield np.ones((side, side)))
+    >>> together([area(2), area(3), area(2)], lambda batch: [print(len(batch), "at once") or x.sum() for x in batch])
+    2 at once
+    2 at once
+    1 at once
+    [np.float64(4.0), np.float64(9.0), np.float64(4.0)]
     """
-    if len(steps) == 1:
-        return [partial(steps[0], predictor)]
-    asked: SimpleQueue[_Canvas | None] = SimpleQueue()
+    results: dict[int, Result] = {}
+    waiting: dict[int, NDArray[Any]] = {}
 
-    def wait(position: int, pixels: NDArray[np.uint8]) -> SoftMasks:
-        canvas = _Canvas(position, pixels)
-        asked.put(canvas)
-        return canvas.answer.result()
-
-    def do(position: int, step: Callable[[Predictor], T]) -> T:
-        mine = copy.copy(predictor)
-        mine.on_canvas = partial(wait, position)  # type: ignore[method-assign]
+    def go_on(position: int, work: Generator[NDArray[Any], Answer, Result], *answer: Answer) -> None:
         try:
-            return step(mine)
-        finally:
-            asked.put(None)
+            waiting[position] = work.send(*answer) if answer else next(work)
+        except StopIteration as end:
+            results[position] = end.value
 
-    busy, waiting = len(steps), []
-    with ThreadPoolExecutor(busy) as threads:
-        done = [threads.submit(do, position, step) for position, step in enumerate(steps)]
-        try:
-            while busy:
-                while len(waiting) < busy:
-                    if canvas := asked.get():
-                        waiting.append(canvas)
-                    else:
-                        busy -= 1
-                waiting.sort(key=lambda canvas: (canvas.pixels.shape, canvas.position))
-                for _, batch in groupby(waiting, key=lambda canvas: canvas.pixels.shape):
-                    _answer(predictor, list(batch))
-                waiting.clear()
-        finally:
-            # Where the run is interrupted nobody waits for ever.
-            for canvas in waiting:
-                canvas.answer.cancel()
-            while busy:
-                if canvas := asked.get():
-                    canvas.answer.cancel()
-                else:
-                    busy -= 1
-    return [one.result for one in done]
+    for position, work in enumerate(works):
+        go_on(position, work)
+    while waiting:
+        asked = sorted(waiting.items(), key=lambda item: (item[1].shape, item[0]))
+        answers: dict[int, Answer] = {}
+        waiting.clear()
+        for _, same in groupby(asked, key=lambda item: item[1].shape):
+            positions, canvases = zip(*same, strict=True)
+            answers.update(zip(positions, _answers(network, canvases), strict=True))
+        # Let go, so that each canvas lives no longer than the work that made it wants it.
+        del asked, canvases
+        for position in sorted(answers):
+            go_on(position, works[position], answers.pop(position))
+    return [results[position] for position in range(len(works))]
 
 
-def _answer(predictor: Predictor, batch: list[_Canvas]) -> None:
-    """Give each canvas of a batch what the network finds in it, or what is raised."""
+def _answers(
+    network: Callable[[Sequence[NDArray[Any]]], Sequence[Answer]], canvases: Sequence[NDArray[Any]]
+) -> Sequence[Answer]:
     try:
-        found = predictor.on_canvases([canvas.pixels for canvas in batch])
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        if len(batch) == 1:
-            batch[0].answer.set_exception(error)
-            return
-        for canvas in batch:
-            _answer(predictor, [canvas])
-    except Exception as error:
-        for canvas in batch:
-            canvas.answer.set_exception(error)
-    else:
-        for canvas, masks in zip(batch, found, strict=True):
-            canvas.answer.set_result(masks)
+        return network(canvases)
+    except (MemoryError, torch.OutOfMemoryError):
+        if len(canvases) == 1:
+            raise
+    return [network([canvas])[0] for canvas in canvases]
+
+
+class BatchedPredictor(Predictor, Generic[Answer]):
+    """What predictors share that run a network on canvases: `steps` says what is done, `on_canvases` is the network."""
+
+    def on_canvases(self, canvases: Sequence[NDArray[np.uint8]]) -> list[Answer]:
+        """What the network says to canvases of one size, which go through it as one batch."""
+        raise NotImplementedError
+
+    def steps(
+        self, image: NDArray[np.uint8], tta: str | None = None
+    ) -> Generator[NDArray[np.uint8], Answer, CropMasks]:
+        """`segment`, by questions: a canvas, to which it is sent the answer of the network."""
+        raise NotImplementedError
+
+    def on_canvas(self, canvas: NDArray[np.uint8]) -> Answer:
+        """`on_canvases` for one."""
+        return self.on_canvases([canvas])[0]
+
+    def segment(self, image: NDArray[np.uint8], tta: str | None = None) -> CropMasks:
+        """See `maskseg.inference.predictor.Predictor`."""
+        return self.segment_batch([image], tta)[0]
+
+    def segment_batch(self, images: Sequence[NDArray[np.uint8]], tta: str | None = None) -> list[CropMasks]:
+        """See `maskseg.inference.predictor.Predictor`."""
+        return together([self.steps(image, tta) for image in images], self.on_canvases)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from maskseg.core.masks import CropMasks, trim
 from maskseg.core.morphology import close, fill_holes
+from maskseg.inference.settings import Fragments, PostprocessSettings
 
 
 class Overlaps(NamedTuple):
@@ -75,7 +76,7 @@ def partners(masks: CropMasks, other: CropMasks, min_iou: float) -> tuple[NDArra
     return kept[good], pairs.second[best[good]]
 
 
-def without_fragments(bitmap: NDArray[np.bool_], rule: str) -> NDArray[np.bool_]:
+def without_fragments(bitmap: NDArray[np.bool_], rule: Fragments) -> NDArray[np.bool_]:
     """A mask in several 8-connected pieces: ``drop`` empties it, ``keep_largest`` keeps its largest piece."""
     count, pieces, statistics, _ = cv2.connectedComponentsWithStats(bitmap.astype(np.uint8), connectivity=8)
     if count <= 2:
@@ -85,46 +86,49 @@ def without_fragments(bitmap: NDArray[np.bool_], rule: str) -> NDArray[np.bool_]
     return pieces == 1 + int(np.argmax(statistics[1:, cv2.CC_STAT_AREA]))
 
 
-def whole(bitmap: NDArray[np.bool_], fill: bool, closing: bool) -> NDArray[np.bool_]:
-    """A mask filled and closed, where asked for."""
-    if fill:
+def fill_and_close(bitmap: NDArray[np.bool_], settings: PostprocessSettings) -> NDArray[np.bool_]:
+    """A mask filled and closed, as far as the settings say so."""
+    if settings.fill_holes:
         bitmap = fill_holes(bitmap)
-    return close(bitmap) if closing else bitmap
+    return close(bitmap) if settings.close else bitmap
 
 
-def clean(
-    masks: CropMasks, *, fill: bool = True, closing: bool = True, fragments: str = "drop", min_area: int = 10
-) -> CropMasks:
+def clean(masks: CropMasks, settings: PostprocessSettings | None = None) -> CropMasks:
     """Final masks, without overlap, by falling score.
 
     By falling score each mask is filled, closed, loses the pixels that masks before it have, then its fragments
-    (`without_fragments`), and is dropped when fewer than `min_area` pixels are left. A dropped mask takes no pixels.
+    (`without_fragments`), and is dropped when fewer than ``min_area`` pixels are left. A dropped mask takes no pixels.
 
     Parameters
     ----------
     masks : CropMasks
-    fill, closing : bool
-        Whether holes are filled and the closing is done.
-    fragments : {"drop", "keep_largest"}
-    min_area : int
-        Pixels.
+    settings : PostprocessSettings, optional
+        ``fill_holes``, ``close``, ``fragments`` and ``min_area``; those of the published method where not given.
 
     Returns
     -------
     CropMasks
         By falling score; no two masks share a pixel.
+
+    Examples
+    --------
+    >>> square = np.ones((6, 6), bool)
+    >>> two = CropMasks((10, 10), [[0, 0, 6, 6], [3, 0, 9, 6]], [square, square], [0.8, 0.9])
+    >>> clean(two).areas
+    array([36, 18])
     """
+    settings = settings or PostprocessSettings()
     taken = np.zeros(masks.shape, bool)
     boxes, bitmaps, kept = [], [], []
     for i in np.argsort(-masks.scores, kind="stable"):
         bitmap, box = masks.bitmaps[i], masks.boxes[i]
         if bitmap.size == 0:
             continue
-        bitmap = whole(bitmap, fill, closing)
+        bitmap = fill_and_close(bitmap, settings)
         x0, y0, x1, y1 = box
         place = taken[y0:y1, x0:x1]
-        bitmap = without_fragments(bitmap & ~place, fragments)
-        if np.count_nonzero(bitmap) < max(min_area, 1):
+        bitmap = without_fragments(bitmap & ~place, settings.fragments)
+        if np.count_nonzero(bitmap) < max(settings.min_area, 1):
             continue
         place |= bitmap
         small, bitmap = trim(bitmap, int(x0), int(y0))

@@ -16,7 +16,7 @@ import pickle
 import re
 import shutil
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -44,7 +44,7 @@ _STORE = 512 << 20
 
 def outcomes_on_ray(
     run: Run, predictor: Predictor, files: Sequence[ImageFile]
-) -> Iterator[tuple[ImageFile, str | None]]:
+) -> Generator[tuple[ImageFile, str | None], None, None]:
     """`Run.outcomes` of the actors of a cluster: that of ``RAY_ADDRESS``, or one that is started for this run.
 
     Each GPU of the cluster has an actor, or where there is none, each core as far as the memory goes. Results are

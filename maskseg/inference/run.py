@@ -7,15 +7,15 @@ from at the end, and says that its image is done.
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +43,11 @@ from maskseg.imaging.intensity import fixed_limits
 from maskseg.imaging.names import printable
 from maskseg.imaging.reading import ImageFile, Loaded
 from maskseg.imaging.slides import is_large, open_source
-from maskseg.inference.batching import groups, together
-from maskseg.inference.predictor import LARGE, Predictor
+from maskseg.inference.batching import groups
+from maskseg.inference.predictor import Predictor, refuse_formats, refuse_options
+from maskseg.inference.tile_grid import Tiles
 from maskseg.inference.tiled_run import predict_large
-from maskseg.inference.tiling import CONTEXT, SIDE
+from maskseg.inference.tiling import TiledPredictor
 from maskseg.models import tasks
 
 Write = Callable[[Path, CropMasks, NDArray[np.uint8]], None]
@@ -73,29 +74,6 @@ FORMATS = (*_OF_ALL, *_OF_AN_IMAGE)
 DEFAULT_FORMATS = ("rle", "labels", "coco", "geojson", "overlay", "table")
 # Images that are held ahead of the network, and as many behind it.
 _AHEAD = 2
-
-
-@dataclass(frozen=True)
-class Tiles:
-    """How large images are read and cut.
-
-    Attributes
-    ----------
-    side, overlap : int
-        Core of a tile, and what the network sees around it, in network pixels.
-    level : int
-        Which size of a slide, 0 being the full one.
-    mpp : float or None
-        Microns per pixel in which a slide is wanted, in place of a level.
-    large : int
-        Images of more pixels are cut in tiles.
-    """
-
-    side: int = SIDE
-    overlap: int = CONTEXT
-    level: int = 0
-    mpp: float | None = None
-    large: int = LARGE
 
 
 def predict_files(
@@ -143,8 +121,13 @@ def predict_files(
     Raises
     ------
     InputError
-        A result cannot be written: the run ends, what is done stays done.
+        The model cannot follow an argument; or a result cannot be written: the run ends, what is done stays done.
     """
+    refuse_formats(predictor, formats)
+    refuse_options(
+        predictor,
+        {"tta": tta, "microns-per-pixel": microns_per_pixel, "tile": tiles, "cluster": "ray" if cluster else None},
+    )
     # Said before hours of prediction and not after.
     for name in set(formats) & set(_EXTRAS):
         need(*_EXTRAS[name], f"--formats {name}")
@@ -186,7 +169,9 @@ def _read(tiles: Tiles, microns_per_pixel: float | None, file: ImageFile) -> tup
     return loaded.image, loaded, time.perf_counter() - begin
 
 
-def _ahead(read: Callable[[ImageFile], Any], files: Sequence[ImageFile]) -> Iterator[tuple[ImageFile, Future[Any]]]:
+def _ahead(
+    read: Callable[[ImageFile], Any], files: Sequence[ImageFile]
+) -> Generator[tuple[ImageFile, Future[Any]], None, None]:
     """Files with what is, or will be, read of them; a thread is a few files ahead."""
     reader = ThreadPoolExecutor(1)
     try:
@@ -201,14 +186,14 @@ def _ahead(read: Callable[[ImageFile], Any], files: Sequence[ImageFile]) -> Iter
         reader.shutdown(cancel_futures=True)
 
 
-def _segment(reading: Future[Any], tta: str | None, size: int, predictor: Predictor) -> tuple[Loaded, CropMasks, float]:
-    """The image, its nuclei and its share of the seconds that its group of `size` images took."""
-    image, loaded, seconds = reading.result()
-    begin = time.perf_counter()
-    # Fixed limits are those of the values in the file.
-    fixed = fixed_limits(predictor.cfg.INPUT.NORMALIZE) and loaded.values.dtype != bool
-    masks = predictor.segment(loaded.values if fixed else image, tta)
-    return loaded, masks, seconds + (time.perf_counter() - begin) / size
+def _segment(predictor: Predictor, images: Sequence[NDArray[np.uint8]], tta: str | None) -> list[CropMasks | Exception]:
+    """The nuclei of each image, or why there are none: what is wrong with one image is no matter of the others."""
+    try:
+        return list(predictor.segment_batch(images, tta))
+    except (InputError, MemoryError, torch.OutOfMemoryError) as error:
+        if len(images) == 1:
+            return [error]
+    return [_segment(predictor, [image], tta)[0] for image in images]
 
 
 @dataclass(frozen=True)
@@ -274,30 +259,35 @@ class Run:
         part = self.part(file.id)
         return part.is_file() and json.loads(part.read_text(encoding="utf-8"))["source"] == _source(file)
 
-    def outcomes(self, predictor: Predictor, files: Sequence[ImageFile]) -> Iterator[tuple[ImageFile, str | None]]:
+    def outcomes(
+        self, predictor: Predictor, files: Sequence[ImageFile]
+    ) -> Generator[tuple[ImageFile, str | None], None, None]:
         """Each file, those in tiles last, and why it is left out if it is; close it where the loop may end early."""
-        cfg = predictor.cfg
+        cfg, tiles = predictor.cfg, self.tiles
         batch_size = cfg.TEST.IMS_PER_BATCH or (8 if cfg.MODEL.DEVICE.startswith("cuda") else 1)
-        large, small = [], []
+        large: list[ImageFile] = []
+        small: list[ImageFile] = []
+        in_tiles = copy.copy(predictor) if isinstance(predictor, TiledPredictor) else None
+        if in_tiles:
+            # What is read as a whole may have to be cut still, once it is magnified.
+            predictor, in_tiles.tiles = in_tiles, tiles
         for file in files:
-            chosen = self.tiles.level or self.tiles.mpp
-            (large if predictor.tiled and (chosen or is_large(file, self.tiles.large)) else small).append(file)
+            # A size that is asked for is looked for in every file; one that has none says so.
+            whole = not in_tiles or not (tiles.level or tiles.mpp or is_large(file, tiles.large))
+            (small if whole else large).append(file)
         read = partial(_read, self.tiles, self.microns_per_pixel)
         written: deque[Future[None]] = deque()
         # What was segmented is written, also where the loop is interrupted: the end of `writing` waits for it.
         with ThreadPoolExecutor(1) as writing, closing(_ahead(read, small)) as images:
             for group in groups(images, batch_size):
-                steps = [partial(_segment, reading, self.tta, len(group)) for _, reading in group]
-                for (file, _), segmented in zip(group, together(predictor, steps), strict=True):
+                for file, outcome in self._outcomes(predictor, group):
                     reason = None
-                    try:
-                        loaded, masks, seconds = segmented()
-                    except InputError as error:
-                        reason = str(error)
-                    except (MemoryError, torch.OutOfMemoryError):
+                    if isinstance(outcome, InputError):
+                        reason = str(outcome)
+                    elif isinstance(outcome, Exception):
                         reason = f"{file.name}: too large for the memory there is; cut it into pieces"
                     else:
-                        written.append(writing.submit(self.write, file, loaded, masks, seconds))
+                        written.append(writing.submit(self.write, file, *outcome))
                         if len(written) > _AHEAD:
                             written.popleft().result()
                     yield file, reason
@@ -306,10 +296,29 @@ class Run:
             for file in large:
                 reason = None
                 try:
-                    self.predict_large(predictor, file)
+                    assert in_tiles, "without tiles nothing is large"
+                    self.predict_large(in_tiles, file)
                 except InputError as error:
                     reason = str(error)
                 yield file, reason
+
+    def _outcomes(
+        self, predictor: Predictor, group: Sequence[tuple[ImageFile, Future[Any]]]
+    ) -> Iterator[tuple[ImageFile, tuple[Loaded, CropMasks, float] | Exception]]:
+        """Each file of a group, with its image, nuclei and seconds, or with what was raised."""
+        file, reading = group[0]
+        if isinstance(error := reading.exception(), (InputError, MemoryError)):
+            yield file, error
+            return
+        read = [reading.result()[1:] for _, reading in group]
+        # Fixed limits are those of the values in the file.
+        fixed = bool(fixed_limits(predictor.cfg.INPUT.NORMALIZE))
+        begin = time.perf_counter()
+        seen = [one.values if fixed and one.values.dtype != bool else one.image for one, _ in read]
+        found = _segment(predictor, seen, self.tta)
+        share = (time.perf_counter() - begin) / len(group)
+        for (file, _), (loaded, seconds), masks in zip(group, read, found, strict=True):
+            yield file, masks if isinstance(masks, Exception) else (loaded, masks, seconds + share)
 
     def write(self, file: ImageFile, loaded: Loaded, masks: CropMasks, seconds: float) -> None:
         """The files of an image, and then its part."""
@@ -324,7 +333,7 @@ class Run:
         }
         self._finish(file, part, masks)
 
-    def predict_large(self, predictor: Predictor, file: ImageFile) -> None:
+    def predict_large(self, predictor: TiledPredictor, file: ImageFile) -> None:
         """The files of a large image, and then its part; while it is not done, each tile has a part of its own."""
         tiles = self.tiles
         source, scale, mpp = open_source(file, tiles.level, tiles.mpp, self.microns_per_pixel)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from maskseg.core.errors import InputError
 from maskseg.core.files import write_whole
 from maskseg.core.masks import CropMasks, trim
-from maskseg.inference.postprocess import box_pairs, whole, without_fragments
+from maskseg.inference.postprocess import box_pairs, fill_and_close, without_fragments
+from maskseg.inference.settings import PostprocessSettings
 
 
 @dataclass(frozen=True)
@@ -97,14 +98,13 @@ class Seams:
     ----------
     shape : (int, int)
         Height and width of the image.
-    rules : CfgNode
-        The POSTPROCESS section of a config.
+    settings : PostprocessSettings
     nms : float
         Box IoU above which two nuclei of different tiles are one.
     """
 
-    def __init__(self, shape: tuple[int, int], rules: Any, nms: float) -> None:
-        self._rules, self._nms = rules, nms
+    def __init__(self, shape: tuple[int, int], settings: PostprocessSettings, nms: float) -> None:
+        self._settings, self._nms = settings, nms
         self._masks = CropMasks.empty(shape)
         self._boxes = np.zeros((0, 4))
         # The last tile that has to have come before a mask can be settled.
@@ -120,10 +120,7 @@ class Seams:
             For each mask the number of the last tile whose nuclei can meet its box.
         """
         masks = part.masks
-        bitmaps = [
-            whole(bitmap, self._rules.FILL_HOLES, self._rules.CLOSE) if bitmap.size else bitmap
-            for bitmap in masks.bitmaps
-        ]
+        bitmaps = [fill_and_close(bitmap, self._settings) if bitmap.size else bitmap for bitmap in masks.bitmaps]
         new, old = self._one_of_each(part.boxes, masks.scores)
         new &= np.array([bitmap.size > 0 for bitmap in bitmaps], bool)
         self._masks = CropMasks(
@@ -166,8 +163,8 @@ class Seams:
         starts = np.searchsorted(higher[by_higher], np.arange(len(masks) + 1))
         boxes, bitmaps, kept = [], [], []
         for i in order[~waiting[order]]:
-            bitmap = without_fragments(masks.bitmaps[i], self._rules.FRAGMENTS)
-            if np.count_nonzero(bitmap) < max(self._rules.MIN_AREA, 1):
+            bitmap = without_fragments(masks.bitmaps[i], self._settings.fragments)
+            if np.count_nonzero(bitmap) < max(self._settings.min_area, 1):
                 continue
             x0, y0 = masks.boxes[i, :2].tolist()
             box, bitmap = trim(bitmap, x0, y0)

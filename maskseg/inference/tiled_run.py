@@ -19,9 +19,8 @@ from maskseg.formats.ome_zarr import zarr_labels
 from maskseg.formats.overlay import overlay, write_picture
 from maskseg.formats.tiled_labels import label_rows, write_tiled_labels
 from maskseg.imaging.windows import Resized, Source
-from maskseg.inference.predictor import Predictor
 from maskseg.inference.stitching import Settled
-from maskseg.inference.tiling import CONTEXT, SIDE, TiledImage
+from maskseg.inference.tiling import CONTEXT, SIDE, TiledImage, TiledPredictor
 
 T = TypeVar("T")
 
@@ -30,7 +29,7 @@ _OVERLAY = 4096
 
 
 def predict_large(
-    predictor: Predictor,
+    predictor: TiledPredictor,
     source: Source,
     image_id: str,
     out: Path,
@@ -50,7 +49,7 @@ def predict_large(
 
     Parameters
     ----------
-    predictor : Predictor
+    predictor : TiledPredictor
     source : Source
     image_id : str
     out, parts : Path

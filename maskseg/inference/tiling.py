@@ -6,7 +6,7 @@ How tiled comes to equal whole
   grid, the *canvas*: network pixels, counted from the top left of the image (in another view, of that view of the
   image).
 - The cores of the tiles cut the canvas in pieces that do not overlap. The network sees the *window* of a tile: its
-  core and at least `Tiling.context` pixels around it, from a multiple of the network's stride to another, so that each
+  core and at least ``context`` pixels around it, from a multiple of the network's stride to another, so that each
   feature lies where it would in the whole image.
 - A nucleus belongs to the tile that has the centre of its box in its core: StarDist's responsibility of a block [1]_,
   which takes a corner of the box. As a trained network moves a box by parts of a pixel from one window to another, a
@@ -27,9 +27,8 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,90 +40,40 @@ from maskseg.core.processes import give_back_memory
 from maskseg.imaging.intensity import OFF
 from maskseg.imaging.scaling import input_scale, scaled_shape
 from maskseg.imaging.windows import ArraySource, Box, Glass, Normalized, Resized, Source
-from maskseg.inference.predictor import STRIDE, Predictor
+from maskseg.inference.predictor import Predictor
 from maskseg.inference.rescale import magnification
+from maskseg.inference.settings import PostprocessSettings
+from maskseg.inference.soft_masks import STRIDE, SoftMasks
 from maskseg.inference.stitching import Seams, Settled, TilePart
+from maskseg.inference.tile_grid import CONTEXT, MARGIN, SIDE, Tiles, Tiling
 from maskseg.inference.tta import PLAIN, View, merge, views_of
 
 logger = logging.getLogger(__name__)
 
-# Network pixels: side of a tile's core, and what the network sees around it.
-SIDE, CONTEXT = 640, 128
-# Network pixels outside its core in which a tile still claims nuclei.
-MARGIN = 8
 # Tiles by whose nuclei the magnification of all is chosen.
 _SAMPLE = 9
 
 
-@dataclass(frozen=True)
-class Tiling:
-    """Division of a canvas in tiles, numbered row by row.
+@runtime_checkable
+class TiledPredictor(Predictor, Protocol):
+    """A predictor that can be asked for parts of its canvas, and so for images of any size.
 
     Attributes
     ----------
-    shape : (int, int)
-        Height and width of the image in network pixels.
-    canvas : (int, int)
-        The same with the zero padding that the network needs.
-    side : int
-        The most that a core measures, in network pixels.
-    context : int
-        What the network sees around the core at least, in network pixels.
+    settings : PostprocessSettings
+    tiles : Tiles
     """
 
-    shape: tuple[int, int]
-    canvas: tuple[int, int]
-    side: int = SIDE
-    context: int = CONTEXT
+    settings: PostprocessSettings
+    tiles: Tiles
 
-    @cached_property
-    def steps(self) -> tuple[int, int]:
-        """Height and width of a core: multiples of the stride, as equal as they can be."""
-        return _even(self.shape[0], self.side), _even(self.shape[1], self.side)
+    def canvas_shape(self, shape: tuple[int, int], magnify: float = 1.0) -> tuple[int, int]:
+        """Height and width of the zero-padded input for an image that has `shape` in network pixels."""
+        ...
 
-    @cached_property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns of tiles."""
-        return -(-self.shape[0] // self.steps[0]), -(-self.shape[1] // self.steps[1])
-
-    def __len__(self) -> int:
-        return self.grid[0] * self.grid[1]
-
-    def core(self, tile: int) -> Box:
-        """x0, y0, x1, y1 of a core."""
-        row, column = divmod(tile, self.grid[1])
-        (down, across), (height, width) = self.steps, self.shape
-        return column * across, row * down, min((column + 1) * across, width), min((row + 1) * down, height)
-
-    def window(self, tile: int, view: View = PLAIN) -> Box:
-        """x0, y0, x1, y1 of what the network sees, in the canvas of the view."""
-        x0, y0, x1, y1 = view.box(self.core(tile), self.shape)
-        height, width = view.shape(self.canvas)
-        (left, right), (top, bottom) = self._around(x0, x1, width), self._around(y0, y1, height)
-        return left, top, right, bottom
-
-    def _around(self, begin: int, end: int, size: int) -> tuple[int, int]:
-        return (
-            max(0, (begin - self.context) // STRIDE * STRIDE),
-            min(size, -(-(end + self.context) // STRIDE) * STRIDE),
-        )
-
-    @property
-    def reach(self) -> int:
-        """How far a window goes beyond its core at most."""
-        return self.context + STRIDE
-
-    def claims(self, tile: int, boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Which boxes (N, 4), in canvas pixels, have their centre in the core or up to `MARGIN` outside."""
-        x0, y0, x1, y1 = self.core(tile)
-        centre = (boxes[:, :2] + boxes[:, 2:]) / 2
-        return ((centre >= np.array([x0, y0]) - MARGIN) & (centre < np.array([x1, y1]) + MARGIN)).all(axis=1)
-
-    def last_neighbour(self, boxes: NDArray[np.float64]) -> NDArray[np.int64]:
-        """For boxes (N, 4) in canvas pixels the last tile whose nuclei can meet them."""
-        down = ((boxes[:, 3] + self.reach) // self.steps[0]).clip(0, self.grid[0] - 1)
-        across = ((boxes[:, 2] + self.reach) // self.steps[1]).clip(0, self.grid[1] - 1)
-        return (down * self.grid[1] + across).astype(np.int64)
+    def on_canvas(self, canvas: NDArray[np.uint8]) -> SoftMasks:
+        """What the network finds in a part of its canvas, uint8 (H, W, 3), in pixels of that part."""
+        ...
 
 
 class TiledImage:
@@ -132,7 +81,7 @@ class TiledImage:
 
     Parameters
     ----------
-    predictor : Predictor
+    predictor : TiledPredictor
     source : Source
         Read window by window.
     parts : Path
@@ -154,7 +103,7 @@ class TiledImage:
 
     def __init__(
         self,
-        predictor: Predictor,
+        predictor: TiledPredictor,
         source: Source,
         parts: Path,
         tta: str | None = None,
@@ -168,7 +117,7 @@ class TiledImage:
                 f"{STRIDE} and {2 * MARGIN}"
             )
         self.predictor, self.source, self.parts = predictor, source, Path(parts)
-        self.views = views_of(predictor.cfg.POSTPROCESS.TTA if tta is None else tta)
+        self.views = views_of(predictor.settings.tta if tta is None else tta)
         self.side, self.context = side, context
         self._magnify, self._given = 1.0, magnify
         self._glass = Glass(source.preview, source.shape)
@@ -176,23 +125,23 @@ class TiledImage:
     def predict(self) -> int:
         """Run the network on all tiles that are still to do; how many nuclei they claim, which is at least the result.
 
-        If there is none at all, once more as `POSTPROCESS.RETRY_CANVAS` says.
+        If there is none at all, once more as the settings say.
         """
         count = self._predict(self._magnification() if self._given is None else self._given)
-        retry = self.predictor.cfg.POSTPROCESS.RETRY_CANVAS
+        retry = self.predictor.settings.retry_canvas
         return count if count or retry <= 1 else self._predict(1 / retry)
 
     def _magnification(self) -> float:
         """What `magnification` says, by the nuclei of a few tiles, spread evenly over those that are not empty."""
-        cfg, tiling = self.predictor.cfg, self.tiling
-        expected = cfg.INPUT.NUCLEUS_DIAMETER / self._scale
-        if cfg.POSTPROCESS.DIAMETER or not expected:
-            return magnification(cfg.POSTPROCESS, expected)
+        settings, tiling = self.predictor.settings, self.tiling
+        expected = self.predictor.cfg.INPUT.NUCLEUS_DIAMETER / self._scale
+        if settings.diameter or not expected:
+            return magnification(settings, expected)
         canvas = self._canvas()
         full = [tile for tile in range(len(tiling)) if not self._empty(tile)]
         some = full[:: -(-len(full) // _SAMPLE) or 1]
         areas = [self._done(canvas, tile).masks.areas for tile in some]
-        return magnification(cfg.POSTPROCESS, expected, np.concatenate([np.zeros(0, np.int64), *areas]))
+        return magnification(settings, expected, np.concatenate([np.zeros(0, np.int64), *areas]))
 
     def _predict(self, magnify: float) -> int:
         self._magnify = magnify
@@ -213,8 +162,9 @@ class TiledImage:
 
     def settled(self) -> Iterator[Settled]:
         """The final nuclei, as soon as they are settled, after `predict`; each once, without overlap."""
-        cfg, tiling = self.predictor.cfg, self.tiling
-        seams = Seams(self.source.shape, cfg.POSTPROCESS, cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST)
+        tiling = self.tiling
+        nms = self.predictor.cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST
+        seams = Seams(self.source.shape, self.predictor.settings, nms)
         across, down = self._ratio()
         for tile in range(len(tiling)):
             part = TilePart.read(self._path(tile))
@@ -271,12 +221,12 @@ class TiledImage:
         return self._glass.covers(self._in_image(self.tiling.window(tile)))
 
     def _part(self, canvas: Source, tile: int) -> TilePart:
-        rules, tiling = self.predictor.cfg.POSTPROCESS, self.tiling
+        settings, tiling = self.predictor.settings, self.tiling
         if self._empty(tile):
             return TilePart(np.zeros((0, 4)), CropMasks.empty(self.source.shape))
         boxes, first = self._look(canvas, tile, PLAIN)
         claimed = tiling.claims(tile, boxes)
-        kept, masks = merge(first[claimed], self.views[1:], lambda view: self._look(canvas, tile, view)[1], rules)
+        kept, masks = merge(first[claimed], self.views[1:], lambda view: self._look(canvas, tile, view)[1], settings)
         boxes = boxes[claimed][kept]
         return TilePart(boxes, masks, self._cut(tile, boxes))
 
@@ -322,20 +272,21 @@ class TiledImage:
 
 
 def segment_in_tiles(
-    predictor: Predictor, image: NDArray[np.uint8], tta: str | None, magnify: float | None = None
+    predictor: TiledPredictor, image: NDArray[np.uint8], tta: str | None, magnify: float | None = None
 ) -> CropMasks:
     """`Predictor.segment`, tile by tile.
 
     Parameters
     ----------
-    predictor : Predictor
+    predictor : TiledPredictor
     image : uint8 array (H, W, 3)
     tta : str, optional
     magnify : float, optional
         See `TiledImage`.
     """
     with tempfile.TemporaryDirectory() as parts:
-        tiled = TiledImage(predictor, ArraySource(image), Path(parts), tta, magnify=magnify)
+        side, context = predictor.tiles.side, predictor.tiles.overlap
+        tiled = TiledImage(predictor, ArraySource(image), Path(parts), tta, side, context, magnify)
         tiled.predict()
         pieces = [settled.masks for settled in tiled.settled()]
     masks = CropMasks(
@@ -356,10 +307,3 @@ def _window(canvas: Source, window: Box, view: View) -> NDArray[np.uint8]:
     read = canvas.read(view.undo_box((x0, y0, right, bottom), canvas.shape))
     pixels[: bottom - y0, : right - x0] = view.apply(read)
     return pixels
-
-
-def _even(size: int, side: int) -> int:
-    """Length of a core: the size divided as evenly as multiples of the stride allow, at most `side` rounded down."""
-    side = side // STRIDE * STRIDE
-    count = -(-size // side)
-    return -(-size // (count * STRIDE)) * STRIDE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +12,9 @@ from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks, SoftCrops
 from maskseg.imaging.windows import Box
 from maskseg.inference.postprocess import clean, partners
+from maskseg.inference.questions import answered
 from maskseg.inference.rescale import magnification
+from maskseg.inference.settings import PostprocessSettings
 
 
 class View(NamedTuple):
@@ -105,39 +107,88 @@ def views_of(tta: str) -> tuple[View, ...]:
     return VIEWS[tta]
 
 
-def assemble(look: Callable[[View, float], SoftCrops], rules: Any, views: Sequence[View], expected: float) -> CropMasks:
-    """The final masks of an image from its views, by the POSTPROCESS keys of a config.
+class Look(NamedTuple):
+    """A question to the network: what it finds in a view of an image at a magnification."""
+
+    view: View
+    magnify: float
+
+
+# Work that asks as it goes, is told what is found in the coordinates of the image, and ends with a result.
+Merging = Generator[Look, SoftCrops, tuple[NDArray[np.int64], CropMasks]]
+Assembly = Generator[Look, SoftCrops, CropMasks]
+
+
+def assemble(
+    look: Callable[[View, float], SoftCrops], settings: PostprocessSettings, views: Sequence[View], expected: float
+) -> CropMasks:
+    """The final masks of an image from its views.
 
     Parameters
     ----------
     look : function (view, magnify) -> SoftCrops
         What is found in a view at that magnification, in the image's coordinates. Called only for the views that are
         needed.
-    rules : CfgNode
-        The POSTPROCESS section.
+    settings : PostprocessSettings
     views : sequence of View
         One of `VIEWS`.
     expected : float
         See `magnification`.
     """
 
-    def merged(first: SoftCrops, magnify: float) -> CropMasks:
-        return merge(first, views[1:], lambda view: look(view, magnify), rules)[1]
+    def answer(asked: Look) -> SoftCrops:
+        return look(asked.view, asked.magnify)
 
-    magnify = magnification(rules, expected)
-    first = look(views[0], magnify)
-    again = magnification(rules, expected, first.masks(rules.MASK_THRESHOLD).areas if expected else None)
-    if again != magnify:
-        first, magnify = look(views[0], again), again
-    masks = merged(first, magnify)
-    if len(masks) == 0 and rules.RETRY_CANVAS > 1:
-        magnify = 1 / rules.RETRY_CANVAS
-        masks = merged(look(views[0], magnify), magnify)
-    return clean(masks, fill=rules.FILL_HOLES, closing=rules.CLOSE, fragments=rules.FRAGMENTS, min_area=rules.MIN_AREA)
+    magnify, first = answered(first_look(settings, views, expected), answer)
+    return answered(assembly(settings, views, magnify, first), answer)
+
+
+def first_look(
+    settings: PostprocessSettings, views: Sequence[View], expected: float
+) -> Generator[Look, SoftCrops, tuple[float, SoftCrops | None]]:
+    """The magnification at which an image is predicted, and what was found in the first view if that was at it.
+
+    Parameters
+    ----------
+    settings : PostprocessSettings
+    views : sequence of View
+    expected : float
+        See `magnification`.
+    """
+    magnify = magnification(settings, expected)
+    if settings.diameter:
+        return magnify, None
+    first = yield Look(views[0], magnify)
+    areas = first.masks(settings.mask_threshold).areas if expected else None
+    again = magnification(settings, expected, areas)
+    return again, first if again == magnify else None
+
+
+def assembly(
+    settings: PostprocessSettings, views: Sequence[View], magnify: float, first: SoftCrops | None = None
+) -> Assembly:
+    """The final masks of an image at a magnification, by questions of `Look`.
+
+    Parameters
+    ----------
+    settings : PostprocessSettings
+    views : sequence of View
+    magnify : float
+    first : SoftCrops, optional
+        What was found in the first view at this magnification, where it was looked at already.
+    """
+    if first is None:
+        first = yield Look(views[0], magnify)
+    _, masks = yield from merging(first, views[1:], settings, magnify)
+    if len(masks) == 0 and settings.retry_canvas > 1:
+        magnify = 1 / settings.retry_canvas
+        first = yield Look(views[0], magnify)
+        _, masks = yield from merging(first, views[1:], settings, magnify)
+    return clean(masks, settings)
 
 
 def merge(
-    first: SoftCrops, views: Sequence[View], look: Callable[[View], SoftCrops], rules: Any
+    first: SoftCrops, views: Sequence[View], look: Callable[[View], SoftCrops], settings: PostprocessSettings
 ) -> tuple[NDArray[np.int64], CropMasks]:
     """The masks of one view, each merged with its best partner in every other view of the same image.
 
@@ -151,10 +202,10 @@ def merge(
         The other views.
     look : function View -> SoftCrops
         What is found in a view, in the coordinates of the image; one is held at a time.
-    rules : CfgNode
-        The POSTPROCESS section of a config. By ``TTA_MERGE`` a merged mask is the ``union`` of the masks, or where the
-        ``average`` of their probabilities reaches ``MASK_THRESHOLD``; ``auto`` is the union of two views and the
-        average of more. Partners have a mask IoU over ``TTA_MIN_IOU``.
+    settings : PostprocessSettings
+        By ``tta_merge`` a merged mask is the ``union`` of the masks, or where the ``average`` of their probabilities
+        reaches ``mask_threshold``; ``auto`` is the union of two views and the average of more. Partners have a mask IoU
+        over ``tta_min_iou``.
 
     Returns
     -------
@@ -163,15 +214,22 @@ def merge(
     masks : CropMasks
         K masks.
     """
-    average = rules.TTA_MERGE == "average" or (rules.TTA_MERGE == "auto" and len(views) > 1)
-    masks = first.masks(rules.MASK_THRESHOLD)
+    return answered(merging(first, views, settings), lambda asked: look(asked.view))
+
+
+def merging(first: SoftCrops, views: Sequence[View], settings: PostprocessSettings, magnify: float = 1.0) -> Merging:
+    """`merge`, by questions of what is found in the other views at a magnification."""
+    average = settings.tta_merge == "average" or (settings.tta_merge == "auto" and len(views) > 1)
+    threshold = settings.mask_threshold
+    masks = first.masks(threshold)
     if not len(masks) or not views:
         return np.arange(len(masks)), masks
     boxes, crops = (first.boxes.copy(), list(first.crops)) if average else (masks.boxes.copy(), list(masks.bitmaps))
     seen = np.zeros(len(first), np.int64)
-    for other in map(look, views):
-        found = other.masks(rules.MASK_THRESHOLD)
-        own, partner = partners(masks, found, rules.TTA_MIN_IOU)
+    for view in views:
+        other = yield Look(view, magnify)
+        found = other.masks(threshold)
+        own, partner = partners(masks, found, settings.tta_min_iou)
         seen[own] += 1
         for i, j in zip(own, partner, strict=True):
             if average:
@@ -182,7 +240,7 @@ def merge(
     if not average:
         return kept, CropMasks(first.shape, boxes[kept], [crops[i] for i in kept], first.scores[kept])
     means = [crops[i] / np.float32(1 + seen[i]) for i in kept]
-    return kept, SoftCrops(first.shape, boxes[kept], means, first.scores[kept]).masks(rules.MASK_THRESHOLD)
+    return kept, SoftCrops(first.shape, boxes[kept], means, first.scores[kept]).masks(threshold)
 
 
 def _joined(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -230,9 +229,6 @@ def default_config(text: str = "", overrides: list[str] | None = None, source: s
 
     from maskseg.models import backbones, proposals, resnet_v2, roi_heads  # noqa: F401  registers what configs name
 
-    for network in _NETWORKS:
-        import_module(network)
-
     cfg = _defaults()
     if text:
         try:
@@ -245,8 +241,11 @@ def default_config(text: str = "", overrides: list[str] | None = None, source: s
 def _defaults() -> CfgNode:
     from detectron2.config import get_cfg
 
+    from maskseg.models import tasks
+
     cfg = get_cfg()
     add_maskseg_config(cfg)
+    tasks.prepare(cfg)
     return cfg
 
 

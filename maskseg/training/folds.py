@@ -11,7 +11,7 @@ from maskseg.core.errors import InputError
 from maskseg.core.files import write_whole
 from maskseg.data.dataset import load_coco
 from maskseg.data.split import SPLIT_FILE, read_split
-from maskseg.inference.predictor import Predictor
+from maskseg.inference.api import build_predictor
 from maskseg.models import tasks
 from maskseg.models.zoo import find_model
 
@@ -66,7 +66,7 @@ def pooled_scores(configs: list[CfgNode], out: Path) -> dict[str, Any]:
     pooled = tasks.part(configs[0], "evaluator")()
     scores: dict[str, Any] = {}
     for cfg in configs:
-        predictor = Predictor.from_weights(cfg, find_model(cfg.OUTPUT_DIR).weights)
+        predictor = build_predictor(cfg, find_model(cfg.OUTPUT_DIR).weights)
         alone = type(pooled)()
         for record in tasks.part(cfg, "records")((cfg.DATASETS.TRAIN[0].replace(":-", ":"),)):
             alone.measure(record, predictor)

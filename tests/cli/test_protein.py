@@ -8,11 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from maskseg.core.errors import InputError
-from maskseg.inference.predictor import load_model
+from maskseg.inference.api import load_model
 from maskseg.models.config import load_config
 from maskseg.projects.protein.data import check_predicted, protein_dicts
-from maskseg.projects.protein.predictor import predict_proteins
 from maskseg.projects.protein.samples import ProteinSamples, validation_sample
 
 SIDE = 32
@@ -99,8 +97,17 @@ def test_training_validation_prediction_and_submission(dataset, maskseg, tmp_pat
     assert maskseg("submission", "check", out / "submission.csv", "--images", dataset / "test")[0] == 0
     assert maskseg("submission", "check", out / "submission.csv", "--images", dataset / "train")[0] == 2
 
-
-def test_views_are_refused(tmp_path):
-    with pytest.raises(InputError, match=r"--tta d4: .* leave it out"):
-        predict_proteins(None, [], tmp_path, ("rle",), "d4")
-    assert not (tmp_path / "submission.csv").exists()
+    # What is for masks is refused, before anything is written; asked for or not, there is one format.
+    options = {"--formats": "rle,geojson", "--tta": "d4", "--diameter": 20, "--normalize": "off",
+               "--microns-per-pixel": 0.5, "--tile": 512, "--tile-overlap": 64,
+               "--level": 1, "--mpp": 0.5, "--cluster": "ray"}  # fmt: skip
+    for option, value in options.items():
+        status, _, error = maskseg("predict", dataset / "test", "-o", tmp_path / "no", "--model", run, option, value)
+        assert status == 2 and error.count("\n") == 1
+        assert f"{option} {value}".replace("rle,", "") in error and f"{run}, a classifier of proteins," in error
+    assert not (tmp_path / "no").exists()
+    again = maskseg(
+        "predict", dataset / "test", "-o", tmp_path / "again", "--model", run, "--tta", "none", "--formats", "rle"
+    )
+    assert again[0] == 0
+    assert (tmp_path / "again" / "submission.csv").read_bytes() == (out / "submission.csv").read_bytes()

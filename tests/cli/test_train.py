@@ -183,3 +183,11 @@ def test_three_folds_of_the_sample_and_their_pooled_score(maskseg, repository, t
 def test_mistakes_are_one_line(monkeypatch, capsys, words, message):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert message in refused(monkeypatch, capsys, *words)
+
+
+def test_a_rate_of_channels_is_refused_for_a_network_without(maskseg):
+    status, _, errors = maskseg("train", "--config-file", "nuclei_R_18_FPN", "--channel-rate", 0.5, "--num-gpus", 0)
+    assert status == 2
+    assert errors.splitlines()[-1] == (
+        "maskseg: error: --channel-rate 0.5: the network GeneralizedRCNN is no U-Net; leave it out"
+    )

@@ -10,7 +10,7 @@ import tifffile
 from maskseg.data.dataset import dataset_dicts
 from maskseg.formats.kaggle import read_submission
 from maskseg.imaging.reading import read_image
-from maskseg.inference.predictor import load_model
+from maskseg.inference.api import load_model
 from maskseg.models.checkpoint import model_weights
 from maskseg.models.config import load_config
 from maskseg.models.zoo import find_model
@@ -92,6 +92,12 @@ def test_training_prediction_and_submission_in_one_go(maskseg, data, tmp_path):
     # What is tuned are the thresholds of a Mask R-CNN.
     status, _, errors = maskseg("tune", f"{data}:dev", "--folds", 2, "--model", out, "-o", tmp_path / "tuned")
     assert status == 2 and "no Mask R-CNN" in errors and errors.count("\n") == 1
+    # Nor has it tiles, levels or a diameter.
+    for option, value in {"--diameter": 20.0, "--tile": 512, "--tile-overlap": 64, "--level": 1, "--mpp": 0.5}.items():
+        status, _, errors = maskseg("predict", pictures, "-o", tmp_path / "no", "--model", out, option, value)
+        assert status == 2 and errors.count("\n") == 1
+        assert f"{option} {value}: the model {out}, a U-Net, cannot follow it; leave it out" in errors
+    assert not (tmp_path / "no").exists()
 
 
 def test_it_goes_on_where_it_was(maskseg, data, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from maskseg.core.errors import InputError
 from maskseg.evaluation.detections import DetectionCache
 from maskseg.imaging.reading import read_image
-from maskseg.inference.predictor import Predictor
+from maskseg.inference.api import build_predictor
 from maskseg.inference.tta import PLAIN, View
 from maskseg.models.zoo import find_model
 
@@ -29,7 +29,7 @@ def image(repository):
 def test_a_choice_among_the_kept_is_what_the_network_gives_at_those_thresholds(model, image, view, magnify, tmp_path):
     cache = DetectionCache(model, tmp_path, 0.1, SUPPRESSIONS)
     kept = cache.get("one", image, view, magnify)
-    predictor = Predictor.from_weights(model.cfg, model.weights)
+    predictor = build_predictor(model.cfg, model.weights)
     heads = predictor.model.roi_heads.box_predictor
     seen = np.ascontiguousarray(view.apply(image))
     counts = []

@@ -14,7 +14,7 @@ from maskseg.evaluation.dsb import image_scores
 from maskseg.evaluation.tune import Trials, optuna_search, search_grid, tune
 from maskseg.evaluation.tune_output import write_plot, write_settings, write_trials
 from maskseg.formats.mask_folders import convert
-from maskseg.inference.predictor import Predictor
+from maskseg.inference.api import build_predictor
 from maskseg.models.zoo import find_model
 
 CPU = ["MODEL.DEVICE", "cpu"]
@@ -45,7 +45,7 @@ def trials(records, tmp_path_factory):
 def test_a_trial_has_the_score_of_an_ordinary_prediction_under_its_settings(trials, records, changes):
     chosen = dict(zip(trials.space, trials.own, strict=True)) | changes
     model = find_model("nuclei", [*CPU, *(str(item) for pair in chosen.items() for item in pair)])
-    predictor = Predictor.from_weights(model.cfg, model.weights)
+    predictor = build_predictor(model.cfg, model.weights)
     expected = []
     for record in records:
         image, truth = load_record(record)

@@ -10,6 +10,7 @@ from scipy import ndimage
 from maskseg.core.masks import CropMasks, trim
 from maskseg.core.morphology import fill_holes
 from maskseg.inference import postprocess
+from maskseg.inference.settings import PostprocessSettings
 
 
 def drawn(*pictures: str, scores=None) -> CropMasks:
@@ -38,7 +39,7 @@ def picture(mask: np.ndarray) -> list[str]:
 
 def test_a_pixel_goes_to_the_highest_score():
     masks = drawn("####..", "..####", scores=[0.8, 0.9])
-    cleaned = postprocess.clean(masks, fill=False, closing=False, min_area=1)
+    cleaned = postprocess.clean(masks, PostprocessSettings(fill_holes=False, close=False, min_area=1))
     assert [picture(mask) for mask in to_dense(cleaned)] == [["..####"], ["##...."]]
     assert cleaned.scores.tolist() == pytest.approx([0.9, 0.8])
 
@@ -48,32 +49,34 @@ CUT = ("##########", "...##.....")
 
 @pytest.mark.parametrize(("rule", "left"), [("drop", ["...##....."]), ("keep_largest", ["...##.....", ".....#####"])])
 def test_a_mask_cut_in_two_follows_the_fragment_rule(rule, left):
-    cleaned = postprocess.clean(drawn(*CUT, scores=[0.8, 0.9]), fill=False, closing=False, fragments=rule, min_area=1)
+    cleaned = postprocess.clean(
+        drawn(*CUT, scores=[0.8, 0.9]), PostprocessSettings(fill_holes=False, close=False, fragments=rule, min_area=1)
+    )
     assert [picture(mask)[0] for mask in to_dense(cleaned)] == left
 
 
 def test_diagonal_pixels_are_one_piece():
     masks = drawn("#.\n.#")
-    assert len(postprocess.clean(masks, closing=False, min_area=1)) == 1
+    assert len(postprocess.clean(masks, PostprocessSettings(close=False, min_area=1))) == 1
 
 
 def test_a_dropped_mask_takes_no_pixels():
     masks = drawn("..##..", "######", scores=[0.9, 0.8])
-    cleaned = postprocess.clean(masks, fill=False, closing=False, min_area=3)
+    cleaned = postprocess.clean(masks, PostprocessSettings(fill_holes=False, close=False, min_area=3))
     assert [picture(mask) for mask in to_dense(cleaned)] == [["######"]]
 
 
 def test_minimum_area_keeps_what_reaches_it():
     left, right = drawn("##...."), drawn("...###")
-    assert len(postprocess.clean(left, min_area=2)) == 1
-    assert len(postprocess.clean(left, min_area=3)) == 0
-    assert len(postprocess.clean(right, min_area=3)) == 1
+    assert len(postprocess.clean(left, PostprocessSettings(min_area=2))) == 1
+    assert len(postprocess.clean(left, PostprocessSettings(min_area=3))) == 0
+    assert len(postprocess.clean(right, PostprocessSettings(min_area=3))) == 1
 
 
 def test_closing_bridges_a_gap_of_one_pixel():
     halves = drawn("###.###\n###.###\n###.###")
     assert picture(to_dense(postprocess.clean(halves))[0]) == ["###.###", "#######", "###.###"]
-    assert len(postprocess.clean(halves, closing=False)) == 0, "two pieces, so the mask is dropped"
+    assert len(postprocess.clean(halves, PostprocessSettings(close=False))) == 0, "two pieces, so the mask is dropped"
 
 
 def test_holes_are_filled_but_bays_are_not():
@@ -128,7 +131,7 @@ def dense_clean(dense, scores, rule, min_area):
 @given(random_masks, st.sampled_from(["drop", "keep_largest"]), st.integers(1, 20))
 def test_cleaning_equals_the_dense_rules(case, rule, min_area):
     dense, scores = random_dense(*case)
-    cleaned = postprocess.clean(from_dense(dense, scores), fragments=rule, min_area=min_area)
+    cleaned = postprocess.clean(from_dense(dense, scores), PostprocessSettings(fragments=rule, min_area=min_area))
     expected = dense_clean(dense, scores, rule, min_area)
     assert len(cleaned) == len(expected)
     for got, score, (mask, true_score) in zip(to_dense(cleaned), cleaned.scores, expected, strict=True):

@@ -12,8 +12,8 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks
-from maskseg.inference import predictor as predictor_module
-from maskseg.inference.predictor import Predictor
+from maskseg.inference.mask_rcnn import MaskRCNNPredictor
+from maskseg.inference.tile_grid import Tiles
 from maskseg.inference.tta import VIEWS
 from maskseg.models.config import load_config
 
@@ -52,8 +52,8 @@ class BrightSpots:
         return [found]
 
 
-def predictor(network: BrightSpots, *overrides: str, config: str = "nuclei_R_101_FPN") -> Predictor:
-    return Predictor(load_config(config, ["MODEL.DEVICE", "cpu", *overrides]), network)
+def predictor(network: BrightSpots, *overrides: str, config: str = "nuclei_R_101_FPN") -> MaskRCNNPredictor:
+    return MaskRCNNPredictor(load_config(config, ["MODEL.DEVICE", "cpu", *overrides]), network)
 
 
 def picture(seed: int, shape=(200, 300), count: int = 25) -> np.ndarray:
@@ -209,12 +209,13 @@ def test_where_the_size_trained_on_is_not_known_nothing_is_rescaled():
     assert len(network.seen) == 1
 
 
-def test_an_image_that_magnified_would_be_large_is_predicted_in_tiles(monkeypatch):
+def test_an_image_that_magnified_would_be_large_is_predicted_in_tiles():
     image = disks(10)
     expected = scale_model(BrightSpots()).segment(image)
-    monkeypatch.setattr(predictor_module, "LARGE", 600 * 600)
     network = BrightSpots()
-    found = scale_model(network).segment(image)
+    model = scale_model(network)
+    model.tiles = Tiles(large=600 * 600)
+    found = model.segment(image)
     assert max(np.prod(shape[1:]) for shape in network.seen) < 1200 * 1200 * 0.9
     assert len(found) == 12
     assert iou(found, image) > 0.9

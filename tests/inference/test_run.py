@@ -24,21 +24,23 @@ from maskseg.imaging.channels import Choice
 from maskseg.imaging.finding import find_images
 from maskseg.imaging.reading import ImageFile
 from maskseg.inference import run as batch
+from maskseg.inference.predictor import OPTIONS, Predictor
 from maskseg.inference.run import FORMATS, predict_files
 
 # All that is not slow to write.
 QUICK = [name for name in FORMATS if name not in ("overlay", "zarr")]
 
 
-class Stub:
+class Stub(Predictor):
     """Stands for a predictor of nuclei."""
 
+    title = "stub"
+    options = frozenset(OPTIONS)
     cfg = SimpleNamespace(
         MODEL=SimpleNamespace(META_ARCHITECTURE="GeneralizedRCNN"),
         TEST=SimpleNamespace(IMS_PER_BATCH=1),
         INPUT=SimpleNamespace(NORMALIZE="auto"),
     )
-    tiled = True
 
 
 class Squares(Stub):

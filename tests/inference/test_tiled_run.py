@@ -2,6 +2,7 @@
 
 import csv
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
@@ -15,7 +16,7 @@ from maskseg.formats.labels import read_labels
 from maskseg.formats.tiled_labels import label_rows, write_tiled_labels
 from maskseg.imaging.finding import find_images
 from maskseg.inference.run import FORMATS, Tiles, predict_files
-from tests.inference.test_predictor import predictor
+from tests.inference.test_predictor import BrightSpots, disks, predictor, scale_model
 from tests.inference.test_tiling import UNSCALED, Marked, marks, scored
 
 EVERY = [name for name in FORMATS if name != "parquet"]
@@ -99,3 +100,27 @@ def test_label_images_are_classic_tiff_below_4_gb(shape, big, tmp_path, monkeypa
     monkeypatch.setattr("maskseg.formats.tiled_labels.tifffile.imwrite", lambda *args, **kwargs: written.update(kwargs))
     write_tiled_labels(tmp_path / "a.tif", shape, np.dtype(np.uint16), iter(()))
     assert written["bigtiff"] is big
+
+
+def test_a_level_that_is_asked_for_is_taken_of_a_small_file_too_and_one_that_has_none_says_so(tmp_path):
+    image = marks(np.random.default_rng(6), (256, 384), 60)
+    with tifffile.TiffWriter(tmp_path / "levels.tif") as file:
+        file.write(image, subifds=1, tile=(64, 64), photometric="rgb")
+        file.write(image[::2, ::2], subfiletype=1, tile=(64, 64), photometric="rgb")
+    tifffile.imwrite(tmp_path / "one.tif", image, photometric="rgb")
+    cv2.imwrite(str(tmp_path / "plain.png"), image)
+    model, out = predictor(Marked(), *UNSCALED), tmp_path / "out"
+    failed = dict(predict_files(model, find_images([tmp_path]), out, ["labels"], tiles=Tiles(level=1)))
+    assert sorted(failed) == ["one", "plain"]
+    assert "levels 0 to 0" in failed["one"] and "leave out --level" in failed["plain"]
+    assert read_labels(out / "labels" / "levels.tif").shape == (128, 192)
+
+
+def test_the_tiles_that_are_asked_for_cut_what_is_large_once_it_is_magnified(tmp_path):
+    cv2.imwrite(str(tmp_path / "disks.png"), disks(10))
+    network = BrightSpots()
+    tiles = Tiles(side=128, overlap=64, large=600 * 600)
+    assert predict_files(scale_model(network), find_images([tmp_path]), tmp_path / "out", ["labels"], tiles=tiles) == []
+    assert read_labels(tmp_path / "out" / "labels" / "disks.tif").max() == 12
+    first, *others = (shape[1] * shape[2] for shape in network.seen)
+    assert first == 416 * 512 and max(others) <= (128 + 2 * 96) ** 2

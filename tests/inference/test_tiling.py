@@ -130,7 +130,7 @@ def test_masks_overlap_in_this_test_so_that_order_matters():
     """The set above would prove nothing if neighbours left each other alone."""
     image = marks(np.random.default_rng(0), (400, 400), 500)
     model = predictor(Marked(), *UNSCALED)
-    raw = model.look(image, PLAIN).masks(model.cfg.POSTPROCESS.MASK_THRESHOLD)
+    raw = model.look(image, PLAIN).masks(model.settings.mask_threshold)
     assert raw.areas.sum() > 1.1 * model.segment(image, "none").areas.sum()
 
 

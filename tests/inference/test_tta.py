@@ -1,7 +1,5 @@
 """Views are undone exactly, and their masks merged as written: hand-drawn masks with known answers, and properties."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from maskseg.core.masks import CropMasks, SoftCrops
+from maskseg.inference.settings import PostprocessSettings
 from maskseg.inference.tta import PLAIN, VIEWS, View, merge
 
 MIRRORED = View(mirrored=True)
@@ -42,7 +41,7 @@ def pictures(masks: CropMasks) -> list[list[str]]:
 
 
 def merged(first, *others, how="auto", threshold=0.5, min_iou=0.1):
-    rules = SimpleNamespace(MASK_THRESHOLD=threshold, TTA_MERGE=how, TTA_MIN_IOU=min_iou)
+    rules = PostprocessSettings(mask_threshold=threshold, tta_merge=how, tta_min_iou=min_iou)
     return merge(first, VIEWS["d4"][1 : len(others) + 1], lambda view: others[VIEWS["d4"].index(view) - 1], rules)
 
 

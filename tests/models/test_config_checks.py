@@ -112,7 +112,7 @@ def test_the_configs_of_maskseg_keep_to_the_limits(repository):
 
 
 def test_a_network_that_cannot_be_built_is_one_line(tmp_path):
-    from maskseg.inference.predictor import load_model
+    from maskseg.inference.api import load_model
 
     for key, value in (("MODEL.RPN.IN_FEATURES", ["p99"]), ("MODEL.META_ARCHITECTURE", "NoSuchNet")):
         with pytest.raises(InputError) as caught:

@@ -14,7 +14,7 @@ from detectron2.modeling import build_model
 from safetensors.torch import save_file
 
 from maskseg.core.errors import InputError
-from maskseg.inference.predictor import load_model
+from maskseg.inference.api import load_model
 from maskseg.models import downloads, zoo
 from maskseg.models.checkpoint import Checkpointer, checksum
 from maskseg.models.config import default_config, load_config

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from maskseg.imaging.reading import read_image
-from maskseg.inference.predictor import load_model
+from maskseg.inference.api import load_model
 from maskseg.models import precision
 from maskseg.models.precision import in_bfloat16, inference
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from maskseg.cli.models import app
 from maskseg.core.errors import InputError
-from maskseg.inference.predictor import Predictor, load_model
+from maskseg.inference.api import build_predictor, load_model
 from maskseg.models import zoo
 from maskseg.models.checkpoint import Checkpointer, checksum, read_weights
 from maskseg.models.config import load_config
@@ -268,7 +268,7 @@ def test_weights_of_another_config_are_refused_in_one_line(run, exported):
     cfg = load_config("nuclei_R_18_FPN", ["MODEL.DEVICE", "cpu"])
     for weights in (run / "model_final.pth", exported):
         with pytest.raises(InputError, match="not the weights of this config") as caught:
-            Predictor.from_weights(cfg, weights)
+            build_predictor(cfg, weights)
         assert "\n" not in str(caught.value)
         assert str(weights) in str(caught.value)
 

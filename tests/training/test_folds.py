@@ -55,12 +55,17 @@ def test_every_image_of_a_fold_is_scored_once_by_the_training_that_did_not_see_i
     scored = []
 
     class Perfect(Predictor):
+        title = "perfect"
+
+        def __init__(self, cfg, _):
+            self.cfg = cfg
+
         def segment(self, image, tta=None):
             scored.append(Path(self.cfg.OUTPUT_DIR).name)
             masks = CropMasks.from_labels(np.where(image[..., 0] > 0, (image[..., 0].astype(int) - 60) // 5, 0))
             return masks[1:] if scored[-1] == "fold2" else masks
 
-    monkeypatch.setattr(folds, "Predictor", Perfect)
+    monkeypatch.setattr(folds, "build_predictor", Perfect)
     scores = pooled_scores(configs, tmp_path)
     assert scored == ["fold1", "fold1", "fold2", "fold2", "fold10"]
     assert scores["fold1"] == scores["fold10"] == 1.0

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from maskseg.core.errors import InputError
 from maskseg.data.dataset import dataset_dicts, load_coco, load_record, write_coco
 from maskseg.data.pack import pack, unpack
-from maskseg.inference.predictor import Predictor
+from maskseg.inference.mask_rcnn import MaskRCNNPredictor
 from maskseg.models.config import load_config
 from maskseg.training.augment import warp_labels
 from maskseg.training.mapper import Samples, as_sample, validation_sample
@@ -186,7 +186,7 @@ def test_validation_and_prediction_hand_the_network_the_same_picture(write_datas
             found.scores, found.pred_masks = torch.zeros(0), torch.zeros(0, 1, 28, 28)
             return [found]
 
-    Predictor(cfg, Network()).segment(load_record(record)[0], tta="none")
+    MaskRCNNPredictor(cfg, Network()).segment(load_record(record)[0], tta="none")
     image = validation_sample(cfg, record)["image"]
     height, width = image.shape[1:]
     # Prediction pads with zeros, as the network itself does in training.

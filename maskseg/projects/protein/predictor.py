@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from tqdm import tqdm
 from maskseg.core.errors import InputError
 from maskseg.imaging.reading import ImageFile
 from maskseg.imaging.scaling import channels_first, input_scale, resize_image
-from maskseg.inference.predictor import Predictor
+from maskseg.inference.predictor import Predictor, refuse_formats, refuse_options
 from maskseg.projects.protein.data import CLASSES, group_channels, read_channels, write_predicted
 from maskseg.projects.protein.evaluator import decide
 
@@ -29,7 +28,15 @@ def network_image(cfg: CfgNode, image_id: str, files: Mapping[str, ImageFile]) -
 
 
 class ProteinPredictor(Predictor):
-    """A classifier with its config."""
+    """A classifier with its config: `predict` gives classes, and there are no masks."""
+
+    title = "classifier of proteins"
+    # One table for Kaggle.
+    formats = ("rle",)
+
+    def __init__(self, cfg: CfgNode, model: torch.nn.Module) -> None:
+        self.cfg = cfg
+        self.model = model
 
     @property
     def thresholds(self) -> NDArray[np.float32]:
@@ -46,13 +53,27 @@ def predict_proteins(
     predictor: ProteinPredictor,
     files: Sequence[ImageFile],
     out: Path,
-    formats: object = (),
+    formats: Sequence[str] = ("rle",),
     tta: str | None = None,
-    *_: Any,
+    settings: object = None,
+    microns_per_pixel: float | None = None,
+    tiles: object = None,
+    cluster: bool = False,
 ) -> list[tuple[str, str]]:
-    """Write ``submission.csv`` for images whose channels are the files; images that were left out, with the reasons."""
-    if tta not in (None, "none"):
-        raise InputError(f"--tta {tta}: views are for masks, and this model gives classes; leave it out")
+    """Write ``submission.csv`` for images whose channels are the files; images that were left out, with the reasons.
+
+    The arguments are those of `maskseg.inference.run.predict_files`.
+
+    Raises
+    ------
+    InputError
+        If one is given that is for masks.
+    """
+    refuse_formats(predictor, formats)
+    refuse_options(
+        predictor,
+        {"tta": tta, "microns-per-pixel": microns_per_pixel, "tile": tiles, "cluster": "ray" if cluster else None},
+    )
     found: dict[str, NDArray[np.float32]] = {}
     failed: list[tuple[str, str]] = []
     for image_id, channels in tqdm(group_channels(files).items(), desc="predict", unit="image", disable=None):

@@ -131,11 +131,6 @@ class UNet(nn.Module):
         return {"loss_mask": self.loss(logits, targets.to(logits))}
 
 
-@META_ARCH_REGISTRY.register()
-class NerveUNet(UNet):
-    """The U-Net of ultrasound frames: its task is scored by Dice and submits one row a frame."""
-
-
 def _two_convolutions(before: int, width: int, norm: str) -> nn.Sequential:
     convolutions = [
         Conv2d(inputs, width, 3, padding=1, bias=not norm, norm=get_norm(norm, width), activation=nn.ReLU(inplace=True))

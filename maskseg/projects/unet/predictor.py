@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 
 import cv2
 import numpy as np
@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 from maskseg.core.masks import CropMasks
 from maskseg.imaging import intensity
 from maskseg.imaging.scaling import channels_first, input_scale, resize_image, to_shape
+from maskseg.inference.batching import BatchedPredictor
 from maskseg.inference.postprocess import clean
-from maskseg.inference.predictor import STRIDE, Predictor
+from maskseg.inference.questions import answered
+from maskseg.inference.settings import PostprocessSettings
+from maskseg.inference.soft_masks import STRIDE
 from maskseg.inference.tta import views_of
 from maskseg.projects.unet.instances import instances
 
@@ -41,37 +44,57 @@ def on_canvas(image: NDArray[np.uint8], cfg: CfgNode) -> tuple[NDArray[np.uint8]
     return canvas, (height, width)
 
 
-class PixelPredictor(Predictor):
-    """A U-Net with its config, ready to segment images."""
+class PixelPredictor(BatchedPredictor[NDArray[np.float32]]):
+    """A U-Net with its config, ready to segment images.
 
-    # Images of any size are predicted in windows, but in one piece as far as files are concerned.
-    tiled = False
+    Images of any size go through the network in windows, but are read, and their masks found, in one piece: it knows
+    neither tiles nor levels. Nor does it magnify.
 
-    def segment(self, image: NDArray[np.uint8], tta: str | None = None) -> CropMasks:
-        """The instances of one image; see `Predictor.segment`. The probabilities of the views are averaged."""
-        rules = self.cfg.POSTPROCESS
+    Parameters
+    ----------
+    cfg : CfgNode
+    model : torch.nn.Module
+        With ``logits``, such as `maskseg.projects.unet.network.UNet`.
+    """
+
+    title = "U-Net"
+    options = frozenset({"tta", "normalize", "microns-per-pixel", "cluster"})
+
+    def __init__(self, cfg: CfgNode, model: torch.nn.Module) -> None:
+        self.cfg = cfg
+        self.model = model
+        self.settings = PostprocessSettings.from_config(cfg)
+
+    def steps(
+        self, image: NDArray[np.uint8], tta: str | None = None
+    ) -> Generator[NDArray[np.uint8], NDArray[np.float32], CropMasks]:
+        """`segment`, by questions to the network. The probabilities of the views are averaged."""
         image = intensity.normalized(image, self.cfg.INPUT.NORMALIZE)
-        views = views_of(rules.TTA if tta is None else tta)
-        mean = sum(view.undo(self.probability(view.apply(image))) for view in views) / len(views)
-        return self.masks(np.ascontiguousarray(mean))
+        views = views_of(self.settings.tta if tta is None else tta)
+        total: NDArray[np.float32] | float = 0.0
+        for view in views:
+            total = total + view.undo((yield from self._probability(view.apply(image))))
+        return self.masks(np.ascontiguousarray(total / len(views)))
 
     def masks(self, probability: NDArray[np.float32]) -> CropMasks:
         """The instances, by falling score and without overlap, of a map of probabilities (H, W)."""
-        rules = self.cfg.POSTPROCESS
-        found = instances(probability, rules.MASK_THRESHOLD, rules.INSTANCES, rules.NECK)
-        return clean(
-            found, fill=rules.FILL_HOLES, closing=rules.CLOSE, fragments=rules.FRAGMENTS, min_area=rules.MIN_AREA
-        )
+        settings = self.settings
+        return clean(instances(probability, settings.mask_threshold, settings.instances, settings.neck), settings)
 
     def probability(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """How probably each pixel is foreground, float32 (H, W), of an image (H, W, 3) that is stretched already."""
+        return answered(self._probability(image), self.on_canvas)
+
+    def _probability(
+        self, image: NDArray[np.uint8]
+    ) -> Generator[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
         height, width = image.shape[:2]
         canvas, (tall, wide) = on_canvas(image, self.cfg)
         found = np.empty(canvas.shape[:2], np.float32)
         for top in range(0, len(canvas), _CORE):
             for left in range(0, len(canvas[0]), _CORE):
                 y0, x0 = max(0, top - _CONTEXT), max(0, left - _CONTEXT)
-                window = self.on_canvas(canvas[y0 : top + _CORE + _CONTEXT, x0 : left + _CORE + _CONTEXT])
+                window = yield canvas[y0 : top + _CORE + _CONTEXT, x0 : left + _CORE + _CONTEXT]
                 place = found[top : top + _CORE, left : left + _CORE]
                 place[:] = window[top - y0 :, left - x0 :][: place.shape[0], : place.shape[1]]
         # Averaging where it shrinks, as the image was where it shrank.
@@ -79,7 +102,7 @@ class PixelPredictor(Predictor):
         return cv2.resize(found[:tall, :wide], (width, height), interpolation=how)
 
     @torch.inference_mode()
-    def on_canvases(self, canvases: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:  # type: ignore[override]
-        """How probably each pixel of canvases of one size is foreground; `maskseg.inference.batching` makes batches."""
+    def on_canvases(self, canvases: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
+        """How probably each pixel of canvases of one size is foreground."""
         images = np.stack([channels_first(canvas, self.cfg.INPUT.FORMAT) for canvas in canvases])
         return list(self.model.logits(torch.from_numpy(images))[:, 0].sigmoid().cpu().numpy())

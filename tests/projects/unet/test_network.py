@@ -99,9 +99,9 @@ def test_a_large_image_in_windows_is_the_same(monkeypatch):
 @pytest.mark.parametrize("tta", ["flip", "d4"])
 def test_with_views_a_mirrored_image_has_mirrored_instances(tta):
     rules = {"POSTPROCESS__MIN_AREA": 1, "POSTPROCESS__CLOSE": False, "POSTPROCESS__FILL_HOLES": False}
-    predictor = PixelPredictor(config(**rules), network())
     image = np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
-    predictor.cfg.POSTPROCESS.MASK_THRESHOLD = float(np.median(predictor.probability(image)))
+    median = float(np.median(PixelPredictor(config(**rules), network()).probability(image)))
+    predictor = PixelPredictor(config(**rules, POSTPROCESS__MASK_THRESHOLD=median), network())
 
     def found(image, tta):
         return predictor.segment(np.ascontiguousarray(image), tta).to_labels() > 0

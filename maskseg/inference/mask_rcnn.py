@@ -1,0 +1,165 @@
+"""Nuclei by Mask R-CNN: the network, the views, the magnification, and whether an image is predicted in tiles."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import GeneralizedRCNN
+from detectron2.structures import Instances
+from numpy.typing import NDArray
+
+from maskseg.core.masks import CropMasks, SoftCrops
+from maskseg.imaging import intensity
+from maskseg.imaging.scaling import channels_first, input_scale, resize_image
+from maskseg.inference.batching import BatchedPredictor
+from maskseg.inference.predictor import OPTIONS
+from maskseg.inference.questions import answered, passed_on
+from maskseg.inference.settings import PostprocessSettings
+from maskseg.inference.soft_masks import STRIDE, SoftMasks
+from maskseg.inference.tile_grid import Tiles, in_tiles
+from maskseg.inference.tiling import segment_in_tiles
+from maskseg.inference.tta import Look, View, assembly, first_look, views_of
+from maskseg.models.precision import in_bfloat16, inference
+
+logger = logging.getLogger(__name__)
+
+
+class MaskRCNNPredictor(BatchedPredictor[SoftMasks]):
+    """A Mask R-CNN with its config, ready to segment images.
+
+    Parameters
+    ----------
+    cfg : CfgNode
+        Gives the input rules and the POSTPROCESS keys.
+    model : torch.nn.Module
+        Detectron2's GeneralizedRCNN with a mask head.
+
+    Attributes
+    ----------
+    settings : PostprocessSettings
+    tiles : Tiles
+        How large images are cut.
+    """
+
+    title = "Mask R-CNN"
+    options = frozenset(OPTIONS)
+
+    def __init__(self, cfg: CfgNode, model: torch.nn.Module) -> None:
+        self.cfg = cfg
+        self.model = model
+        self.settings = PostprocessSettings.from_config(cfg)
+        self.tiles = Tiles()
+
+    def steps(
+        self, image: NDArray[np.uint8], tta: str | None = None
+    ) -> Generator[NDArray[np.uint8], SoftMasks, CropMasks]:
+        """`segment`, by questions to the network; an image in tiles asks it itself.
+
+        An image is predicted in tiles if `in_tiles` says so, of the image as it is or once it is known how much it is
+        magnified: the same for an array and for a file of ``maskseg predict``.
+        """
+        settings, cfg = self.settings, self.cfg.INPUT
+        views = views_of(settings.tta if tta is None else tta)
+        shape = image.shape[:2]
+        scale = input_scale(shape, cfg.LONG_SIDE, cfg.SHRINK)
+        if in_tiles(shape, self.tiles.large):
+            return segment_in_tiles(self, image, tta)
+        seen = intensity.normalized(image, cfg.NORMALIZE)
+
+        def ask(asked: Look) -> Generator[NDArray[np.uint8], SoftMasks, SoftCrops]:
+            return self._looking(seen, *asked)
+
+        magnify, first = yield from passed_on(first_look(settings, views, cfg.NUCLEUS_DIAMETER / scale), ask)
+        if in_tiles(shape, self.tiles.large, scale, magnify):
+            # Tiles are never shrunk by the scale of the config.
+            return segment_in_tiles(self, image, tta, magnify * min(scale, 1.0))
+        return (yield from passed_on(assembly(settings, views, magnify, first), ask))
+
+    def look(self, image: NDArray[np.uint8], view: View, magnify: float = 1.0) -> SoftCrops:
+        """Mask probabilities that the network finds in a view of the image; in the image's own coordinates."""
+        return answered(self._looking(image, view, magnify), self.on_canvas)
+
+    def _looking(
+        self, image: NDArray[np.uint8], view: View, magnify: float
+    ) -> Generator[NDArray[np.uint8], SoftMasks, SoftCrops]:
+        soft = yield from self._detecting(np.ascontiguousarray(view.apply(image)), magnify)
+        return view.undo_crops(SoftCrops.paste(soft.masks, soft.boxes, view.shape(image.shape[:2]), soft.scores))
+
+    def detect(self, image: NDArray[np.uint8], magnify: float = 1.0) -> SoftMasks:
+        """Run the network on one image as it is.
+
+        Parameters
+        ----------
+        image : uint8 array (H, W, 3)
+            RGB, already normalized as the config says.
+        magnify : float
+            Times the scale of the config; below 1 the image takes a part of the canvas only.
+        """
+        return answered(self._detecting(image, magnify), self.on_canvas)
+
+    def _detecting(
+        self, image: NDArray[np.uint8], magnify: float
+    ) -> Generator[NDArray[np.uint8], SoftMasks, SoftMasks]:
+        cfg = self.cfg.INPUT
+        height, width = image.shape[:2]
+        scaled = resize_image(image, input_scale((height, width), cfg.LONG_SIDE, cfg.SHRINK) * magnify)
+        tall, wide = scaled.shape[:2]
+        canvas = np.zeros((*self.canvas_shape((tall, wide), magnify), 3), np.uint8)
+        canvas[:tall, :wide] = scaled
+        found = yield canvas
+        return replace(found, boxes=found.boxes * np.array([width / wide, height / tall] * 2, np.float32))
+
+    def canvas_shape(self, shape: tuple[int, int], magnify: float = 1.0) -> tuple[int, int]:
+        """Height and width of the zero-padded input for an image that has `shape` in network pixels.
+
+        As in training: up to the square of the method, or up to the stride of the coarsest level.
+        """
+        cfg = self.cfg.INPUT
+        least = cfg.LONG_SIDE if cfg.SHRINK or magnify < 1 else STRIDE
+        return _up(shape[0], least), _up(shape[1], least)
+
+    def on_canvases(self, canvases: Sequence[NDArray[np.uint8]]) -> list[SoftMasks]:
+        """Run the network on its own pixels, as one batch.
+
+        Parameters
+        ----------
+        canvases : sequence of uint8 arrays (H, W, 3)
+            RGB, of one size, with sides in multiples of `STRIDE`.
+
+        Returns
+        -------
+        list of SoftMasks
+            The boxes are in pixels of the canvas.
+        """
+        found = self._run([torch.from_numpy(channels_first(canvas, self.cfg.INPUT.FORMAT)) for canvas in canvases])
+        return [
+            SoftMasks(
+                one.pred_boxes.tensor.float().cpu().numpy(),
+                one.scores.float().cpu().numpy(),
+                one.pred_masks[:, 0].float().cpu().numpy(),
+            )
+            for one in found
+        ]
+
+    @torch.inference_mode()
+    def _run(self, canvases: list[torch.Tensor]) -> list[Instances]:
+        """What the network finds in canvases, uint8 tensors (3, H, W), with soft masks that are not pasted."""
+        samples = [{"image": canvas} for canvas in canvases]
+        if isinstance(self.model, GeneralizedRCNN):
+            found = inference(self.model, samples, in_bfloat16(self.cfg, self.model))
+        else:
+            found = self.model.inference(samples, do_postprocess=False)
+        limit = self.model.roi_heads.box_predictor.test_topk_per_image
+        if 0 <= limit <= max(map(len, found)):
+            logger.warning("an image holds %d nuclei or more: set TEST.DETECTIONS_PER_IMAGE to -1 for all", limit)
+        return found
+
+
+def _up(value: int, step: int) -> int:
+    """`value` rounded up to a multiple of `step`."""
+    return -(-value // step) * step
