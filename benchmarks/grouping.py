@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from sklearn.metrics import adjusted_rand_score
 from sklearn.model_selection import GroupKFold
 
+from maskseg.convert.mosaic_search import find_mosaics
 from maskseg.curate.groups import DISTANCE, acquisition_groups
 from maskseg.curate.modality import Colours, Limits, infer_modality
-from maskseg.curate.mosaic_search import find_mosaics
 from maskseg.curate.near_duplicates import near_duplicates
 from maskseg.curate.survey import Look, look
 from maskseg.data.dataset import image_id, load_coco

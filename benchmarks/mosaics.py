@@ -31,9 +31,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from maskseg.convert import mosaic_search
+from maskseg.convert.mosaic_search import Edges, Seam, edges, find_mosaics, seams_of
 from maskseg.convert.mosaic_table import read_table
-from maskseg.curate import mosaic_search
-from maskseg.curate.mosaic_search import Edges, Seam, edges, find_mosaics, seams_of
 from maskseg.data.dataset import dataset_dicts
 from maskseg.data.split import read_split
 from maskseg.imaging.reading import read_image

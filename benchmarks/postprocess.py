@@ -22,7 +22,7 @@ import torch
 from detectron2.layers.mask_ops import paste_masks_in_image
 from numpy.typing import NDArray
 
-from maskseg.core.masks import CropMasks, SoftCrops
+from maskseg.core.masks import SoftCrops
 from maskseg.inference.postprocess import clean
 from maskseg.inference.settings import PostprocessSettings
 from maskseg.inference.tta import VIEWS, merge
@@ -45,7 +45,7 @@ def detections(count: int, side: int, seed: int = 0) -> tuple[NDArray[np.float32
 
 def crop_local(soft: Any, boxes: Any, scores: Any, side: int) -> NDArray[np.int32]:
     """Our way, all of it: threshold, fill, close, overlaps, fragments, small masks, label image."""
-    masks = CropMasks.from_soft(soft, boxes, THRESHOLD, (side, side), scores)
+    masks = SoftCrops.paste(soft, boxes, (side, side), scores).masks(THRESHOLD)
     return clean(masks).to_labels()
 
 

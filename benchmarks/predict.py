@@ -91,6 +91,7 @@ def main() -> None:
     import cv2
     import torch
 
+    from maskseg.data.dataset import folder_and_part
     from maskseg.imaging.finding import find_images
     from maskseg.inference.api import load_model
     from maskseg.training.trainer import load_records
@@ -113,7 +114,7 @@ def main() -> None:
     times = f"{'cpu s':>12s}{'wall s':>8s}"
     print(f"{'':24s}{'tta':6s}{'images':>7s}{'views':>7s}{times}{times}{'cpu':>9s}{'wall':>8s}")
     rows("datasets/sample/heldout", sample, predictor, options.repeats)
-    if not Path(options.data.partition(":")[0]).exists():
+    if not Path(folder_and_part(options.data)[0]).exists():
         print(f"{options.data} is not there: its images are left out")
         return
     records = load_records((options.data,))[: options.number]

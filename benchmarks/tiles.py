@@ -37,14 +37,16 @@ from detectron2.structures import Boxes, Instances
 from numpy.typing import NDArray
 
 from maskseg.core.masks import CropMasks
+from maskseg.core.overlaps import overlaps
 from maskseg.formats.labels import read_labels
+from maskseg.formats.registry import formats as all_formats
+from maskseg.formats.registry import writers
+from maskseg.formats.writer import ImageInfo, write_all
 from maskseg.imaging.reading import ImageFile, read_image
 from maskseg.imaging.slides import open_source
 from maskseg.imaging.windows import ArraySource
 from maskseg.inference.api import load_model
 from maskseg.inference.mask_rcnn import MaskRCNNPredictor
-from maskseg.inference.postprocess import overlaps
-from maskseg.inference.tiled_run import predict_large
 from maskseg.inference.tiling import TiledImage
 
 TILE = 512
@@ -161,7 +163,10 @@ def run(model: str, path: Path, folder: Path, formats: tuple[str, ...], coarse: 
     predictor, before = loaded(model, coarse)
     source, scale, _ = open_source(ImageFile(path.stem, path))
     begin, cpu = time.perf_counter(), time.process_time()
-    done = predict_large(predictor, source, path.stem, folder, folder / "parts", formats, scale=scale)
+    image = TiledImage(predictor, source, folder / "parts")
+    info = ImageInfo(path.stem, source.shape, path.name, source, image.predict(), scale=scale)
+    opened = writers([all_formats()[name] for name in formats], info, folder)
+    write_all([*opened.values()], image.settled())
     wall, cpu, peak = time.perf_counter() - begin, time.process_time() - cpu, memory("VmHWM") - before
     tiling = TiledImage(predictor, source, folder).tiling
     lines = [
@@ -172,7 +177,7 @@ def run(model: str, path: Path, folder: Path, formats: tuple[str, ...], coarse: 
     features = json.loads((folder / "geojson" / f"{path.stem}.geojson").read_text(encoding="utf-8"))["features"]
     print(
         f"{source.shape[1]} x {source.shape[0]}{', dark spots for a network' if coarse else ''}: "
-        f"{done['row']['nuclei']} nuclei, {len(features)} features, {labels.max()} labels; "
+        f"{len(features)} features, {labels.max()} labels; "
         f"{peak:.0f} MB over the model's {before:.0f} MB; {cpu:.0f} cpu s, {wall:.0f} s; {along(labels, lines, side)}",
         flush=True,
     )

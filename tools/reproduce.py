@@ -24,7 +24,6 @@ import maskseg  # noqa: F401  first: detectron2 may be the copy that it carries
 
 # isort: split
 import torch
-from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 from detectron2.utils.logger import setup_logger
 
@@ -35,6 +34,7 @@ from maskseg.inference.api import build_predictor
 from maskseg.inference.predictor import Predictor
 from maskseg.models.config import load_config, to_device
 from maskseg.models.zoo import export, find_model
+from maskseg.training.schedule import scale_schedule
 from maskseg.training.trainer import Trainer
 
 
@@ -79,14 +79,6 @@ class TimedTrainer(Trainer):
         self.watch.seconds += time.monotonic() - begin
 
 
-def shortened(cfg: CfgNode, iterations: int) -> None:
-    """Scale the whole schedule to so many iterations."""
-    share = iterations / cfg.SOLVER.MAX_ITER
-    cfg.SOLVER.STEPS = tuple(max(round(step * share), 1) for step in cfg.SOLVER.STEPS)
-    cfg.SOLVER.WARMUP_ITERS = round(cfg.SOLVER.WARMUP_ITERS * share)
-    cfg.SOLVER.MAX_ITER = iterations
-
-
 def speed(predictor: Predictor, records: list[dict[str, Any]], tta: str) -> float:
     """Images a second of prediction, files already read."""
     images = [load_record(record)[0] for record in records]
@@ -116,15 +108,15 @@ def main() -> None:
     cfg.DATASETS.TEST = (f"{arguments.data}:dev",)
     cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR = arguments.weights or cfg.MODEL.WEIGHTS, arguments.out
     if arguments.iterations:
-        shortened(cfg, arguments.iterations)
+        cfg.SOLVER.EPOCHS = 0
+        scale_schedule(cfg, arguments.iterations)
     cfg.freeze()
     out = Path(arguments.out)
     for name in ("fvcore", "maskseg"):
         setup_logger(str(out), name=name)
-    with write_whole(out / "config.yaml", "w", encoding="utf-8") as file:
-        file.write(cfg.dump())
-
     trainer = TimedTrainer(cfg)
+    # With what it found out about the data.
+    cfg = trainer.cfg
     trainer.watch = StopInTime(arguments.minutes * 60)
     trainer.register_hooks([trainer.watch])
     trainer.resume_or_load(resume=True)

@@ -1,6 +1,6 @@
 """A task in one file: how many nuclei an image has, without their outlines.
 
-A package that holds it names it among its entry points, in the group maskseg.models.tasks: ``counting = toy_task``. Then it is
+A package that holds it names it among its entry points, in the group maskseg.tasks: ``counting = toy_task``. Then it is
 trained and predicts like every other task::
 
     maskseg train --config-file nuclei_R_18_FPN MODEL.META_ARCHITECTURE CountNet OUTPUT_DIR runs/count

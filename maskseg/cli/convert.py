@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from maskseg.formats.registry import Format, formats
 
 if TYPE_CHECKING:
     from maskseg.convert.convert import Summary
@@ -41,10 +43,7 @@ def folders(
       maskseg convert folders stage1_train.zip -o data/dsb2018
       maskseg convert folders datasets/sample/train -o data/sample --modality datasets/sample/modality.csv
     """
-    from maskseg.data.split import read_modalities
-    from maskseg.formats.mask_folders import convert
-
-    report(out, convert(source, out, read_modalities(modality) if modality else None, _processes(workers)))
+    _convert("folders", source, out, None, modality, workers)
 
 
 @app.command("labels")
@@ -69,13 +68,9 @@ def labels(
       maskseg convert labels cellpose_folder -o data/mine --workers 4
       maskseg convert labels stacks/ -o data/mine --channel DAPI --plane z=max
     """
-    from maskseg.data.split import read_modalities
-    from maskseg.formats.label_images import convert
     from maskseg.imaging.channels import Choice
 
-    modalities = read_modalities(modality) if modality else None
-    choice = Choice.parse(channel, plane)
-    report(out, convert(source, out, modalities, _processes(workers), choice=choice))
+    _convert("labels", source, out, None, modality, workers, choice=Choice.parse(channel, plane))
 
 
 @app.command("coco")
@@ -101,11 +96,7 @@ def coco(
       maskseg convert coco export.json -o data/mine --images photos/
       maskseg convert coco instances.json -o data/mine --images train2017/ --category neoplastic --category stromal
     """
-    from maskseg.data.split import read_modalities
-    from maskseg.formats.coco_files import convert
-
-    modalities = read_modalities(modality) if modality else None
-    report(out, convert(source, out, images, category or (), modalities, _processes(workers)))
+    _convert("coco", source, out, images, modality, workers, categories=category or (), distinct=True)
 
 
 @app.command("mosaics")
@@ -130,9 +121,11 @@ def mosaics(
       maskseg convert mosaics data/dsb2018:train -o data/mosaics --table mosaics.csv
     """
     from maskseg.convert.mosaics import convert
+    from maskseg.data.dataset import folder_and_part
     from maskseg.data.split import SPLIT_FILE
 
-    if ":" not in dataset and (Path(dataset) / SPLIT_FILE).is_file():
+    folder, part = folder_and_part(dataset)
+    if not part and (Path(folder) / SPLIT_FILE).is_file():
         typer.echo(f"tiles of all parts of {dataset} are used; for training give {dataset}:train", err=True)
     report(out, convert(dataset, out, table, _processes(workers)))
 
@@ -197,6 +190,38 @@ def ultrasound(
     report(out, summary)
 
 
+def _convert(
+    form: str, source: Path, out: Path, images: Path | None, modality: Path | None, workers: int | None, **options: Any
+) -> None:
+    from maskseg.convert.annotated import convert
+    from maskseg.data.split import read_modalities
+
+    modalities = read_modalities(modality) if modality else None
+    report(out, convert(source, out, form, images, modalities, _processes(workers), **options))
+
+
+def _add_command(form: Format) -> None:
+    """A command for a format that has none of its own."""
+
+    def command(
+        source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder or file of the annotations.")],
+        out: Out,
+        images: Annotated[
+            Path | None, typer.Option(metavar="DIR", help="Folder of the images; beside SRC where not given.")
+        ] = None,
+        modality: Modality = None,
+        workers: Workers = None,
+    ) -> None:
+        _convert(form.name, source, out, images, modality, workers)
+
+    # A help text begins with a capital letter.
+    command.__doc__ = (
+        f"{form.about[:1].upper()}{form.about[1:]}: {form.layout or form.name}.\n\n\b\nExamples:\n"
+        f"  maskseg convert {form.name} annotations/ -o data/mine --images photos/\n"
+    )
+    app.command(form.name)(command)
+
+
 def _processes(workers: int | None) -> int:
     from maskseg.core.processes import available_cores
 
@@ -210,3 +235,8 @@ def report(out: Path, summary: Summary) -> None:
     typer.echo(f"{out}: {summary}")
     if summary.left_out:
         raise typer.Exit(2)
+
+
+for _form in formats().values():
+    if _form.reader is not None and _form.name not in {command.name for command in app.registered_commands}:
+        _add_command(_form)

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from maskseg.formats.registry import readable
+
 if TYPE_CHECKING:
     from maskseg.evaluation.results import ImageResult
     from maskseg.evaluation.sets import LabelSet
 
-Images = Annotated[
-    Path | None, typer.Option(help="Folder or zip of the images: sizes for a CSV without Height and Width.")
-]
+_READ = ", ".join(readable())
+Images = Annotated[Path | None, typer.Option(help="Folder or zip of the images: sizes, for formats without them.")]
 Split = Annotated[
     str | None,
     typer.Option(metavar="FILE[:PART]", help="Split table: modality and group of each image; the images of PART only."),
@@ -24,8 +25,8 @@ Modality = Annotated[
 
 
 def evaluate(
-    truth: Annotated[str, typer.Option(metavar="T", help="True nuclei; DIR:PART for one part of a dataset.")],
-    pred: Annotated[str, typer.Option(metavar="P", help="Predicted nuclei.")],
+    truth: Annotated[str, typer.Option(metavar="T", help=f"True nuclei ({_READ}); DIR:PART for a part of a dataset.")],
+    pred: Annotated[str, typer.Option(metavar="P", help=f"Predicted nuclei ({_READ}).")],
     images: Images = None,
     split: Split = None,
     modality: Modality = None,
@@ -34,9 +35,9 @@ def evaluate(
     """Score predicted nuclei against true ones, for each modality and in all.
 
     T and P: a folder of label images (STEM.tif, .png or .npy), what maskseg predict wrote, a dataset folder,
-    a COCO JSON file or a run-length CSV. The DSB score of an image is the mean over the IoU thresholds 0.50,
-    0.55 ... 0.95 of TP / (TP + FP + FN); that of a set is the mean over its images. "found" counts nuclei
-    above IoU 0.5, "matched IoU" is their mean IoU. F1, PQ, AJI, AJI+ and Dice are means over the images too.
+    or a file or folder of any other format that is read. The DSB score of an image is the mean over the IoU
+    thresholds 0.50, 0.55 ... 0.95 of TP / (TP + FP + FN); that of a set is the mean over its images. "found" counts
+    nuclei above IoU 0.5, "matched IoU" is their mean IoU. F1, PQ, AJI, AJI+ and Dice are means over the images too.
     Intervals are by bootstrap over the images. COCO's AP needs scores, which a COCO JSON has.
 
     An image without prediction counts as one in which nothing was found; nothing found where nothing is scores 1.
@@ -119,17 +120,11 @@ def of_images(known: Any, results: Any) -> list[str] | None:
 
 def write_results(out: Path, rows: list[dict[str, Any]], summary: dict[str, Any]) -> None:
     """Write per_image.csv and summary.json."""
-    import csv
-    import json
+    from maskseg.core.json_files import write_json
+    from maskseg.core.tables import write_csv
 
-    from maskseg.core.files import write_whole
-
-    with write_whole(out / "per_image.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    with write_whole(out / "summary.json", "w", encoding="utf-8") as file:
-        json.dump(summary, file, indent=1)
+    write_csv(out / "per_image.csv", list(rows[0]), rows)
+    write_json(out / "summary.json", summary, indent=1)
     typer.echo(f"written: {out / 'per_image.csv'}, {out / 'summary.json'}")
 
 

@@ -2,42 +2,34 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-
-class Form(StrEnum):
-    """Forms that `maskseg convert` reads, too."""
-
-    labels = "labels"
-    folders = "folders"
-    coco = "coco"
-    xml = "xml"
-    geojson = "geojson"
+from maskseg.formats.registry import describe, exported
 
 
 def export(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="DATASET|LABELS", help="Data set folder, DIR:PART, COCO JSON, or folder of label images."
+            metavar="DATASET|LABELS",
+            help="Nuclei in any format that is read: data set folder, DIR:PART, folder of label images ...",
         ),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Where the files go.")],
-    to: Annotated[Form, typer.Option(help="Form to write.")],
+    to: Annotated[str, typer.Option(metavar="FORMAT", help=f"Format to write: {describe(exported())}.")],
     images: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of the images; images/ in the source where not given.")
+        Path | None, typer.Option(metavar="DIR", help="Folder of the images; those of the source where not given.")
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one for each core where not given.")] = None,
 ) -> None:
-    """Write nuclei as label images, mask folders, COCO, Aperio XML or GeoJSON.
+    """Write nuclei in another format.
 
-    labels: images/, masks/ID.tif. folders: ID/images/, ID/masks/0001.png. coco: images/, annotations.json. xml and
-    geojson: a file for each image, without the image. Nuclei that overlap share no pixel in a label image: the higher
-    score keeps it, of equal scores the smaller nucleus.
+    labels: images/, masks/ID.tif. folders: ID/images/, ID/masks/0001.png. coco: images/, annotations.json. Others: a
+    file for each image or one for all, without the images. Nuclei that overlap share no pixel in a label image: the
+    higher score keeps it, of equal scores the smaller nucleus.
 
     \b
     Examples:
@@ -49,4 +41,4 @@ def export(
     from maskseg.convert.export import export as write
     from maskseg.core.processes import available_cores
 
-    report(out, write(source, out, to.value, images, workers or available_cores()))
+    report(out, write(source, out, to, images, workers or available_cores()))

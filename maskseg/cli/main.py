@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 from typing import Annotated, Any
 
 import typer
@@ -110,6 +111,8 @@ def _root(
 
 def main() -> None:
     """Run the command line; bad input ends in one line on stderr and exit status 2."""
+    # What Detectron2 0.6 calls; nobody who runs a command can do anything about it.
+    warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated")
     name_user()
     try:
         app(prog_name="maskseg")

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-DEFAULT_FORMATS = ("rle", "labels", "coco", "table", "overlay")
+from maskseg.formats.registry import default_formats, describe, predicted
 
 
 class Cluster(StrEnum):
@@ -44,8 +44,9 @@ def predict(
     formats: Annotated[
         str | None,
         typer.Option(
-            help="What to write, comma separated: rle, labels, coco, table, overlay (these where nothing is given); "
-            "geojson (QuPath), imagej (ROI zip), svg, parquet, zarr (labels)."
+            help="What to write, comma separated: "
+            f"{describe(predicted(), lambda form: f'{form.written}: {form.about}')}. "
+            f"Where nothing is given: {','.join(default_formats())}, or what the model can give.",
         ),
     ] = None,
     tta: Annotated[
@@ -99,10 +100,8 @@ def predict(
 ) -> None:
     """Find and outline every nucleus.
 
-    Writes submission.csv (rle: Kaggle's run lengths), labels/STEM.tif, predictions.json (coco, with scores),
-    images.csv and nuclei.csv (table: one row an image, and one a nucleus with place, size, shape and intensity),
-    overlays/STEM.png, geojson/STEM.geojson, imagej/STEM.zip, svg/STEM.svg, zarr/STEM.zarr and nuclei.parquet. An
-    interrupted run goes on where it was when the same command is given again; unreadable images are named at the end.
+    Writes the files that --formats names. An interrupted run goes on where it was when the same command is given
+    again; unreadable images are named at the end.
 
     Of an image with several channels or planes --channel and --plane say which; without them it must have one channel
     that holds anything, or be in colour. One stain in one colour on black is read as grey.
@@ -129,15 +128,14 @@ def predict(
     from maskseg.imaging.intensity import fixed_limits
     from maskseg.inference.api import build_predictor
     from maskseg.inference.predictor import refuse_formats, refuse_options
-    from maskseg.inference.run import FORMATS
     from maskseg.inference.tile_grid import Tiles
     from maskseg.models import tasks
     from maskseg.models.devices import describe_device, on_device
     from maskseg.models.zoo import find_model
 
     chosen = None if formats is None else list(dict.fromkeys(filter(None, map(str.strip, formats.split(",")))))
-    if chosen is not None and (not chosen or set(chosen) - set(FORMATS)):
-        raise InputError(f"--formats {formats}: choose from {', '.join(FORMATS)}")
+    if chosen is not None and (not chosen or set(chosen) - set(predicted())):
+        raise InputError(f"--formats {formats}: choose from {', '.join(predicted())}")
     if microns_per_pixel is not None and not 0 < microns_per_pixel < math.inf:
         raise InputError(f"--microns-per-pixel {microns_per_pixel}: give a size above 0, such as 0.25")
     if level < 0 or (mpp is not None and not 0 < mpp < math.inf) or (level and mpp):
@@ -186,7 +184,7 @@ def predict(
         build_predictor(cfg, found.weights),
         files,
         out,
-        chosen or kind.formats or DEFAULT_FORMATS,
+        chosen or kind.formats or default_formats(),
         views,
         {"weights": weights, "config": found.cfg.dump()},
         microns_per_pixel,

@@ -35,6 +35,7 @@ def report_run(
     from tqdm import tqdm
 
     from maskseg.core.errors import InputError
+    from maskseg.data.dataset import folder_and_part
     from maskseg.evaluation.sets import compare as compare_sets
     from maskseg.evaluation.sets import open_set
     from maskseg.imaging.finding import find_images
@@ -42,7 +43,7 @@ def report_run(
 
     true = open_set(truth)
     if images is None:
-        source = Path(truth) if Path(truth).exists() else Path(truth.rpartition(":")[0])
+        source = Path(folder_and_part(truth)[0])
         images = (source if source.is_dir() else source.parent) / "images"
         if not images.is_dir():
             raise InputError(f"{truth}: has no folder {images} beside it; name the images with --images")

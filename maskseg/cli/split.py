@@ -89,22 +89,31 @@ def split(
         if unlisted:
             typer.echo(f"{len(unlisted)} images are not in {table}, such as {unlisted[0]}: part {UNLISTED}", err=True)
     else:
+        units = found.groups if grouped else found.units
+        if folds and len(set(units)) < folds:
+            raise InputError(
+                f"--folds {folds}: {dataset} has {len(set(units))} images or groups that may be parted (near "
+                "duplicates and tiles of a mosaic stay together); give no more folds than that"
+            )
         if folds:
             shares = {f"fold{number}": 1 / folds for number in range(1, folds + 1)}
         else:
             train = 1 - dev - val - val_grouped
             shares = {"val_stratified" if val_grouped else "val": val, "dev": dev, "train": train}
+        wanted = {name: share for name, share in shares.items() if share}
         part = divide(
             names,
             found.modalities,
-            found.groups if grouped else found.units,
+            units,
             found.groups,
-            {name: share for name, share in shares.items() if share},
+            wanted,
             held_out=val_grouped,
             train_only=[any(fnmatchcase(name, pattern) for pattern in train_only or ()) for name in names],
             seed=seed,
         )
         group = dict(zip(names, found.groups, strict=True))
+        for name in wanted.keys() - set(part.values()):
+            typer.echo(f"too few images for all parts: none is in {name}", err=True)
     write_split(
         data.path.parent / SPLIT_FILE,
         [

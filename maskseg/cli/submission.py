@@ -36,7 +36,8 @@ def check(
       maskseg submission check out/submission.csv --images stage1_test/
       maskseg submission check out/submission.csv --images stage1_test.zip
     """
-    from maskseg.formats.kaggle import check_submission, read_encoded
+    from maskseg.formats.kaggle import read_encoded
+    from maskseg.formats.submission_check import check_submission
     from maskseg.imaging.finding import find_images
     from maskseg.projects.protein.data import check_predicted, group_channels
 

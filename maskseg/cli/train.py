@@ -68,6 +68,7 @@ def train(
         raise InputError(f"--config-file {config_file}: a model that is fine-tuned brings its own config; leave it out")
     sizes = {"INPUT.LONG_SIDE": image_size, "INPUT.AUG.WINDOW": image_size, "INPUT.SHRINK": image_size and True}
     named = {**sizes, "MODEL.UNET.CHANNEL_RATE": channel_rate}
+    named["SOLVER.EPOCHS"] = epochs
     opts = [str(text) for pair in named.items() if pair[1] is not None for text in pair] + (opts or [])
     if start and data:
         cfg, choices = finetune_config(start, data, out or default_folder(start, data), opts)
@@ -78,8 +79,6 @@ def train(
         raise InputError(
             f"--channel-rate {channel_rate}: the network {cfg.MODEL.META_ARCHITECTURE} is no U-Net; leave it out"
         )
-    if epochs:
-        _set_epochs(cfg, epochs)
     if num_gpus == 0:
         cfg.MODEL.DEVICE = "cpu"
     to_device(cfg)
@@ -101,19 +100,6 @@ def train(
 
         device = Device.cpu if cfg.MODEL.DEVICE == "cpu" else Device.auto
         predict(images, Path(cfg.OUTPUT_DIR) / "predicted", cfg.OUTPUT_DIR, device=device)
-
-
-def _set_epochs(cfg: CfgNode, epochs: int) -> None:
-    """Make the schedule as long as that many passes over DATASETS.TRAIN, its parts in proportion."""
-    from maskseg.models import tasks
-
-    solver, images = cfg.SOLVER, len(tasks.part(cfg, "records")(cfg.DATASETS.TRAIN))
-    iterations = max(1, round(epochs * images * sum(cfg.DATALOADER.EPOCH_SHARE) / 2 / solver.IMS_PER_BATCH))
-    longer = iterations / solver.MAX_ITER
-    solver.MAX_ITER, solver.STEPS = iterations, tuple(round(step * longer) for step in solver.STEPS)
-    solver.WARMUP_ITERS = round(solver.WARMUP_ITERS * longer)
-    if cfg.TEST.EVAL_PERIOD:
-        cfg.TEST.EVAL_PERIOD = max(1, round(cfg.TEST.EVAL_PERIOD * longer))
 
 
 def _log_to(folder: str) -> None:
@@ -155,28 +141,15 @@ def _train_folds(cfg: CfgNode, resume: bool) -> None:
 
 def _train(cfg: CfgNode, resume: bool) -> None:
     """Train in this process; Detectron2's `launch` starts one a GPU."""
-    from detectron2.utils import comm
-
     from maskseg.core.errors import InputError
-    from maskseg.core.files import write_whole
-    from maskseg.training.diameter import nucleus_diameter
-    from maskseg.training.trainer import Trainer, load_records
+    from maskseg.training.trainer import Trainer
 
     out = Path(cfg.OUTPUT_DIR)
     if not resume and (out / "last_checkpoint").exists():
         raise InputError(f"{out}: holds a training already; add --resume, or choose another OUTPUT_DIR")
     _log_to(cfg.OUTPUT_DIR)
-    if cfg.MODEL.MASK_ON:
-        cfg = cfg.clone()
-        cfg.defrost()
-        cfg.INPUT.NUCLEUS_DIAMETER = nucleus_diameter(load_records(cfg.DATASETS.TRAIN), cfg)
-        cfg.freeze()
     trainer = Trainer(cfg)
     trainer.resume_or_load(resume)
-    # Not before: a config that does not fit the checkpoint must not take the place of the one that does.
-    if comm.is_main_process():
-        with write_whole(out / "config.yaml", "w", encoding="utf-8") as file:
-            file.write(cfg.dump())
     trainer.train()
 
 

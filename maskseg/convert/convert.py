@@ -6,7 +6,6 @@ done here: the processes, the files, the numbering, and what is left out.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -15,25 +14,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
-from maskseg.core import rle
 from maskseg.core.errors import InputError
 from maskseg.core.files import write_whole
-from maskseg.core.masks import CropMasks
 from maskseg.core.processes import in_order
-from maskseg.data.dataset import ANNOTATIONS, CATEGORIES
-from maskseg.formats.coco import HEADER
-
-
-class LeftOut(NamedTuple):
-    """A file, folder or annotation that was not converted: where it is, what its fault is, and what to do about it."""
-
-    file: str
-    kind: str
-    reason: str
+from maskseg.formats.coco import ANNOTATIONS, CocoFile, encoded
+from maskseg.formats.reader import LeftOut
 
 
 class Task(NamedTuple):
@@ -83,7 +70,7 @@ class Summary:
     found: int = 0
     left_out: list[LeftOut] = field(default_factory=list)
     rows: list[dict[str, str]] = field(default_factory=list)
-    category: tuple[str, str] = (CATEGORIES[0]["name"], "nuclei")
+    category: tuple[str, str] = ("nucleus", "nuclei")
 
     def lose(self, task: Task, reason: str) -> None:
         """Note that an image is left out, with all that it holds."""
@@ -132,34 +119,6 @@ class Result:
     rows: list[dict[str, str]] = field(default_factory=list)
 
 
-def annotation(bitmap: NDArray[np.bool_], box: ArrayLike, shape: tuple[int, int]) -> dict[str, Any]:
-    """COCO annotation of a mask that is not empty, without its ids.
-
-    Parameters
-    ----------
-    bitmap : bool array (h, w)
-        The mask inside its box.
-    box : 4 ints
-        x0, y0, x1, y1 in pixels, end exclusive.
-    shape : (int, int)
-        Height and width of the image.
-    """
-    x0, y0, x1, y1 = map(int, box)  # type: ignore[arg-type]
-    starts, lengths = rle.crop_to_runs(bitmap, box, shape)
-    return {
-        "category_id": 1,
-        "iscrowd": 0,
-        "bbox": [x0, y0, x1 - x0, y1 - y0],
-        "area": int(lengths.sum()),
-        "segmentation": rle.runs_to_coco(starts, lengths, shape),
-    }
-
-
-def annotations(masks: CropMasks) -> list[dict[str, Any]]:
-    """COCO annotations of the masks of an image, none of them empty, without their ids."""
-    return [annotation(bitmap, box, masks.shape) for bitmap, box in zip(masks.bitmaps, masks.boxes, strict=True)]
-
-
 def run(
     tasks: Sequence[Task],
     read: Callable[[Any], Result],
@@ -204,15 +163,13 @@ def run(
     """
     wanted = without_second(tasks, summary)
     work = partial(_work, read, out / "images")
-    images: list[dict[str, Any]] = []
     if not wanted:
         raise InputError(_nothing(summary, expected))
     with (
         closing(in_order(work, wanted, workers)) as done,
-        write_whole(out / ANNOTATIONS, "w", encoding="utf-8") as file,
-    ):
         # Annotations go to the file as they come, so that memory does not grow with their number.
-        file.write('{"annotations": [')
+        CocoFile(out / ANNOTATIONS, summary.category[0]) as file,
+    ):
         bar = tqdm(done, "convert", len(wanted), unit="image", disable=None if progress else True)
         for task, outcome in zip(wanted, bar, strict=True):
             if isinstance(outcome, str):
@@ -222,19 +179,11 @@ def run(
             summary.left_out += outcome.left_out
             summary.rows += outcome.rows
             for record, bodies in outcome.images:
-                images.append({"id": len(images) + 1, **record})
                 modality = (modalities or {}).get(Path(record["file_name"]).stem)
-                if modality:
-                    images[-1]["modality"] = modality
-                for body in bodies:
-                    file.write(", " if summary.masks else "")
-                    summary.masks += 1
-                    file.write(f'{{"id": {summary.masks}, "image_id": {len(images)}, {body}')
-        if not images:
+                file.add({**record, "modality": modality} if modality else record, bodies)
+        if not file.images:
             raise InputError(_nothing(summary, expected))
-        categories = [{**CATEGORIES[0], "name": summary.category[0]}]
-        file.write(f"], {json.dumps({'images': images, 'categories': categories, **HEADER})[1:]}")
-    summary.images = len(images)
+    summary.images, summary.masks = len(file.images), file.count
     return summary
 
 
@@ -277,7 +226,7 @@ def _work(read: Callable[[Any], Result], folder: Path, task: Task) -> _Done | st
                     file.write(picture.data)
             height, width = picture.shape
             record = {"file_name": picture.file_name, "height": height, "width": width, **picture.fields}
-            images.append((record, [json.dumps(item)[1:] for item in picture.annotations]))
+            images.append((record, encoded(picture.annotations)))
         return _Done(images, result.found, result.left_out, result.rows)
     except InputError as error:
         return str(error)

@@ -7,8 +7,9 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from maskseg.convert.mosaic_search import Place
 from maskseg.core.errors import InputError
-from maskseg.curate.mosaic_search import Place
+from maskseg.core.tables import plain
 
 _WORDS = {"up_left": (0, 0), "up_right": (0, 1), "down_left": (1, 0), "down_right": (1, 1)}
 
@@ -43,7 +44,7 @@ def read_table(path: str | os.PathLike[str]) -> list[Tile]:
             mosaic = next((name for name in ("mosaic_idx", "mosaic") if name in names), None)
             if image is None or mosaic is None:
                 raise InputError(f"{path}: needs the columns img_id and mosaic_idx; it has {', '.join(names)}")
-            for row in reader:
+            for row in ({name: plain(cell or "") for name, cell in cells.items() if name} for cells in reader):
                 where = [(row.get(name) or "").strip() for name in ("mosaic_position", "row", "column")]
                 if not row[mosaic] or (not any(where) and {"mosaic_position", "row"} & set(names)):
                     continue

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,14 +17,16 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from tqdm import tqdm
 
-from maskseg.convert.convert import LeftOut, Picture, Result, Summary, Task, annotations, run
+from maskseg.convert.convert import Picture, Result, Summary, Task, run
+from maskseg.convert.mosaic_search import Edges, Place, edges, find_mosaics
 from maskseg.convert.mosaic_table import Tile, read_table
 from maskseg.core.errors import InputError
-from maskseg.core.files import write_whole
 from maskseg.core.masks import CropMasks
 from maskseg.core.processes import in_order
-from maskseg.curate.mosaic_search import Edges, Place, edges, find_mosaics
+from maskseg.core.tables import write_csv
 from maskseg.data.dataset import dataset_dicts
+from maskseg.formats.coco import to_annotations
+from maskseg.formats.reader import LeftOut
 from maskseg.imaging.reading import read_image
 
 # Written beside the mosaics: which tile lies where.
@@ -123,12 +124,12 @@ def _name(rectangle: Sequence[Sequence[str]]) -> str:
 
 
 def _write_table(path: Path, laid: Mapping[str, Mapping[str, Place]]) -> None:
-    with write_whole(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("img_id", "mosaic_idx", "row", "column"))
-        for name, mosaic in laid.items():
-            for tile, place in sorted(mosaic.items(), key=lambda item: item[1]):
-                writer.writerow((tile, name, *place))
+    rows = (
+        (tile, name, *place)
+        for name, mosaic in laid.items()
+        for tile, place in sorted(mosaic.items(), key=lambda item: item[1])
+    )
+    write_csv(path, ("img_id", "mosaic_idx", "row", "column"), rows)
 
 
 # ---- which tiles belong together ----
@@ -222,7 +223,7 @@ def full_rectangles(mosaic: Mapping[str, Place], height: int, width: int) -> lis
     """
     free = {place: tile for tile, place in mosaic.items()}
     most_rows, most_columns = max(1, LARGEST_SIDE // height), max(1, LARGEST_SIDE // width)
-    rectangles = []
+    rectangles: list[list[list[str]]] = []
     while True:
         best = max(
             (
@@ -270,7 +271,7 @@ def _build(rectangle: Sequence[Sequence[Record]]) -> Result:
     modalities = {record["modality"] for row in rectangle for record in row}
     if len(modalities) == 1 and modalities != {""}:
         fields["modality"] = modalities.pop()
-    picture = Picture(f"{_name(names)}.png", encoded, masks.shape, annotations(masks), fields)
+    picture = Picture(f"{_name(names)}.png", encoded, masks.shape, to_annotations(masks), fields)
     return Result([picture], sum(len(piece) for row in pieces for piece in row))
 
 
@@ -317,7 +318,7 @@ def join_tiles(grid: Sequence[Sequence[CropMasks]]) -> CropMasks:
     graph = coo_array((np.ones(len(links)), (start, end)), shape=(len(bitmaps),) * 2)
     _, whole = connected_components(graph, directed=False)
     members: dict[int, list[int]] = defaultdict(list)
-    for index, nucleus in enumerate(whole):
+    for index, nucleus in enumerate(whole.tolist()):
         members[nucleus].append(index)
     united = [_union(box[own], [bitmaps[i] for i in own]) for own in members.values()]
     shape = (len(grid) * height, len(grid[0]) * width)

@@ -15,7 +15,6 @@ pieces, *hole* (cut out of others) or *dropped*; why; and the pieces that it is 
 
 from __future__ import annotations
 
-import csv
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
 from functools import partial
@@ -26,11 +25,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from maskseg.convert.convert import LeftOut, Picture, Result, Summary, Task, annotations, run
+from maskseg.convert.convert import Picture, Result, Summary, Task, run
 from maskseg.core.errors import InputError
-from maskseg.core.files import write_whole
 from maskseg.core.masks import CropMasks, trim
+from maskseg.core.morphology import components
+from maskseg.core.tables import write_csv
 from maskseg.formats.aperio_xml import OFFSET, Region, RegionMasks, read_regions, region_masks
+from maskseg.formats.coco import to_annotations
+from maskseg.formats.reader import LeftOut
 from maskseg.imaging.finding import find_images
 from maskseg.imaging.reading import ImageFile, member_path, zip_members
 
@@ -104,10 +106,7 @@ def convert(
     read = partial(_read_tissue, pieces=pieces, offset=offset, layers=tuple(layers))
     expected = f"images in {tissue} and an XML file for each in {outlines}"
     summary = run(tasks, read, Path(out), Summary("regions"), expected=expected, workers=workers, progress=progress)
-    with write_whole(Path(out) / REGIONS, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(summary.rows)
+    write_csv(Path(out) / REGIONS, COLUMNS, summary.rows)
     return summary
 
 
@@ -161,20 +160,20 @@ def _read_tissue(source: _Source, pieces: int, offset: tuple[float, float], laye
         rows = [_row(name, region, _Fate("dropped", str(error))) for region in regions]
         return Result([], len(regions), [LeftOut(where, "image left out", f"{error}{lost}")], rows)
 
-    drawn = region_masks(wanted, image.shape[:2], offset)  # type: ignore[arg-type]
+    drawn = region_masks(wanted, image.shape[:2], offset)
     labels = drawn.masks.to_labels()
     shown = np.bincount(labels.ravel(), minlength=len(drawn.masks) + 1)[1:]
     state = _State(drawn.masks.areas, shown, _above(drawn.masks, labels))
     labels[np.isin(labels, np.flatnonzero(state.covered) + 1)] = 0
     pictures = []
-    for piece, height, width in _pieces(image.shape[:2], pieces, name):  # type: ignore[arg-type]
+    for piece, height, width in _pieces(image.shape[:2], pieces, name):
         numbers, masks = _nuclei(labels[height, width], state.drawn)
         for number, area in zip(numbers, masks.areas, strict=True):
             state.left[number] += area
             state.pieces[number].append(piece)
         data = cv2.imencode(".png", image[height, width, ::-1])[1].tobytes()
         fields = {"group": name} | ({"microns_per_pixel": microns} if microns else {})
-        pictures.append(Picture(f"{piece}.png", data, masks.shape, annotations(masks), fields))
+        pictures.append(Picture(f"{piece}.png", data, masks.shape, to_annotations(masks), fields))
 
     unwanted = _Fate("dropped", "its layer is not wanted")
     known = iter(_fates(wanted, drawn, state))
@@ -249,10 +248,8 @@ def _nuclei(labels: NDArray[np.int32], drawn: NDArray[np.int64]) -> tuple[list[i
 
 def _without_slivers(bitmap: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """A mask without the 8-connected parts that have fewer than `MIN_PIXELS` pixels."""
-    _, parts, statistics, _ = cv2.connectedComponentsWithStats(bitmap.astype(np.uint8), connectivity=8)
-    large = statistics[:, cv2.CC_STAT_AREA] >= MIN_PIXELS
-    large[0] = False
-    return large[parts]
+    parts, areas = components(bitmap)
+    return np.concatenate(([False], areas >= MIN_PIXELS))[parts]
 
 
 def _fates(regions: list[Region], drawn: RegionMasks, state: _State) -> list[_Fate]:

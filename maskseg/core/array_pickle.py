@@ -14,7 +14,7 @@ import re
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from pickle import UnpicklingError
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 
@@ -55,7 +55,7 @@ class _Type:
 
     @property
     def dtype(self) -> np.dtype:
-        found = np.dtype(self.code).newbyteorder(self.order)  # type: ignore[call-overload]
+        found = np.dtype(self.code).newbyteorder(self.order)  # type: ignore[arg-type]
         # Named once more, whatever the rules above let through.
         if found.hasobject or found.kind not in "biuf" or found.shape or found.names:
             raise UnpicklingError(f"it holds values of type {found}")
@@ -216,7 +216,7 @@ class _Reader:
             raise UnpicklingError("its arrays are larger than the file")
         found = np.frombuffer(data, dtype).reshape(shape, order=order)  # type: ignore[call-overload]
         # A copy, for the bytes cannot be written to; in the order of this machine.
-        return found.astype(dtype.newbyteorder("="), order="K", copy=True)
+        return np.array(found, dtype.newbyteorder("="), order="K", copy=True)
 
 
 def _known(name: _Name) -> _Name:
@@ -259,6 +259,7 @@ def _finished(value: Any) -> Any:
             if depth > 8:
                 raise UnpicklingError("it holds containers in containers in containers")
             if id(value) not in seen:
+                made: Any
                 if isinstance(value, dict):
                     made = type(value)((key, finish(item, depth + 1)) for key, item in value.items())
                 else:
@@ -321,7 +322,7 @@ def check_tuples(data: bytes) -> None:
     memo: dict[int, int] = {}
     try:
         for opcode, argument, _ in pickletools.genops(io.BytesIO(data)):
-            name = opcode.name
+            name, argument = opcode.name, cast(int, argument)
             if name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
                 memo[len(memo) if name == "MEMOIZE" else argument] = stack[-1]
                 continue

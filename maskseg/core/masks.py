@@ -51,7 +51,7 @@ class CropMasks:
     shape: tuple[int, int]
     boxes: NDArray[np.int32]
     bitmaps: list[NDArray[np.bool_]]
-    scores: NDArray[np.float32] = field(default=None)  # type: ignore[assignment]
+    scores: NDArray[np.float32] = field(default=None)  # type: ignore[arg-type]
 
     def __post_init__(self) -> None:
         self.shape = (int(self.shape[0]), int(self.shape[1]))
@@ -133,38 +133,6 @@ class CropMasks:
         boxes = np.array([box for box, _ in crops], np.int32)
         return cls(shape, boxes, [bitmap for _, bitmap in crops], scores)  # type: ignore[arg-type]
 
-    @classmethod
-    def from_soft(
-        cls,
-        soft_masks: NDArray[np.floating[Any]],
-        float_boxes: NDArray[np.floating[Any]],
-        threshold: float,
-        shape: tuple[int, int],
-        scores: ArrayLike | None = None,
-    ) -> CropMasks:
-        """Masks from Mask R-CNN's soft masks, each resampled to the pixels of its box only.
-
-        Bilinear, sampled at pixel centres, zero outside the box, ``>= threshold``: the pixels that Detectron2's
-        ``paste_masks_in_image`` gives [1]_, without the N x H x W result.
-
-        Parameters
-        ----------
-        soft_masks : float array (N, M, M)
-            Mask probabilities.
-        float_boxes : float array (N, 4)
-            x0, y0, x1, y1 in image pixels, as the network gives them.
-        threshold : float
-            In [0, 1].
-        shape : (int, int)
-            Height and width of the image.
-        scores : float array (N,), optional
-
-        References
-        ----------
-        .. [1] detectron2/layers/mask_ops.py, ``_do_paste_mask``.
-        """
-        return SoftCrops.paste(soft_masks, float_boxes, shape, scores).masks(threshold)
-
     # ---- reading ----
 
     def __len__(self) -> int:
@@ -236,7 +204,25 @@ class SoftCrops:
         shape: tuple[int, int],
         scores: ArrayLike | None = None,
     ) -> SoftCrops:
-        """Mask R-CNN's soft masks, each resampled to the pixels of its box; see `CropMasks.from_soft`."""
+        """Mask R-CNN's soft masks, each resampled to the pixels of its box only.
+
+        Bilinear, sampled at pixel centres, zero outside the box: at a threshold, the pixels that Detectron2's
+        ``paste_masks_in_image`` gives [1]_, without the N x H x W result.
+
+        Parameters
+        ----------
+        soft_masks : float array (N, M, M)
+            Mask probabilities.
+        float_boxes : float array (N, 4)
+            x0, y0, x1, y1 in image pixels, as the network gives them.
+        shape : (int, int)
+            Height and width of the image.
+        scores : float array (N,), optional
+
+        References
+        ----------
+        .. [1] detectron2/layers/mask_ops.py, ``_do_paste_mask``.
+        """
         count, side = len(soft_masks), soft_masks.shape[-1]
         soft_masks = np.ascontiguousarray(soft_masks, np.float32)
         float_boxes = np.asarray(float_boxes, np.float32).reshape(-1, 4)

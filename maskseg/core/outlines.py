@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from maskseg.core.masks import trim
+from maskseg.core.morphology import components
 
 Ring = NDArray[Any]
 Polygon = list[Ring]
@@ -79,7 +79,8 @@ def _cycles(below: list[int]) -> list[list[int]]:
     cycles = []
     for start in range(0, len(below), 2):
         if not seen[start]:
-            cycle, at = [], start
+            cycle: list[int] = []
+            at = start
             while not seen[at]:
                 seen[at] = seen[at ^ 1] = 1
                 cycle += (at, at ^ 1)
@@ -131,7 +132,7 @@ def _polygons(
         else:
             holes.append((x, y, ring))
     if holes:
-        piece = cv2.connectedComponents(padded, connectivity=4)[1]
+        piece, _ = components(padded, connectivity=4)
         polygon_of = {piece[y + 1, x + 1]: polygon for (x, y), polygon in zip(outer, polygons, strict=True)}
         for x, y, ring in holes:
             polygon_of[piece[y, x + 1]].append(ring)
@@ -205,4 +206,4 @@ def _fill_ring(ring: NDArray[np.float64], box: tuple[int, int, int, int]) -> NDA
     column = np.clip(np.ceil(cut), x0, x1).astype(np.int64)
     # A pixel is wound around once more, or once less, for every cut on its left.
     turns = np.bincount((row - y0) * (width + 1) + column - x0, turn, height * (width + 1))
-    return np.cumsum(turns.reshape(height, width + 1), axis=1)[:, :width] != 0
+    return np.asarray(np.cumsum(turns.reshape(height, width + 1), axis=1)[:, :width] != 0)

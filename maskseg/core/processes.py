@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -40,7 +40,7 @@ def give_back_memory() -> None:
         libc.malloc_trim(0)
 
 
-def in_order(work: Callable[[Item], Outcome], items: Sequence[Item], workers: int) -> Iterator[Outcome]:
+def in_order(work: Callable[[Item], Outcome], items: Sequence[Item], workers: int) -> Generator[Outcome]:
     """Results of a function in the order of its items, made in several processes, a few of them ahead.
 
     Close it (`contextlib.closing`) where the loop over it may end early: what has begun is then ended and the

@@ -52,7 +52,7 @@ def crop_to_runs(bitmap: NDArray[np.bool_], box: ArrayLike, shape: tuple[int, in
     starts, lengths : int64 arrays (R,)
         Column-major runs in the full image, counted from 0.
     """
-    x0, y0 = int(box[0]), int(box[1])  # type: ignore[index]
+    x0, y0 = np.asarray(box, np.int64)[:2].tolist()
     h, w = bitmap.shape
     # One empty row between the columns ends every run at its column; one leading zero opens the first.
     padded = np.zeros(w * (h + 1) + 1, dtype=np.int8)
@@ -159,7 +159,7 @@ def coco_to_runs(rle: Mapping[str, Any]) -> Runs:
     InputError
         If the counts are malformed or do not fill the stated size.
     """
-    starts, lengths, _ = coco_to_runs_of_all([rle], tuple(rle["size"]))  # type: ignore[arg-type]
+    starts, lengths, _ = coco_to_runs_of_all([rle], tuple(rle["size"]))
     return joined(starts, lengths)
 
 

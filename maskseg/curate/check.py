@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -18,10 +17,13 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from maskseg.core.errors import InputError
-from maskseg.core.files import write_whole
 from maskseg.core.masks import CropMasks
+from maskseg.core.morphology import components
+from maskseg.core.overlaps import covered as pixels_of_any
+from maskseg.core.overlaps import overlaps_within
 from maskseg.core.processes import in_order
-from maskseg.curate.mask_faults import open_holes, piece_map, readable_masks, shared_pixels
+from maskseg.core.tables import write_csv
+from maskseg.curate.mask_faults import open_holes, readable_masks
 from maskseg.curate.near_duplicates import near_duplicates, thumbnail
 from maskseg.data.dataset import CocoData, image_id, load_coco
 from maskseg.data.split import SPLIT_FILE, read_split
@@ -49,8 +51,7 @@ class Kind(NamedTuple):
     unit : str
         Of the measure.
     remedy : str
-    fixed : bool
-        Whether `maskseg.curate.repair` does something about it; the others need a person.
+        With "(--fix)" where `maskseg.curate.repair` does it; the others need a person.
     smallest_worst : bool
         Whether a small measure is worse than a large one.
     """
@@ -58,7 +59,6 @@ class Kind(NamedTuple):
     means: str
     unit: str
     remedy: str
-    fixed: bool = True
     smallest_worst: bool = False
 
 
@@ -73,23 +73,20 @@ KINDS = {
     ),
     "unknown-image": Kind("an annotation of an image that is not listed", "", "drop it (--fix) or list the image"),
     "bad-mask": Kind("run lengths that cannot be read", "", "drop it (--fix) or annotate it again"),
-    "blank": Kind("hardly any contrast", "grey levels", "look whether anything can be seen; remove it", fixed=False),
+    "blank": Kind("hardly any contrast", "grey levels", "look whether anything can be seen; remove it"),
     "saturated": Kind(
         "many pixels of the nuclei are all white or all black",
         "share of the nuclei's pixels",
         "take the image with less exposure, or remove it",
-        fixed=False,
     ),
-    "no-nuclei": Kind("no nucleus is annotated", "", "right if none can be seen; otherwise annotate", fixed=False),
-    "covers-image": Kind("covers most of the image", "share of the image", "look; remove or redraw it", fixed=False),
+    "no-nuclei": Kind("no nucleus is annotated", "", "right if none can be seen; otherwise annotate"),
+    "covers-image": Kind("covers most of the image", "share of the image", "look; remove or redraw it"),
     "pieces": Kind("in several pieces", "px outside the largest", "divide it, drop stray pixels (--fix)"),
     "hole": Kind("has holes that no other nucleus fills", "px", "fill them (--fix)"),
     "duplicate": Kind("annotated twice", "IoU", "keep the larger (--fix)"),
     "overlap": Kind("shares pixels with another", "share of the smaller", "the smaller keeps the pixels (--fix)"),
     "speck": Kind("too small for a nucleus", "px", "drop it (--fix)", smallest_worst=True),
-    "near-duplicate": Kind(
-        "shows the same as an image of another part", "correlation", "put both in one part", fixed=False
-    ),
+    "near-duplicate": Kind("shows the same as an image of another part", "correlation", "put both in one part"),
 }
 
 
@@ -204,14 +201,12 @@ def check(
 
 def write_findings(path: str | os.PathLike[str], findings: Sequence[Finding]) -> None:
     """Write findings as CSV: image, kind, annotation, other, measure, unit, remedy."""
-    with write_whole(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["image", "kind", "annotation", "other", "measure", "unit", "remedy"])
-        for finding in findings:
-            kind = KINDS[finding.kind]
-            measure = "" if finding.measure is None else f"{finding.measure:.4g}"
-            annotation = "" if finding.annotation is None else finding.annotation
-            writer.writerow([finding.image, finding.kind, annotation, finding.other, measure, kind.unit, kind.remedy])
+    rows = []
+    for finding in findings:
+        kind = KINDS[finding.kind]
+        measure = "" if finding.measure is None else f"{finding.measure:.4g}"
+        rows.append([finding.image, finding.kind, finding.annotation, finding.other, measure, kind.unit, kind.remedy])
+    write_csv(path, ["image", "kind", "annotation", "other", "measure", "unit", "remedy"], rows)
 
 
 # ---- one image ----
@@ -268,7 +263,7 @@ def _of_masks(
     """All pixels of the masks, and findings that need nothing but the masks."""
     findings = []
     areas = masks.areas
-    pairs, covered = shared_pixels(masks)
+    covered = pixels_of_any(masks)
     for index, ((x0, y0, x1, y1), bitmap) in enumerate(zip(masks.boxes, masks.bitmaps, strict=True)):
         area = int(areas[index])
         if area < min_area:
@@ -277,15 +272,15 @@ def _of_masks(
             findings.append(Finding(name, "covers-image", ids[index], area / covered.size))
         if area == 0:
             continue
-        _, sizes = piece_map(bitmap)
+        _, sizes = components(bitmap)
         if len(sizes) > 1:
             text = " + ".join(map(str, sorted(sizes.tolist(), reverse=True))) + " px"
             findings.append(Finding(name, "pieces", ids[index], area - int(sizes.max()), text))
         hole = int(np.count_nonzero(open_holes(bitmap, covered[y0:y1, x0:x1])))
         if hole:
             findings.append(Finding(name, "hole", ids[index], hole))
-    for (i, j), shared in pairs.items():
-        iou = shared / int(areas[i] + areas[j] - shared)
+    pairs = overlaps_within(masks)
+    for i, j, shared, iou in zip(*(column.tolist() for column in pairs), strict=True):
         if iou > DUPLICATE_IOU:
             findings.append(Finding(name, "duplicate", ids[j], iou, str(ids[i])))
         else:

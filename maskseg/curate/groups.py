@@ -43,7 +43,7 @@ def acquisition_features(image: NDArray[np.uint8]) -> NDArray[np.float64]:
         focus and noise (an octave is 1). Contrast is measured on square roots, where photon noise is the same in the
         dark and in the bright.
     """
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
     sides = np.log2(sorted(grey.shape))
     median, bright = np.log2(np.percentile(grey, (50, 99)) + 1)
     small = cv2.resize(image, (64, 64), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
@@ -135,4 +135,4 @@ def _cluster(points: NDArray[np.float64], distance: float) -> NDArray[np.int64]:
         return np.ones(1, np.int64)
     sample = points[np.linspace(0, len(points) - 1, min(len(points), _SAMPLE)).astype(np.int64)]
     label = fcluster(linkage(pdist(sample), "average"), distance, "distance")
-    return label[KDTree(sample).query(points)[1]]
+    return np.asarray(label[KDTree(sample).query(points)[1]], np.int64)

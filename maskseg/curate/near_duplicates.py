@@ -54,7 +54,7 @@ def thumbnail(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     norm = float(np.linalg.norm(values))
     if norm < _CONTRAST * SIDE:
         return np.zeros((SIDE, SIDE), np.float32)
-    return values.reshape(SIDE, SIDE) / norm
+    return np.asarray(values.reshape(SIDE, SIDE) / norm, np.float32)
 
 
 def perceptual_hash(thumbnails: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -16,7 +16,6 @@ The rules, in this order; `maskseg.curate.check` says what each kind is.
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,14 +25,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from maskseg.convert.convert import annotation
 from maskseg.core.errors import InputError
 from maskseg.core.files import write_whole
 from maskseg.core.masks import CropMasks, trim
+from maskseg.core.morphology import components
+from maskseg.core.overlaps import covered as pixels_of_any
+from maskseg.core.overlaps import overlaps_within
+from maskseg.core.tables import write_csv
 from maskseg.curate.check import DUPLICATE_IOU, MIN_AREA, Report, distinct_images
-from maskseg.curate.mask_faults import open_holes, piece_map, readable_masks, shared_pixels
-from maskseg.data.dataset import ANNOTATIONS, image_id, write_coco
+from maskseg.curate.mask_faults import open_holes, readable_masks
 from maskseg.data.split import SPLIT_FILE, read_split, write_split
+from maskseg.formats.coco import ANNOTATIONS, annotation, image_id, write_coco
 from maskseg.imaging.reading import read_image
 
 CHANGES = "changes.csv"
@@ -168,7 +170,8 @@ def repair_masks(masks: CropMasks, min_area: int = MIN_AREA) -> tuple[CropMasks,
 
     kept = []
     for index, bitmap in enumerate(masks.bitmaps):
-        mask = _Mask(index, tuple(map(int, masks.boxes[index])), bitmap)
+        x0, y0, x1, y1 = masks.boxes[index].tolist()
+        mask = _Mask(index, (x0, y0, x1, y1), bitmap)
         if mask.area < max(min_area, 1):
             log(mask, "speck", "dropped", mask.area)
         else:
@@ -184,7 +187,7 @@ def _crops(kept: Sequence[_Mask], shape: tuple[int, int]) -> CropMasks:
 
 
 def _in_pieces(mask: _Mask, min_area: int, log: Any) -> list[_Mask]:
-    pieces, areas = piece_map(mask.bitmap)
+    pieces, areas = components(mask.bitmap)
     if len(areas) == 1:
         return [mask]
     found = []
@@ -200,13 +203,13 @@ def _in_pieces(mask: _Mask, min_area: int, log: Any) -> list[_Mask]:
 
 
 def _without_duplicates(kept: list[_Mask], shape: tuple[int, int], log: Any) -> list[_Mask]:
-    pairs, _ = shared_pixels(_crops(kept, shape))
+    pairs = overlaps_within(_crops(kept, shape))
     areas = [mask.area for mask in kept]
     # The larger first, then the earlier.
     twice = [
         sorted(pair, key=lambda index: (-areas[index], index))
-        for pair, shared in pairs.items()
-        if shared > DUPLICATE_IOU * (areas[pair[0]] + areas[pair[1]] - shared)
+        for *pair, iou in zip(pairs.first.tolist(), pairs.second.tolist(), pairs.iou.tolist(), strict=True)
+        if iou > DUPLICATE_IOU
     ]
     dropped: set[int] = set()
     # From the largest on: a mask that is dropped drops no other.
@@ -218,10 +221,10 @@ def _without_duplicates(kept: list[_Mask], shape: tuple[int, int], log: Any) -> 
 
 
 def _without_overlaps(kept: list[_Mask], shape: tuple[int, int], min_area: int, log: Any) -> list[_Mask]:
-    pairs, _ = shared_pixels(_crops(kept, shape))
-    if not pairs:
+    crops = _crops(kept, shape)
+    if not len(overlaps_within(crops).first):
         return kept
-    labels = _crops(kept, shape).to_labels()
+    labels = crops.to_labels()
     found = []
     for index, mask in enumerate(kept):
         x0, y0, x1, y1 = mask.box
@@ -229,7 +232,7 @@ def _without_overlaps(kept: list[_Mask], shape: tuple[int, int], min_area: int, 
         before, after = mask.area, int(np.count_nonzero(left))
         if before != after:
             log(mask, "overlap", "pixels left to a smaller nucleus", before - after)
-            pieces, areas = piece_map(left)
+            pieces, areas = components(left)
             if len(areas) > 1:
                 left = pieces == 1 + int(np.argmax(areas))
                 log(mask, "overlap", "pieces cut off dropped", after - int(areas.max()))
@@ -243,7 +246,7 @@ def _without_overlaps(kept: list[_Mask], shape: tuple[int, int], min_area: int, 
 
 
 def _fill(kept: list[_Mask], shape: tuple[int, int], log: Any) -> None:
-    _, covered = shared_pixels(_crops(kept, shape))
+    covered = pixels_of_any(_crops(kept, shape))
     # A nucleus inside another has the smaller box.
     for mask in sorted(kept, key=lambda mask: (mask.box[2] - mask.box[0]) * (mask.box[3] - mask.box[1])):
         x0, y0, x1, y1 = mask.box
@@ -286,7 +289,4 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _write_changes(path: Path, changes: Sequence[Change]) -> None:
-    with write_whole(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(Change._fields)
-        writer.writerows(["" if value is None else value for value in change] for change in changes)
+    write_csv(path, Change._fields, changes)

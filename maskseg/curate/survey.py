@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from maskseg.convert.mosaic_search import Edges, edges, find_mosaics
 from maskseg.core.errors import InputError
 from maskseg.core.processes import in_order
 from maskseg.curate.groups import acquisition_features, acquisition_groups, inseparable
 from maskseg.curate.modality import Colours, colours, infer_modality
-from maskseg.curate.mosaic_search import Edges, edges, find_mosaics
 from maskseg.curate.near_duplicates import NearDuplicate, near_duplicates, thumbnail
 from maskseg.data.dataset import CocoData, image_id
 from maskseg.imaging.reading import read_image

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import os
-import zlib
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,113 +11,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError
-from maskseg.core.files import write_whole
 from maskseg.core.masks import CropMasks
 from maskseg.core.rle import coco_to_runs_of_all
 from maskseg.data.split import SPLIT_FILE, images_of_part, read_split
-from maskseg.formats.coco import HEADER
+from maskseg.formats.coco import CocoData, image_id, is_dataset, load_coco, write_coco  # noqa: F401
 from maskseg.imaging.reading import read_image
 
-ANNOTATIONS = "annotations.json"
-# Of a packed data set (see maskseg.data.pack).
-PACKED = "annotations.json.gz"
-CATEGORIES = [{"id": 1, "name": "nucleus"}]
 # Detectron2's BoxMode.XYWH_ABS, without importing it.
 _XYWH = 1
 
 
-@dataclass(frozen=True)
-class CocoData:
-    """A COCO data set in memory.
+def folder_and_part(spec: str | os.PathLike[str]) -> tuple[str, str]:
+    """The two sides of ``DIR:PART``; the part is "" where all of it is meant.
 
-    Attributes
-    ----------
-    path : Path
-        The JSON file.
-    images : list of dict
-        ``id``, ``file_name``, ``height``, ``width``, and ``modality`` where known.
-    annotations : mapping of image id to list of dict
+    What exists under the whole name is no ``DIR:PART``, and a part has no slash in it, so that colons in the names of
+    folders and drives are in nobody's way.
+
+    Examples
+    --------
+    >>> folder_and_part("data/dsb2018:dev")
+    ('data/dsb2018', 'dev')
+    >>> folder_and_part("C:/data")
+    ('C:/data', '')
     """
-
-    path: Path
-    images: list[dict[str, Any]]
-    annotations: Mapping[int, list[dict[str, Any]]]
-
-    def masks(self, image: Mapping[str, Any]) -> CropMasks:
-        """The nuclei of an image, with their scores where they are predictions."""
-        items = self.annotations.get(image["id"], [])
-        rles, scores = [item["segmentation"] for item in items], [item.get("score", 1.0) for item in items]
-        return CropMasks.from_rle(rles, (image["height"], image["width"]), scores)
-
-
-def is_dataset(folder: str | os.PathLike[str]) -> bool:
-    """Whether a folder holds a data set, packed or not."""
-    return any((Path(folder) / name).is_file() for name in (ANNOTATIONS, PACKED))
-
-
-def read_annotations(path: Path) -> Any:
-    """The content of a JSON file, or of one that is packed with gzip and named ``.gz``.
-
-    Raises
-    ------
-    InputError
-        If it is missing, damaged or no JSON.
-    """
-    try:
-        data = path.read_bytes()
-        return json.loads(gzip.decompress(data) if path.suffix == ".gz" else data)
-    except (ValueError, RecursionError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(
-            f"{path}: not a COCO file ({type(error).__name__}: {error}); make it with maskseg convert"
-        ) from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); make it with maskseg convert") from error
-
-
-def load_coco(path: str | os.PathLike[str]) -> CocoData:
-    """Read a data set folder, packed or not, or a COCO JSON file whose segmentations are run lengths.
-
-    Raises
-    ------
-    InputError
-        If it is missing or not such a file.
-    """
-    path = Path(path)
-    if path.is_dir():
-        packed = path / PACKED
-        path = path / ANNOTATIONS
-        if packed.is_file() and not path.is_file():
-            path = packed
-    data = read_annotations(path)
-    try:
-        images = sorted(data["images"], key=lambda image: image["id"])
-        grouped: dict[int, list[dict[str, Any]]] = defaultdict(list)
-        for item in data["annotations"]:
-            if not isinstance(item["segmentation"], dict):
-                raise InputError(
-                    f"{path}: annotation {item.get('id')} holds no run lengths; convert its polygons first"
-                )
-            grouped[item["image_id"]].append(item)
-    except (KeyError, TypeError) as error:
-        raise InputError(
-            f"{path}: not a COCO file ({type(error).__name__}: {error}); make it with maskseg convert"
-        ) from error
-    return CocoData(path, images, grouped)
-
-
-def write_coco(
-    path: str | os.PathLike[str], images: Sequence[Mapping[str, Any]], annotations: Sequence[Mapping[str, Any]]
-) -> None:
-    """Write a COCO JSON file with the one category, nucleus; whole or not at all."""
-    with write_whole(path, "w", encoding="utf-8") as file:
-        # dumps runs in C where dump goes piece by piece: four times as fast
-        content = {"images": list(images), "annotations": list(annotations), "categories": CATEGORIES, **HEADER}
-        file.write(json.dumps(content))
-
-
-def image_id(image: Mapping[str, Any]) -> str:
-    """Name of an image in tables and submissions: its file name without folder and ending."""
-    return Path(image["file_name"]).stem
+    spec = os.fspath(spec)
+    folder, _, part = spec.rpartition(":")
+    if not folder or not part or "/" in part or "\\" in part or Path(spec).exists():
+        return spec, ""
+    return folder, part
 
 
 def dataset_dicts(spec: str) -> list[dict[str, Any]]:
@@ -145,7 +61,7 @@ def dataset_dicts(spec: str) -> list[dict[str, Any]]:
     InputError
         If the data set or the part is missing, or the split does not know an image.
     """
-    folder, _, part = spec.partition(":")
+    folder, part = folder_and_part(spec)
     data = load_coco(folder)
     split_file = data.path.parent / SPLIT_FILE
     split = read_split(split_file) if part or split_file.is_file() else {}
@@ -232,7 +148,7 @@ def load_layers(record: Mapping[str, Any]) -> tuple[NDArray[np.uint8], NDArray[n
         If the image cannot be read or its masks are of another size.
     """
     image = read_image(Path(record["file_name"]))
-    return image, record_layers(record, image.shape[:2])  # type: ignore[arg-type]
+    return image, record_layers(record, image.shape[:2])
 
 
 def record_layers(record: Mapping[str, Any], shape: tuple[int, int]) -> NDArray[np.integer[Any]]:

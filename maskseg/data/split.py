@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError
-from maskseg.core.files import write_whole
+from maskseg.core.tables import plain, write_csv
 
 SPLIT_FILE = "split.csv"
 # Part of the images that belong to none, such as those that the table of `maskseg split --from` does not name.
@@ -38,9 +38,9 @@ def read_split(path: str | os.PathLike[str]) -> dict[str, dict[str, str]]:
                     f"{path}: needs the columns image_id and part; not {', '.join(reader.fieldnames or ())}"
                 )
             for row in reader:
-                if row["image_id"] in rows:
+                if plain(row["image_id"]) in rows:
                     raise InputError(f"{path}: image {row['image_id']} stands there twice; remove one row")
-                rows[row["image_id"]] = {key: value or "" for key, value in row.items() if key}
+                rows[plain(row["image_id"])] = {key: plain(value or "") for key, value in row.items() if key}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read ({error}); make it with maskseg split") from error
     return rows
@@ -73,10 +73,7 @@ def images_of_part(split: Mapping[str, Mapping[str, str]], part: str, path: str 
 
 def write_split(path: str | os.PathLike[str], rows: Sequence[Mapping[str, str]]) -> None:
     """Write a split table with the columns image_id, part, modality, group, mosaic."""
-    with write_whole(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(path, COLUMNS, rows)
 
 
 def read_modalities(path: str | os.PathLike[str]) -> dict[str, str]:
@@ -139,7 +136,7 @@ def divide(
         if not chosen:
             raise InputError(f"no group has under {100 * held_out:g} % of the images of its modality; hold out more")
         part[np.isin(group, list(chosen))] = "val_grouped"
-    rest = np.flatnonzero(part == "")
+    rest = np.flatnonzero(part == "").tolist()
     fractions = {name: share / sum(shares.values()) for name, share in shares.items()}
     names = [ids[index] for index in rest]
     laid = stratified_split(names, kinds[rest].tolist(), unit[rest].tolist(), fractions, seed)
@@ -159,6 +156,9 @@ def stratified_split(
     of 10, 10 and 80 % are one, one and eight folds of ten. Shares are met to within 1 % of the images, and one group of
     each modality: folds differ by no more where the images of a group are all of one modality.
 
+    With fewer groups than folds the shares are met as nearly as can be: every part gets a group, and each further group
+    goes where most is lacking. With fewer groups than parts the smaller parts, of equal ones the earlier, stay empty.
+
     Parameters
     ----------
     ids, modalities, groups : sequences of str, equally long
@@ -174,15 +174,26 @@ def stratified_split(
     Raises
     ------
     InputError
-        If there are fewer groups than folds, or a share is under 1 %.
+        If there are not two groups, or a share is under 1 %.
+
+    Examples
+    --------
+    >>> part = stratified_split(["a", "b", "c"], [""] * 3, [""] * 3, {"val": 0.1, "dev": 0.1, "train": 0.8})
+    >>> sorted(part.values())
+    ['dev', 'train', 'val']
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
     group = [value or f"alone {name}" for name, value in zip(ids, groups, strict=True)]
+    if len(fractions) == 1:
+        return dict.fromkeys(ids, *fractions)
+    if len(set(group)) < 2:
+        raise InputError(_undivided(len(group)))
     shares = np.array(list(fractions.values()))
     folds = _fold_count(shares)
     if len(set(group)) < folds:
-        raise InputError(f"{len(set(group))} separate images or groups do not make {folds} folds; give simpler shares")
+        part_of_group = _few_groups(modalities, group, fractions, seed)
+        return {name: part_of_group[of] for name, of in zip(ids, group, strict=True)}
     with warnings.catch_warnings():
         # A rare modality cannot be in every fold.
         warnings.filterwarnings("ignore", message="The least populated class")
@@ -206,6 +217,45 @@ def _shuffled(group: Sequence[str], seed: int) -> NDArray[np.intp]:
     order = np.arange(len(names))
     np.random.RandomState(seed).shuffle(order)
     return np.argsort(order)[number]
+
+
+def _undivided(images: int) -> str:
+    """Why so few images, or images of one group, are not divided, and what to do."""
+    if images == 0:
+        return "no image is left to divide: --train-only or --val-grouped takes them all; give fewer of them"
+    if images == 1:
+        return (
+            "a single image cannot be divided; annotate a second one, or train on it as it is with maskseg train --from"
+        )
+    return (
+        f"the {images} images belong together (tiles of one mosaic, near duplicates, or, with --grouped, one "
+        "acquisition), so that none can be set aside for a fair test; annotate an image of another place"
+    )
+
+
+def _few_groups(
+    modalities: Sequence[str], groups: Sequence[str], fractions: Mapping[str, float], seed: int
+) -> dict[str, str]:
+    """Part of each of a few groups: the number of groups is as near to the shares as can be."""
+    rng = np.random.default_rng(seed)
+    kinds: dict[str, Counter[str]] = {}
+    for group, modality in zip(groups, modalities, strict=True):
+        kinds.setdefault(group, Counter())[modality] += 1
+    # The larger part first, of equal ones the later.
+    order = sorted(reversed(list(fractions)), key=lambda part: -fractions[part])
+    counts = {part: int(number < len(kinds)) for number, part in enumerate(order)}
+    for _ in range(len(kinds) - sum(counts.values())):
+        counts[max(order, key=lambda part: fractions[part] * len(kinds) - counts[part])] += 1
+    left = [str(group) for group in rng.permutation(sorted(kinds))]
+    part_of_group = {}
+    # The smaller parts choose small groups of the most frequent modalities: all else is there to be trained on.
+    for part in reversed(order):
+        for _ in range(counts[part]):
+            frequent = Counter(kind for group in left for kind in kinds[group])
+            chosen = min(left, key=lambda group: (-max(frequent[kind] for kind in kinds[group]), kinds[group].total()))
+            part_of_group[chosen] = part
+            left.remove(chosen)
+    return part_of_group
 
 
 def held_out_groups(modalities: Sequence[str], groups: Sequence[str], share: float, seed: int = 1) -> set[str]:
@@ -242,9 +292,10 @@ def _fold_count(shares: NDArray[np.float64]) -> int:
         counts = _in_folds(shares, folds)
         if counts.min() > 0 and np.abs(counts / folds - shares).max() <= 0.01:
             return folds
-    raise InputError(f"a part of {100 * shares.min():g} % cannot be made; give 1 % or more")
+    raise InputError(f"a part of {100 * shares.min():g} % of the images cannot be made; give 1 % or more")
 
 
 def _in_folds(shares: NDArray[np.float64], folds: int) -> NDArray[np.int64]:
     """Number of folds of each part: the shares rounded so that they add up to all folds."""
-    return np.diff(np.rint(np.cumsum(shares) * folds).astype(np.int64), prepend=0)
+    upto = np.rint(np.cumsum(shares) * folds).astype(np.int64)
+    return upto - np.concatenate(([0], upto[:-1]))

@@ -24,7 +24,7 @@ def mean_interval(values: ArrayLike, seed: int = 1, groups: Sequence[str] | None
     """
     values = np.asarray(values, np.float64)
     if groups is None:
-        sums, sizes = values, np.ones(len(values))
+        sums, sizes = values, np.ones(len(values), np.int64)
     else:
         names = [group or (number,) for number, group in enumerate(groups)]
         places: dict[object, int] = {}

@@ -58,7 +58,9 @@ class Detections:
         chosen = np.flatnonzero(self.survives[:, suppression] & (self.scores > np.float32(score)))
         if limit >= 0:
             chosen = chosen[:limit]
-        return SoftMasks(self.boxes[chosen], self.scores[chosen], self.masks[chosen].astype(np.float32) / 255)
+        return SoftMasks(
+            self.boxes[chosen], self.scores[chosen], self.masks[chosen].astype(np.float32) / np.float32(255)
+        )
 
 
 class DetectionCache:
@@ -124,7 +126,8 @@ class DetectionCache:
             predictor = build_predictor(self._cfg, self._weights)
             assert isinstance(predictor, MaskRCNNPredictor), "as its config says"
             self._predictor = predictor
-        heads = self._predictor.model.roi_heads.box_predictor
+        heads: Any = self._predictor.model.roi_heads
+        heads = heads.box_predictor
         with _each_suppression(heads, self.suppressions) as survives:
             soft = self._predictor.detect(image, magnify)
         masks = np.rint(soft.masks * 255).astype(np.uint8)

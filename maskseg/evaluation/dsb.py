@@ -11,11 +11,12 @@ tables; crowded images weigh more in the latter.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tabulate import tabulate
 
 from maskseg.core.errors import InputError
 from maskseg.evaluation.aggregate import aji, aji_plus, dice, panoptic_quality
@@ -80,8 +81,8 @@ def pair_scores(pairs: Overlaps) -> dict[str, Any]:
 
 
 def summarise(
-    scores: Sequence[dict], modalities: Sequence[str] | None = None, groups: Sequence[str] | None = None
-) -> dict:
+    scores: Sequence[dict[str, Any]], modalities: Sequence[str] | None = None, groups: Sequence[str] | None = None
+) -> dict[str, Any]:
     """Join the scores of images into those of the set and of each modality.
 
     Parameters
@@ -135,7 +136,7 @@ def at_thresholds(n_truth: Any, n_pred: Any, found: Any) -> dict[str, NDArray[np
     }
 
 
-def score_table(summary: dict[str, Any]) -> str:
+def score_table(summary: Mapping[str, Any]) -> str:
     """Lay out what `summarise` returns as a text table, one line a modality and the set last."""
     header = ["", "mean IoU (DSB score)", "95 % interval", "images", "nuclei", "found", "matched IoU"]
     rows = [[*header, *_FIGURES.values()]]
@@ -150,14 +151,11 @@ def score_table(summary: dict[str, Any]) -> str:
 
 def text_table(rows: Sequence[Sequence[str]]) -> str:
     """Lay out rows of cells, the header first: the first column to the left, the others to the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
-        for row in rows
-    )
+    sides = ["left"] + ["right"] * (len(rows[0]) - 1)
+    return tabulate(rows, tablefmt="plain", disable_numparse=True, colalign=sides)
 
 
-def _join(scores: Sequence[dict], groups: Sequence[str] | None, chosen: NDArray[np.intp]) -> dict:
+def _join(scores: Sequence[dict[str, Any]], groups: Sequence[str] | None, chosen: NDArray[np.intp]) -> dict[str, Any]:
     rows = [scores[i] for i in chosen]
     joined: dict[str, Any] = {"images": len(rows)}
     for key in MEANS:
@@ -181,7 +179,7 @@ def _join(scores: Sequence[dict], groups: Sequence[str] | None, chosen: NDArray[
     return joined
 
 
-def _by_threshold(rows: Sequence[dict]) -> dict:
+def _by_threshold(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     n_truth = np.array([row["n_truth"] for row in rows])[:, None]
     n_pred = np.array([row["n_pred"] for row in rows])[:, None]
     found = np.array([[row[f"tp_{percent}"] for percent in THRESHOLDS] for row in rows])
@@ -207,4 +205,4 @@ def _ratio(part: int, whole: int, other: int = 0) -> float:
 
 def _ratios(part: Any, whole: Any, everything: Any) -> NDArray[np.float64]:
     """part / whole; where whole is 0, 1 if there is nothing at all, and 0 otherwise."""
-    return np.where(np.equal(whole, 0), np.equal(everything, 0), part / np.maximum(whole, 1))
+    return np.asarray(np.where(np.equal(whole, 0), np.equal(everything, 0), part / np.maximum(whole, 1)), np.float64)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError
 
@@ -43,9 +44,9 @@ class Overlaps:
     union: np.ndarray
 
     @property
-    def iou(self) -> np.ndarray:
+    def iou(self) -> NDArray[np.float64]:
         """IoU of each pair, float64 (K,); decide matches with `matches`, which needs no rounding."""
-        return self.intersection / self.union
+        return np.asarray(self.intersection / self.union, np.float64)
 
 
 def overlaps(truth: np.ndarray, prediction: np.ndarray) -> Overlaps:

@@ -105,8 +105,8 @@ def coco_ap(results: Sequence[ImageResult]) -> dict[str, float] | None:
     n_truth = sum(len(result.truth_areas) for result in results)
     if not n_truth or any(result.hits is None for result in results):
         return None
-    score = np.concatenate([result.detections for result in results])  # type: ignore[misc]
-    hits = np.concatenate([result.hits for result in results])  # type: ignore[misc]
+    score = np.concatenate([result.detections for result in results])
+    hits = np.concatenate([result.hits for result in results])
     hits = hits[np.argsort(-score, kind="stable")]
     found = hits.cumsum(axis=0)
     precision = found / np.arange(1, len(hits) + 1)[:, None]

@@ -8,19 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError
-from maskseg.data.dataset import image_id, is_dataset, load_coco
+from maskseg.core.masks import CropMasks
+from maskseg.data.dataset import folder_and_part
 from maskseg.data.split import SPLIT_FILE, images_of_part, read_split
 from maskseg.evaluation.results import ImageResult, compare_image
-from maskseg.formats.kaggle import read_encoded
-from maskseg.formats.labels import SUFFIXES, read_labels
+from maskseg.formats.coco import is_dataset
+from maskseg.formats.reader import Item
+from maskseg.formats.registry import recognise
 
-# In a folder that `maskseg predict` wrote: the same nuclei as its label images, with their scores.
-PREDICTIONS = "predictions.json"
+# What is left out of an image without changing its label image.
+_HARMLESS = ("empty", "duplicate")
 _NAMED = 3  # images that a message about many names
 
 
@@ -61,11 +65,10 @@ def open_set(source: str, sizes: Mapping[str, tuple[int, int]] | None = None) ->
     Parameters
     ----------
     source : str
-        A folder of label images (STEM.tif, .tiff, .png or .npy), a folder that `maskseg predict` wrote
-        (predictions.json or labels/ in it), a dataset folder or one part of it (DIR:PART), a COCO JSON file or a
-        run-length CSV file.
+        A file or folder of a format of `maskseg.formats.registry` that is read, such as a folder of label images, a
+        folder that `maskseg predict` wrote, a data set folder or one part of it (DIR:PART).
     sizes : mapping of image_id to (height, width), optional
-        For run-length files without the columns Height and Width.
+        For formats that do not store them, such as run-length files without the columns Height and Width.
 
     Returns
     -------
@@ -76,23 +79,64 @@ def open_set(source: str, sizes: Mapping[str, tuple[int, int]] | None = None) ->
     InputError
         There is nothing of the kind at `source`.
     """
-    path = Path(source)
-    folder, _, part = source.rpartition(":")
-    if path.is_dir():
-        if is_dataset(path):
-            return _coco_set(source, path, "")
-        if (path / PREDICTIONS).is_file():
-            return _coco_set(source, path / PREDICTIONS, "")
-        return _label_folder(source, path if _label_files(path) else path / "labels")
-    if path.is_file():
-        if path.suffix.lower() == ".csv":
-            return _run_length_set(source, sizes or {})
-        if path.suffix.lower() == ".json":
-            return _coco_set(source, path, "")
-        raise InputError(f"{source}: give a folder of label images, a dataset folder, a .json or a .csv file")
-    if folder and Path(folder).is_dir():
-        return _coco_set(source, Path(folder), part)
-    raise InputError(f"{source}: does not exist")
+    folder, part = folder_and_part(source)
+    path = Path(folder)
+    form = recognise(path)
+    form.require(source)
+    found = [item for item in form.part("reader")(path) if isinstance(item, Item)]
+    items = {item.image_id or item.where: item for item in found}
+    base = path if path.is_dir() else path.parent
+    split_file = base / SPLIT_FILE
+    split = read_split(split_file) if part or (is_dataset(base) and split_file.is_file()) else {}
+    wanted = images_of_part(split, part, split_file) if part else set(items)
+    ids = tuple(name for name in items if name in wanted)
+    if not ids:
+        missing = f"no image of part {part!r}; make the split again with maskseg split" if part else "no image"
+        raise InputError(f"{source}: holds {missing}")
+    return _of_items(source, items, ids, split, sizes or {})
+
+
+def _of_items(
+    source: str,
+    items: Mapping[str, Item],
+    ids: tuple[str, ...],
+    split: Mapping[str, Mapping[str, str]],
+    sizes: Mapping[str, tuple[int, int]],
+) -> LabelSet:
+    modalities = {
+        name: split.get(name, {}).get("modality") or item.fields.get("modality") or "" for name, item in items.items()
+    }
+    groups = {name: row.get("group", "") for name, row in split.items()}
+
+    # Labels and scores of an image are asked for one after the other.
+    @lru_cache(maxsize=1)
+    def read(name: str, shape: tuple[int, int] | None) -> CropMasks:
+        item = items[name]
+        nuclei = item.read(item.shape or sizes.get(name, shape))
+        for one in nuclei.left_out:
+            if one.kind.startswith(_HARMLESS):
+                continue
+            raise InputError(f"{one.file}: {one.reason}")
+        return nuclei.masks
+
+    shapes: dict[str, tuple[int, int] | None] = {}
+
+    def labels(name: str, shape: tuple[int, int] | None) -> NDArray[np.int32]:
+        shapes[name] = shape
+        return read(name, shape).to_labels()
+
+    def detections(name: str) -> NDArray[np.float32]:
+        return read(name, shapes.get(name)).scores
+
+    return LabelSet(
+        source,
+        ids,
+        labels,
+        modalities if any(modalities.values()) else {},
+        groups if any(groups.values()) else {},
+        detections if any(item.scored for item in items.values()) else None,
+        frozenset(items) - set(ids),
+    )
 
 
 def read_part(source: LabelSet, split_file: str) -> LabelSet:
@@ -109,8 +153,8 @@ def read_part(source: LabelSet, split_file: str) -> LabelSet:
     InputError
         The table cannot be read, has no such part, or names no image of the set.
     """
-    path, part = (split_file, "") if Path(split_file).is_file() else split_file.rpartition(":")[::2]
-    split = read_split(path or split_file)
+    path, part = folder_and_part(split_file)
+    split = read_split(path)
     wanted = images_of_part(split, part, path) if part else set(split)
     ids = tuple(name for name in source.ids if name in wanted)
     if not ids:
@@ -178,66 +222,6 @@ def _compare_image(truth: LabelSet, prediction: LabelSet, name: str, predicted: 
         return compare_image(expected, np.zeros_like(expected), nothing)
     found = prediction.labels(name, expected.shape)
     return compare_image(expected, found, prediction.detections(name) if prediction.detections else None)
-
-
-def _label_files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
-
-
-def _label_folder(source: str, folder: Path) -> LabelSet:
-    files: dict[str, Path] = {}
-    for path in _label_files(folder):
-        if path.stem in files:
-            raise InputError(f"{path} and {files[path.stem].name} are for the same image: keep one of them")
-        files[path.stem] = path
-    if not files:
-        raise InputError(f"{source}: holds neither annotations.json nor label images ({', '.join(SUFFIXES)})")
-    return LabelSet(source, tuple(files), lambda name, _: read_labels(files[name]))
-
-
-def _coco_set(source: str, path: Path, part: str) -> LabelSet:
-    data = load_coco(path)
-    images = {image_id(image): image for image in data.images}
-    split_file = data.path.parent / SPLIT_FILE
-    split = read_split(split_file) if part or split_file.is_file() else {}
-    wanted = images_of_part(split, part, split_file) if part else set(images)
-    ids = tuple(name for name in images if name in wanted)
-    if not ids:
-        raise InputError(f"{source}: holds no image of part {part!r}; make the split again with maskseg split")
-    modalities = {
-        name: split.get(name, {}).get("modality") or image.get("modality") or "" for name, image in images.items()
-    }
-    groups = {name: row.get("group", "") for name, row in split.items()}
-    scored = any("score" in item for items in data.annotations.values() for item in items)
-
-    def detections(name: str) -> np.ndarray:
-        items = data.annotations.get(images[name]["id"], [])
-        return np.array([item.get("score", 1.0) for item in items], np.float32)
-
-    return LabelSet(
-        source,
-        ids,
-        lambda name, _: data.masks(images[name]).to_labels(),
-        modalities if any(modalities.values()) else {},
-        groups if any(groups.values()) else {},
-        detections if scored else None,
-        frozenset(images) - set(ids),
-    )
-
-
-def _run_length_set(source: str, sizes: Mapping[str, tuple[int, int]]) -> LabelSet:
-    images = read_encoded(source)
-
-    def labels(name: str, shape: tuple[int, int] | None) -> np.ndarray:
-        image = images[name]
-        try:
-            return image.masks(image.shape or sizes.get(name, shape)).to_labels()
-        except InputError as error:
-            raise InputError(f"{source}: {error}") from error
-
-    return LabelSet(source, tuple(images), labels)
 
 
 def _some(names: Iterable[str]) -> str:

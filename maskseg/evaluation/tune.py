@@ -190,7 +190,7 @@ def optuna_search(trials: int, seed: int) -> Search:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
     def search(score: Score, start: Settings, space: Mapping[str, tuple[Any, ...]]) -> Settings:
-        def objective(trial: optuna.Trial) -> float:
+        def objective(trial: Any) -> float:
             return float(score(tuple(v[trial.suggest_int(key, 0, len(v) - 1)] for key, v in space.items())).mean())
 
         study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
@@ -242,8 +242,8 @@ def tune(
             chosen = best_on(fold != k)
             held_out[fold == k] = trials.scores(chosen)[fold == k]
             by_fold.append(dict(zip(trials.space, chosen, strict=True)))
-    own, chosen = (dict(zip(trials.space, settings, strict=True)) for settings in (trials.own, best))
-    return Tuned(own, chosen, before, trials.scores(best), held_out, by_fold)
+    own, tuned = (dict(zip(trials.space, settings, strict=True)) for settings in (trials.own, best))
+    return Tuned(own, tuned, before, trials.scores(best), held_out, by_fold)
 
 
 def _dsb_score(truth: NDArray[np.int32], prediction: NDArray[np.int32]) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import yaml
 from numpy.typing import NDArray
 
 from maskseg.core.files import write_whole
+from maskseg.core.tables import write_csv
 from maskseg.evaluation.dsb import text_table
 from maskseg.evaluation.tune import Settings, Trials, Tuned, standard_error
 
@@ -63,12 +63,11 @@ def write_trials(path: Path, trials: Trials, modalities: Sequence[str]) -> None:
     modality = np.array(modalities)
     names = sorted(set(modalities) - {""})
     rows = sorted(trials.done.items(), key=lambda item: -item[1].mean())
-    with write_whole(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*trials.space, "dsb_score", *names])
-        for settings, scores in rows:
-            means = (scores.mean(), *(scores[modality == name].mean() for name in names))
-            writer.writerow([*settings, *(f"{mean:.5f}" for mean in means)])
+    table = []
+    for settings, scores in rows:
+        means = (scores.mean(), *(scores[modality == name].mean() for name in names))
+        table.append([*settings, *(f"{mean:.5f}" for mean in means)])
+    write_csv(path, [*trials.space, "dsb_score", *names], table)
 
 
 def write_plot(path: Path, trials: Trials, tuned: Tuned) -> None:

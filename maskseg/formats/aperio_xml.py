@@ -16,25 +16,37 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
-from xml.etree.ElementTree import Element, ParseError
+from typing import Any, NamedTuple
+from xml.etree.ElementTree import Element
 
 import numpy as np
-from defusedxml import DefusedXmlException, ElementTree
 from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError
+from maskseg.core.files import write_whole
 from maskseg.core.masks import CropMasks, trim
-from maskseg.core.outlines import rasterise
+from maskseg.core.outlines import Ring, outlines, rasterise
+from maskseg.core.xml_files import XmlWriter, read_xml
+from maskseg.formats.reader import Item, LeftOut, Nuclei, Shape, known_shape
+from maskseg.formats.writer import WholeWriter
 
 _Crop = tuple[tuple[int, int, int, int], NDArray[np.bool_]]
 OFFSET = (-1.0, -1.0)
 # A region attribute of this name joins the regions of one layer that have the same value: pieces and holes of one
 # nucleus. Aperio has no outline of several rings.
 NUCLEUS = "nucleus number"
+# What is written: the layer, and the names of the attributes of its regions.
+_LAYER = {
+    **{"Id": 1, "Name": "nuclei", "ReadOnly": 0, "NameReadOnly": 0, "LineColorReadOnly": 0, "Incremental": 0},
+    **{"Type": 4, "LineColor": 65280, "Visible": 1, "Selected": 1, "MarkupImagePath": "", "MacroName": ""},
+}
+_HEADERS = {9999: "Region", 9997: "Length", 9996: "Area", 1: NUCLEUS, 2: "score"}
+# Bytes in which an XML file says what it is.
+_LOOK = 4096
 
 
 @dataclass(frozen=True)
@@ -116,17 +128,7 @@ def read_regions(source: str | os.PathLike[str] | bytes, name: str | None = None
         If it is missing, malformed, no Aperio file, or defines entities, as only an attack does.
     """
     name = name or (str(source) if not isinstance(source, bytes) else "annotations")
-    if not isinstance(source, bytes):
-        try:
-            source = Path(source).read_bytes()
-        except OSError as error:
-            raise InputError(f"{name}: cannot be read ({error.strerror}); check the path") from error
-    try:
-        root = ElementTree.fromstring(source)
-    except DefusedXmlException as error:
-        raise InputError(f"{name}: defines XML entities, which may be an attack; export it again") from error
-    except (ParseError, LookupError, ValueError) as error:
-        raise InputError(f"{name}: malformed XML ({error}); export it again") from error
+    root = read_xml(source if isinstance(source, bytes) else Path(source), name)
     if root.tag != "Annotations":
         raise InputError(f"{name}: no Aperio file (it holds {root.tag!r}, not Annotations); export it from ImageScope")
     regions = [
@@ -245,3 +247,127 @@ def _subtract(crop: _Crop, box: tuple[int, int, int, int], hole: NDArray[np.bool
     common = part & hole[top - box[1] : bottom - box[1], left - box[0] : right - box[0]]
     part[common] = False
     return bool(common.any())
+
+
+# ---- nuclei to files ----
+
+
+def write_aperio_xml(
+    path: str | os.PathLike[str],
+    masks: CropMasks,
+    microns_per_pixel: float | None = None,
+    offset: tuple[float, float] = OFFSET,
+) -> None:
+    """Write masks as one layer of regions, whole or not at all; `region_masks` reads them back, exactly.
+
+    Every ring of a nucleus is a region of its own, a hole one with ``NegativeROA``; they carry the number of their
+    nucleus, counted from 1, as the attribute `NUCLEUS`. Empty masks have no region.
+
+    Parameters
+    ----------
+    path : path-like
+        Ends in .xml.
+    masks : CropMasks
+    microns_per_pixel : float, optional
+        Side of a pixel in micrometres.
+    offset : (float, float)
+        What a reader adds to x and y of the vertices so that pixel centres lie at whole numbers.
+    """
+    scale = {"MicronsPerPixel": microns_per_pixel} if microns_per_pixel else {}
+    with write_whole(path, "w", encoding="utf-8") as file:
+        xml = XmlWriter(file, indent="\t")
+        with xml.element("Annotations", **scale), xml.element("Annotation", **_LAYER):
+            with xml.element("Regions"):
+                with xml.element("RegionAttributeHeaders"):
+                    for number, name in _HEADERS.items():
+                        xml.leaf("AttributeHeader", Id=number, Name=name, ColumnWidth=-1)
+                _write_regions(xml, masks, microns_per_pixel, np.array(offset))
+            xml.leaf("Plots")
+        file.write("\n")
+
+
+def _write_regions(xml: XmlWriter, masks: CropMasks, scale: float | None, offset: NDArray[np.float64]) -> None:
+    number = 0
+    for nucleus, (bitmap, box) in enumerate(zip(masks.bitmaps, masks.boxes.tolist(), strict=True), start=1):
+        for polygon in outlines(bitmap, (box[0], box[1])):
+            for place, ring in enumerate(polygon):
+                number += 1
+                with xml.element("Region", **_region_attributes(number, ring, place > 0, scale)):
+                    with xml.element("Attributes"):
+                        xml.leaf("Attribute", Name=NUCLEUS, Id=1, Value=nucleus)
+                        xml.leaf("Attribute", Name="score", Id=2, Value=masks.scores[nucleus - 1])
+                    with xml.element("Vertices"):
+                        for x, y in (ring - 0.5 - offset).tolist():
+                            xml.leaf("Vertex", X=x, Y=y)
+
+
+def _region_attributes(number: int, ring: Ring, hole: bool, scale: float | None) -> dict[str, Any]:
+    after = np.roll(ring, -1, axis=0)
+    length = np.abs(after - ring).sum()  # along pixel edges
+    area = abs(int((ring[:, 0] * after[:, 1].astype(np.int64) - after[:, 0] * ring[:, 1].astype(np.int64)).sum())) / 2
+    micrometres = {"LengthMicrons": f"{length * scale:.1f}", "AreaMicrons": f"{area * scale**2:.1f}"} if scale else {}
+    return {
+        "Id": number,
+        **{"Type": 0, "Zoom": 1, "Selected": 0, "ImageLocation": "", "ImageFocus": 0},
+        **{"Length": f"{length:.1f}", "Area": f"{area:.1f}", **micrometres},
+        **{"Text": "", "NegativeROA": int(hole), "InputRegionId": 0, "Analyze": 1, "DisplayId": number},
+    }
+
+
+class AperioWriter(WholeWriter):
+    """An XML file of each image."""
+
+    def write(self, masks: CropMasks) -> None:
+        """See `WholeWriter`."""
+        write_aperio_xml(self.path, masks, self.image.microns_per_pixel)
+
+
+# ---- files to nuclei ----
+
+
+def recognises(source: Path) -> bool:
+    """Whether a path is an XML file of ImageScope, or a folder with such files."""
+    files = xml_files(source)
+    if not files:
+        return False
+    try:
+        with files[0].open("rb") as file:
+            return b"<Annotations" in file.read(_LOOK)
+    except OSError:
+        return False
+
+
+def read(source: Path) -> Iterator[Item]:
+    """The XML files of a folder, or one file; each is for the image of the same name. Layers become classes.
+
+    Raises
+    ------
+    InputError
+        If there are none.
+    """
+    files = xml_files(source)
+    if not files:
+        raise InputError(f"{source}: no .xml file there; check the path")
+    for path in files:
+        yield Item(path.stem, partial(_load, path), str(path), needs_shape=True)
+
+
+def xml_files(source: Path) -> list[Path]:
+    """The XML files of a folder, or a path that is one."""
+    files = sorted(source.iterdir()) if source.is_dir() else [source] if source.is_file() else []
+    return [path for path in files if path.suffix.lower() == ".xml" and not path.name.startswith(".")]
+
+
+def _load(path: Path, shape: Shape | None) -> Nuclei:
+    regions, scale = read_regions(path)
+    found = region_masks(regions, known_shape(shape, str(path)))
+    lost = [
+        LeftOut(
+            f"{path}: region {regions[i].id} of layer {regions[i].layer}",
+            "region left out" if regions[i].fault else "empty region",
+            reason,
+        )
+        for i, reason in sorted(found.lost.items())
+    ]
+    classes = [regions[members[0]].layer for members in found.members]
+    return Nuclei(found.masks, classes, lost, {"microns_per_pixel": scale} if scale else {})

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,8 +20,11 @@ from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError
 from maskseg.core.files import write_whole
+from maskseg.core.json_files import read_json
 from maskseg.core.masks import CropMasks
 from maskseg.core.outlines import Polygon, outlines, rasterise
+from maskseg.formats.reader import Item, LeftOut, Nuclei, Shape, known_shape
+from maskseg.formats.writer import StreamWriter
 
 # QuPath draws a class in its colour.
 CLASSIFICATION = {"name": "nucleus", "color": [255, 0, 0]}
@@ -102,6 +107,55 @@ def write_geojson(path: str | os.PathLike[str], masks: CropMasks) -> None:
         writer.write(masks)
 
 
+class GeoJsonFiles(StreamWriter):
+    """A GeoJSON file of each image."""
+
+    @contextmanager
+    def stream(self) -> Iterator[Callable[[CropMasks, int], None]]:
+        """See `StreamWriter`."""
+        with GeoJsonWriter(self.path, self.image.scale) as writer:
+            yield lambda masks, settled: writer.write(masks)
+
+
+def recognises(source: Path) -> bool:
+    """Whether a path is a GeoJSON file, or a folder with such files."""
+    return bool(_files(source))
+
+
+def read(source: Path) -> Iterator[Item]:
+    """The GeoJSON files of a folder, or one file; each is for the image of the same name.
+
+    Raises
+    ------
+    InputError
+        If there are none.
+    """
+    files = _files(source)
+    if not files:
+        raise InputError(f"{source}: no .geojson file there; check the path")
+    for path in files:
+        yield Item(path.stem, partial(_load, path), str(path), needs_shape=True)
+
+
+def _files(source: Path) -> list[Path]:
+    if source.is_dir():
+        return sorted(path for path in source.glob("*.geojson") if not path.name.startswith("."))
+    return [source] if source.suffix.lower() == ".geojson" and source.is_file() else []
+
+
+def _load(path: Path, shape: Shape | None) -> Nuclei:
+    features = _features(path)
+    masks = _masks(path, features, known_shape(shape, str(path)))
+    empty = masks.areas == 0
+    left_out = [
+        LeftOut(f"{path}: feature {number + 1}", "empty annotation", "not one pixel in the image; draw it again")
+        for number in np.flatnonzero(empty).tolist()
+    ]
+    names = [_class_of(feature) for feature in features]
+    classes = [name for name, gone in zip(names, empty, strict=True) if not gone]
+    return Nuclei(masks[~empty], classes if any(classes) else None, left_out)
+
+
 def read_geojson(path: str | os.PathLike[str], shape: tuple[int, int]) -> CropMasks:
     """Masks from the polygons of a GeoJSON file, ours or one that QuPath exported.
 
@@ -124,16 +178,19 @@ def read_geojson(path: str | os.PathLike[str], shape: tuple[int, int]) -> CropMa
         If the file cannot be read, or a feature is not a Polygon or MultiPolygon.
     """
     path = Path(path)
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    except ValueError as error:
-        raise InputError(f"{path}: not a JSON file ({error}); export it again") from error
+    return _masks(path, _features(path), shape)
+
+
+def _features(path: Path) -> list[Any]:
+    data = read_json(path)
     if isinstance(data, dict):
         data = data.get("features", [data])
+    return data if isinstance(data, list) else [data]
+
+
+def _masks(path: Path, features: list[Any], shape: Shape) -> CropMasks:
     boxes, bitmaps, scores = [], [], []
-    for number, feature in enumerate(data if isinstance(data, list) else [data], start=1):
+    for number, feature in enumerate(features, start=1):
         try:
             box, bitmap = rasterise(_rings(feature["geometry"]), shape)
             score = _score(feature.get("properties") or {})
@@ -145,6 +202,11 @@ def read_geojson(path: str | os.PathLike[str], shape: tuple[int, int]) -> CropMa
         bitmaps.append(bitmap)
         scores.append(score)
     return CropMasks(shape, np.array(boxes, np.int32), bitmaps, np.array(scores, np.float32))
+
+
+def _class_of(feature: Any) -> str:
+    known = (feature.get("properties") or {}).get("classification") or {}
+    return str(known.get("name") or "") if isinstance(known, dict) else str(known)
 
 
 def _geometry(polygons: list[Polygon]) -> dict[str, Any]:

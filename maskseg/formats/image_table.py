@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from maskseg.core.files import write_whole
 from maskseg.core.masks import CropMasks
+from maskseg.core.tables import write_csv
 
 COLUMNS = ("image_id", "height", "width", "nuclei", "median_area", "mean_score", "seconds", "status")
 
@@ -57,7 +56,4 @@ def failed_row(image_id: str, reason: str) -> dict[str, str | int]:
 
 def write_table(path: str | os.PathLike[str], rows: Iterable[dict[str, str | int]]) -> None:
     """Write the rows of `image_row` and `failed_row` as CSV, whole or not at all."""
-    with write_whole(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(path, COLUMNS, rows)

@@ -15,6 +15,7 @@ from roifile import ROI_TYPE, ImagejRoi
 from maskseg.core.files import write_whole
 from maskseg.core.masks import CropMasks
 from maskseg.core.outlines import Polygon, outlines
+from maskseg.formats.writer import WholeWriter
 
 # Beyond it a corner does not fit the two bytes that ImageJ reads as -5000 to 60,535.
 _LARGEST_CORNER = 60_535
@@ -51,6 +52,14 @@ def write_imagej(path: str | os.PathLike[str], masks: CropMasks) -> None:
                 roi.props = "score: " + str(masks.scores[label - 1]) + "\n"
                 # Without a time of its own, a zip of the same nuclei has the same bytes.
                 archive.writestr(zipfile.ZipInfo(f"{roi.name}.roi"), roi.tobytes(), zipfile.ZIP_DEFLATED)
+
+
+class ImageJWriter(WholeWriter):
+    """An ImageJ ROI zip of each image."""
+
+    def write(self, masks: CropMasks) -> None:
+        """See `WholeWriter`."""
+        write_imagej(self.path, masks)
 
 
 def _region(polygons: list[Polygon]) -> ImagejRoi:

@@ -12,21 +12,25 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from hashlib import blake2b
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from maskseg.core.errors import InputError
-from maskseg.core.files import write_whole
 from maskseg.core.masks import CropMasks
 from maskseg.core.rle import Runs, kaggle_to_runs, runs_to_crop, runs_to_kaggle
+from maskseg.core.tables import write_csv
+from maskseg.formats.reader import Item, Nuclei, Shape
+from maskseg.formats.registry import Format, formats
+from maskseg.formats.writer import ImageInfo, Joined, WholeWriter
 
 HEADER = ("ImageId", "EncodedPixels")
 # Of submissions with one row an image.
 HEADER_ONE_ROW = ("img", "pixels")
+_LONGEST_HEADER = 1 << 16
 _LONGEST_FIELD = 2**31 - 1  # a mask of a slide is longer than the 128 KiB that csv allows by itself
 
 
@@ -42,7 +46,9 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class _Row:
+class Row:
+    """A row of the file whose columns are right."""
+
     line: int
     image_id: str
     pixels: str
@@ -57,7 +63,7 @@ def encoded_nuclei(masks: CropMasks) -> list[str]:
     with overlaps is refused.
     """
     runs = masks.runs()
-    if len(_overlapping(runs)):
+    if len(overlapping(runs)):
         runs = CropMasks.from_labels(masks.to_labels()).runs()
     return [runs_to_kaggle(*run) for run in runs if len(run[0])] or [""]
 
@@ -80,6 +86,10 @@ class Form:
 
     header: tuple[str, str]
     rows: Callable[[CropMasks], list[str]]
+
+    def format(self) -> Format:
+        """The format ``rle`` in this form, which a task may have in place of the registered one."""
+        return replace(formats()["rle"], writer=partial(SubmissionWriter, self), join=partial(_join, self))
 
 
 NUCLEI = Form(HEADER, encoded_nuclei)
@@ -110,14 +120,72 @@ def write_submission(
 def write_rows(path: str | os.PathLike[str], images: Iterable[tuple[str, list[str]]], form: Form = NUCLEI) -> None:
     """`write_submission` of what `Form.rows` made before."""
     seen: set[str] = set()
-    with write_whole(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(form.header)
+
+    def all_rows() -> Iterator[tuple[str, str]]:
         for image_id, rows in images:
             if image_id in seen:
                 raise InputError(f"{path}: image {image_id} comes twice; give each image its own name")
             seen.add(image_id)
-            writer.writerows((image_id, row) for row in rows)
+            yield from ((image_id, row) for row in rows)
+
+    # The competition knows the images by their very names.
+    write_csv(path, form.header, all_rows(), exact=True)
+
+
+class SubmissionWriter(WholeWriter):
+    """The rows of an image in a submission of a form."""
+
+    def __init__(self, form: Form, image: ImageInfo, *paths: Path) -> None:
+        super().__init__(image, *paths)
+        self._form = form
+
+    def write(self, masks: CropMasks) -> list[str]:
+        """See `WholeWriter`."""
+        return self._form.rows(masks)
+
+
+def _join(form: Form, paths: Sequence[Path], images: Iterable[Joined]) -> None:
+    (path,) = paths
+    write_rows(path, ((image.image_id, image.record) for image in images if not image.reason), form)
+
+
+nuclei_writer = partial(SubmissionWriter, NUCLEI)
+join_nuclei = partial(_join, NUCLEI)
+
+
+# ---- reading ----
+
+
+def recognises(source: Path) -> bool:
+    """Whether a path is a CSV file whose header has the columns of a submission."""
+    if source.suffix.lower() != ".csv" or not source.is_file():
+        return False
+    try:
+        with source.open(encoding="utf-8-sig", errors="replace") as file:
+            columns = {name.strip().strip('"') for name in file.readline(_LONGEST_HEADER).split(",")}
+    except OSError:
+        return False
+    return set(HEADER) <= columns or set(HEADER_ONE_ROW) <= columns
+
+
+def read(source: Path) -> Iterator[Item]:
+    """The images of a submission, or of a truth in the same form, in the order of the file."""
+    for image in read_encoded(source).values():
+        yield Item(
+            image.image_id,
+            partial(_load, str(source), image),
+            f"{source}: image {image.image_id}",
+            image.shape,
+            found=sum(bool(text) for _, text in image.rows),
+            needs_shape=True,
+        )
+
+
+def _load(source: str, image: EncodedImage, shape: Shape | None) -> Nuclei:
+    try:
+        return Nuclei(image.masks(shape))
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from error
 
 
 @dataclass
@@ -197,7 +265,7 @@ def read_encoded(path: str | os.PathLike[str]) -> dict[str, EncodedImage]:
         Names the line of the first row whose columns are wrong.
     """
     images: dict[str, EncodedImage] = {}
-    for row in _rows(path):
+    for row in rows_of(path):
         if isinstance(row, Fault):
             raise InputError(f"{path}: {row}")
         image = images.setdefault(row.image_id, EncodedImage(row.image_id, row.shape))
@@ -237,95 +305,7 @@ def read_submission(
         raise InputError(f"{path}: {error}") from error
 
 
-def check_submission(path: str | os.PathLike[str], sizes: Mapping[str, tuple[int, int]]) -> list[Fault]:
-    """Find everything that makes a submission invalid.
-
-    Parameters
-    ----------
-    path : path-like
-        The CSV file.
-    sizes : mapping of image_id to (height, width)
-        The images that the submission is for.
-
-    Returns
-    -------
-    list of Fault
-        Bad header, malformed, out of range, unsorted or overlapping runs in a row, rows of an image that
-        overlap, duplicate rows, an empty row beside others, a second row of an image in the form `img,pixels`,
-        unknown images, missing images. Empty when the file is valid. Every overlapping row is named, with one of
-        the rows it overlaps.
-
-    Raises
-    ------
-    InputError
-        The file cannot be read at all.
-    """
-    faults: list[Fault] = []
-    images: dict[str, _Image] = {}
-    any_row = False
-    for row in _rows(path, exact=True):
-        if isinstance(row, Fault):
-            faults.append(row)
-            continue
-        any_row = True
-        if row.image_id not in sizes:
-            faults.append(Fault(row.line, f"image {row.image_id} is unknown"))
-            continue
-        image = images.setdefault(row.image_id, _Image(row.line))
-        if row.one_row and image.first_line != row.line:
-            faults.append(Fault(row.line, f"image {row.image_id}: a second row, the first is line {image.first_line}"))
-            continue
-        try:
-            runs = kaggle_to_runs(row.pixels, sizes[row.image_id])
-        except InputError as error:
-            faults.append(Fault(row.line, f"image {row.image_id}: {error}"))
-            image.unreadable = True
-            continue
-        faults.extend(image.add(row, runs))
-    for image_id, image in images.items():
-        faults.extend(image.conflicts(image_id))
-    if faults and not any_row:  # with the header wrong, that every image is missing says nothing
-        return faults
-    missing = sorted(set(sizes) - set(images))
-    faults.sort(key=lambda fault: fault.line or 0)
-    faults += [Fault(None, f"image {name} is missing: without masks it needs a row `{name},`") for name in missing]
-    return faults
-
-
-@dataclass
-class _Image:
-    """The rows of one image that could be read."""
-
-    first_line: int
-    lines: list[int] = field(default_factory=list)
-    runs: list[Runs] = field(default_factory=list)
-    line_of: dict[bytes, int] = field(default_factory=dict)
-    empty_line: int | None = None
-    unreadable: bool = False
-
-    def add(self, row: _Row, runs: Runs) -> list[Fault]:
-        digest = blake2b(runs[0].tobytes() + runs[1].tobytes(), digest_size=16).digest()
-        first = self.line_of.setdefault(digest, row.line)
-        if first != row.line:
-            return [Fault(row.line, f"image {row.image_id}: the same row as line {first}")]
-        if len(runs[0]):
-            self.lines.append(row.line)
-            self.runs.append(runs)
-        else:
-            self.empty_line = row.line
-        return []
-
-    def conflicts(self, image_id: str) -> list[Fault]:
-        faults = []
-        if self.empty_line is not None and (self.runs or self.unreadable):
-            faults.append(Fault(self.empty_line, f"image {image_id}: an empty row beside rows with nuclei"))
-        for one, other in _overlapping(self.runs):
-            early, late = sorted((self.lines[one], self.lines[other]))
-            faults.append(Fault(late, f"image {image_id}: overlaps line {early}"))
-        return faults
-
-
-def _overlapping(runs: list[Runs]) -> np.ndarray:
+def overlapping(runs: list[Runs]) -> np.ndarray:
     """Pairs of masks that share pixels, int64 (K, 2); every mask that overlaps another is in one at least.
 
     A run overlaps an earlier one if it starts before the furthest end so far; after sorting that takes one
@@ -344,7 +324,7 @@ def _overlapping(runs: list[Runs]) -> np.ndarray:
     return np.unique(np.sort(np.stack([holder[late - 1], owner[late]], axis=1), axis=1), axis=0)
 
 
-def _rows(path: str | os.PathLike[str], exact: bool = False) -> Iterator[_Row | Fault]:
+def rows_of(path: str | os.PathLike[str], exact: bool = False) -> Iterator[Row | Fault]:
     """Rows of the file, or what is wrong with their columns; with `exact`, further columns are wrong."""
     csv.field_size_limit(_LONGEST_FIELD)
     try:
@@ -375,7 +355,7 @@ def _rows(path: str | os.PathLike[str], exact: bool = False) -> Iterator[_Row | 
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
-def _row(line: int, cells: list[str], named: Mapping[str, int], form: tuple[str, str]) -> _Row | Fault:
+def _row(line: int, cells: list[str], named: Mapping[str, int], form: tuple[str, str]) -> Row | Fault:
     shape = None
     if "Height" in named and "Width" in named:
         try:
@@ -383,4 +363,4 @@ def _row(line: int, cells: list[str], named: Mapping[str, int], form: tuple[str,
         except ValueError:
             return Fault(line, "Height and Width are not whole numbers")
     name, pixels = (cells[named[column]].strip() for column in form)
-    return _Row(line, name, pixels, shape, form == HEADER_ONE_ROW)
+    return Row(line, name, pixels, shape, form == HEADER_ONE_ROW)

@@ -1,10 +1,11 @@
-"""DSB 2018 folders to COCO: ``ID/images/ID.png`` with one file a nucleus in ``ID/masks/``, also inside a zip file."""
+"""DSB 2018 folders: ``ID/images/ID.png`` with one file a nucleus in ``ID/masks/``, also inside a zip file."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -12,11 +13,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from maskseg.convert.convert import LeftOut, Picture, Result, Summary, Task, annotation, run
 from maskseg.core.errors import InputError
+from maskseg.core.files import named_if_full, write_whole
+from maskseg.core.masks import CropMasks
 from maskseg.core.morphology import fill_holes
+from maskseg.formats.reader import Item, LeftOut, Nuclei, Shape, fault
+from maskseg.formats.writer import WholeWriter
 from maskseg.imaging.containers import SUFFIXES
-from maskseg.imaging.reading import ImageFile, leads_outside, member_path, read_image, zip_members
+from maskseg.imaging.reading import ImageFile, leads_outside, zip_members
 
 # A mask pixel is set above this, as in the published method.
 THRESHOLD = 128
@@ -44,80 +48,53 @@ class _Folder:
         return None
 
 
-def convert(
-    source: str | Path,
-    out: str | Path,
-    modalities: Mapping[str, str] | None = None,
-    workers: int = 1,
-    progress: bool = True,
-) -> Summary:
-    """Convert mask folders to a COCO data set.
+def recognises(source: Path) -> bool:
+    """Whether a folder or zip file holds image folders with masks."""
+    if not source.is_dir() and source.suffix.lower() != ".zip":
+        return False
+    try:
+        return any(folder.masks for folder in _image_folders(source, []).values() if not folder.fault)
+    except InputError:
+        return False
 
-    Each mask is thresholded at 128, cut to its box, its holes filled there, and stored as COCO run lengths; images
-    are copied as they are. A mask in several pieces stays one mask, overlapping masks stay as they are. What is bad
-    is left out and listed: nothing else is lost to it.
 
-    Parameters
-    ----------
-    source : path
-        A folder of image folders, or a zip file of one; further folders may lie between.
-    out : path
-        Gets ``images/`` and, at the end, ``annotations.json``.
-    modalities : mapping of image id to str, optional
-        Put into the image records.
-    workers : int
-        Processes; see `maskseg.convert.convert.run`.
-    progress : bool
-        Show a bar on a terminal.
+def read(source: Path) -> Iterator[Item | LeftOut]:
+    """The image folders below a folder, or in a zip file; further folders may lie between.
 
-    Returns
-    -------
-    Summary
+    Each mask is thresholded at `THRESHOLD`, cut to its box, and its holes are filled there. A mask in several pieces
+    stays one mask, overlapping masks stay as they are. What is bad is left out: nothing else is lost to it.
 
     Raises
     ------
     InputError
-        If no image can be converted, or the zip file is bad.
+        If there is no such folder, or the zip file is bad.
     """
-    source = Path(source)
-    summary = Summary("mask files")
-    folders = _image_folders(source, summary.left_out)
-    tasks = []
+    left_out: list[LeftOut] = []
+    folders = _image_folders(source, left_out)
+    yield from left_out
     for root in sorted(folders):
         where = f"{source}:{root}" if source.is_file() else str(source / root)
         folder = folders[root]
-        name = folder.images[0].id if not folder.fault else None
-        tasks.append(Task(where, folder, name, len(folder.masks or [])))
-    return run(
-        tasks,
-        _read_folder,
-        Path(out),
-        summary,
-        expected=f"ID/images/ID.png and ID/masks/*.png in {source}",
-        modalities=modalities,
-        workers=workers,
-        progress=progress,
-    )
+        if folder.fault:
+            yield fault(where, folder.fault, found=len(folder.masks or []))
+            continue
+        (image,), masks = folder.images, folder.masks or []
+        yield Item(image.id, partial(_load, image, tuple(masks)), where, image=image, found=len(masks))
 
 
-def _read_folder(folder: _Folder) -> Result:
-    if folder.fault:
-        raise InputError(folder.fault)
-    (file,), mask_files = folder.images, folder.masks or []
-    data = file.bytes()
-    shape = read_image(data, f"images/{file.id}").shape[:2]
-    found, faults = _read_masks(mask_files, shape)  # type: ignore[arg-type]
-    if mask_files and not found:
-        raise InputError(f"none of its masks can be used (the first: {faults[0].reason}); mend them")
-    file_name = file.id + member_path(file.member or file.path.name).suffix.lower()
-    return Result([Picture(file_name, data, shape, found)], len(mask_files), faults)  # type: ignore[arg-type]
+def _load(image: ImageFile, files: tuple[ImageFile, ...], shape: Shape | None) -> Nuclei:
+    nuclei = _read_masks(files, shape or image.size())
+    if files and not len(nuclei.masks):
+        raise InputError(f"none of its masks can be used (the first: {nuclei.left_out[0].reason}); mend them")
+    return nuclei
 
 
-def _read_masks(files: list[ImageFile], shape: tuple[int, int]) -> tuple[list[dict[str, Any]], list[LeftOut]]:
-    """COCO annotations of the masks of one image, without id and image_id, and the masks that are at fault."""
-    found: list[dict[str, Any]] = []
+def _read_masks(files: Sequence[ImageFile], shape: Shape) -> Nuclei:
+    """The masks of one image, and those that are at fault."""
+    boxes: list[tuple[int, int, int, int]] = []
+    bitmaps: list[NDArray[np.bool_]] = []
     faults: list[LeftOut] = []
-    first_of: dict[str, ImageFile] = {}
+    first_of: dict[tuple[Any, bytes], ImageFile] = {}
     for file in files:
         try:
             mask = read_mask(file.bytes())
@@ -138,13 +115,14 @@ def _read_masks(files: list[ImageFile], shape: tuple[int, int]) -> tuple[list[di
             continue
         filled = fill_holes(crop[top : top + h, left : left + w] != 0)
         x, y = x + left, y + top
-        item = annotation(filled, (x, y, x + w, y + h), shape)
-        first = first_of.setdefault(item["segmentation"]["counts"], file)
+        box = (x, y, x + w, y + h)
+        first = first_of.setdefault((box, filled.tobytes()), file)
         if first is not file:
             faults.append(LeftOut(file.name, "duplicate mask", f"the same pixels as {first.name}; delete one"))
             continue
-        found.append(item)
-    return found, faults
+        boxes.append(box)
+        bitmaps.append(filled)
+    return Nuclei(CropMasks(shape, np.array(boxes, np.int32), bitmaps), left_out=faults)
 
 
 def read_mask(data: bytes) -> NDArray[np.uint8]:
@@ -222,3 +200,26 @@ def _disk_files(source: Path) -> dict[str, dict[str, ImageFile]]:
         }
         for where, _, names in os.walk(source)
     }
+
+
+# ---- nuclei to folders ----
+
+
+class FolderWriter(WholeWriter):
+    """One PNG a nucleus, 255 on 0, of the size of the image."""
+
+    def write(self, masks: CropMasks) -> None:
+        """See `WholeWriter`; the folder must be new, as files of a former one would be further nuclei."""
+        folder = self.path
+        if folder.is_dir() and any(folder.iterdir()):
+            raise InputError(f"{folder}: holds files already; give a new folder")
+        with named_if_full(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        canvas = np.zeros(masks.shape, np.uint8)
+        for number, ((x0, y0, x1, y1), bitmap) in enumerate(zip(masks.boxes, masks.bitmaps, strict=True), start=1):
+            inside = canvas[y0:y1, x0:x1]
+            inside[bitmap] = 255
+            _, encoded = cv2.imencode(".png", canvas, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+            inside[:] = 0
+            with write_whole(folder / f"{number:04d}.png", sync=False) as file:
+                file.write(encoded.data)

@@ -7,10 +7,10 @@ the major axis, counter-clockwise. Intensities are those of the image file, also
 
 from __future__ import annotations
 
-import csv
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,10 @@ from skimage.measure import regionprops
 from maskseg.core.files import write_whole
 from maskseg.core.masks import CropMasks
 from maskseg.core.optional import need
+from maskseg.core.tables import write_csv
+from maskseg.formats.image_table import failed_row, summary_row, write_table
+from maskseg.formats.writer import ImageInfo, Joined, Writer
+from maskseg.imaging.windows import Source
 
 Row = list[str | int | float | None]
 
@@ -48,7 +52,11 @@ _ROWS = 1 << 16
 
 
 def nucleus_rows(
-    image_id: str, masks: CropMasks, pixels: NDArray[Any], microns_per_pixel: float | None = None, first: int = 1
+    image_id: str,
+    masks: CropMasks,
+    pixels: NDArray[Any] | _Values,
+    microns_per_pixel: float | None = None,
+    first: int = 1,
 ) -> list[Row]:
     """Rows of the nuclei of an image, with one value for each of `COLUMNS`.
 
@@ -57,7 +65,7 @@ def nucleus_rows(
     image_id : str
     masks : CropMasks
         Mask i has the label first + i, as in `CropMasks.to_labels`. An empty mask has no row.
-    pixels : array (H, W, C)
+    pixels : array (H, W, C), or what gives such boxes of one
         C of 1 to 3 channels; the columns of further ones stay empty.
     microns_per_pixel : float, optional
         Side of a pixel in micrometres; where not given, the columns in micrometres stay empty.
@@ -90,11 +98,9 @@ def nucleus_rows(
 
 def write_nuclei(path: str | os.PathLike[str], rows: Iterable[Row]) -> None:
     """Write the rows of `nucleus_rows` as CSV, whole or not at all; they are taken one at a time."""
-    with write_whole(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        # Eight digits are a thousandth of a pixel in the largest image.
-        writer.writerows([f"{value:.8g}" if isinstance(value, float) else value for value in row] for row in rows)
+    # Eight digits are a thousandth of a pixel in the largest image.
+    cells = ([f"{value:.8g}" if isinstance(value, float) else value for value in row] for row in rows)
+    write_csv(path, tuple(COLUMNS), cells)
 
 
 def write_nuclei_parquet(path: str | os.PathLike[str], rows: Iterable[Row]) -> None:
@@ -123,3 +129,67 @@ def _by(size: int, rows: Iterable[Row]) -> Iterator[list[Row]]:
     rows = iter(rows)
     while some := list(islice(rows, size)):
         yield some
+
+
+class TableWriter(Writer):
+    """The rows of an image and of its nuclei, for the tables of all images."""
+
+    def __init__(self, image: ImageInfo, *paths: Path) -> None:
+        super().__init__(image, *paths)
+        self._rows: list[Row] = []
+        self._areas = [np.zeros(0, np.int64)]
+        self._scores = [np.zeros(0, np.float32)]
+        self._count = 0
+
+    def add(self, masks: CropMasks, settled: int) -> None:
+        """See `Writer`."""
+        image = self.image
+        assert image.source is not None, "the registry says that pixels are needed"
+        values = _Values(image.source)
+        self._rows += nucleus_rows(image.image_id, masks, values, image.microns_per_pixel, self._count + 1)
+        self._areas.append(masks.areas)
+        self._scores.append(masks.scores)
+        self._count += len(masks)
+
+    def close(self) -> dict[str, Any]:
+        """See `Writer`."""
+        areas, scores = np.concatenate(self._areas), np.concatenate(self._scores)
+        image = self.image
+        return {
+            "row": summary_row(image.image_id, image.shape, areas, scores, image.seconds()),
+            "nuclei": self._rows,
+        }
+
+
+class _Values:
+    """The values of a source as an array from which boxes are taken."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    def __getitem__(self, place: tuple[slice, slice]) -> NDArray[Any]:
+        rows, columns = place
+        return self._source.values((columns.start, rows.start, columns.stop, rows.stop))
+
+
+def join_tables(paths: Sequence[Path], images: Iterable[Joined]) -> None:
+    """Write the table of images and that of nuclei; the images are taken one at a time."""
+    of_images, of_nuclei = paths
+    rows: list[dict[str, str | int]] = []
+
+    def nuclei() -> Iterator[Row]:
+        for image in images:
+            if image.reason:
+                rows.append(failed_row(image.image_id, image.reason))
+            else:
+                rows.append(image.record["row"])
+                yield from image.record["nuclei"]
+
+    write_nuclei(of_nuclei, nuclei())
+    write_table(of_images, rows)
+
+
+def join_parquet(paths: Sequence[Path], images: Iterable[Joined]) -> None:
+    """Write the table of nuclei as Parquet; the images are taken one at a time."""
+    (path,) = paths
+    write_nuclei_parquet(path, (row for image in images if not image.reason for row in image.record["nuclei"]))

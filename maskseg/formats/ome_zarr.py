@@ -17,7 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskseg.core.files import named_if_full
+from maskseg.core.masks import CropMasks
 from maskseg.core.optional import need
+from maskseg.formats.labels import LabelBands, label_dtype
+from maskseg.formats.writer import StreamWriter
 
 # Height and width of a chunk; a power of two, so that rows of all sizes begin with rows of the full one.
 _CHUNK = (256, 1024)
@@ -101,6 +104,29 @@ def write_zarr_labels(path: str | os.PathLike[str], labels: NDArray[np.integer])
     with zarr_labels(path, labels.shape, labels.dtype) as write:  # type: ignore[arg-type]
         for top in range(0, len(labels), _CHUNK[0]):
             write(labels[top : top + _CHUNK[0]])
+
+
+class ZarrWriter(StreamWriter):
+    """A label image in OME-Zarr of each image."""
+
+    @contextmanager
+    def stream(self) -> Iterator[Callable[[CropMasks, int], None]]:
+        """See `StreamWriter`."""
+        image = self.image
+        if image.at_most is None:
+            labels: list[NDArray[np.integer]] = []
+            yield lambda masks, settled: labels.append(masks.to_labels())
+            write_zarr_labels(self.path, *labels)
+            return
+        dtype = label_dtype(image.at_most)
+        bands = LabelBands(image.shape, dtype)
+        with zarr_labels(self.path, image.shape, dtype, image.microns_per_pixel) as write:
+
+            def take(masks: CropMasks, settled: int) -> None:
+                for band in bands.add(masks, settled):
+                    write(band)
+
+            yield take
 
 
 def _attributes(name: str, steps: list[int], microns_per_pixel: float | None) -> dict[str, Any]:

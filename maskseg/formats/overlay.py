@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -17,10 +18,13 @@ from PIL import Image, ImageDraw, ImageFont
 from maskseg.core.errors import InputError
 from maskseg.core.files import write_whole
 from maskseg.core.masks import CropMasks
+from maskseg.formats.writer import ImageInfo, Writer
+from maskseg.imaging.windows import Resized, Source
 
 TRUTH_COLOUR = (255, 0, 0)
 PREDICTION_COLOUR = (0, 140, 255)  # light enough for black background and purple tissue
 
+LARGEST = 4096  # pixels of the longer side
 _SMALLEST_SIDE = 1200  # pixels of the longer side, below which an image is enlarged for its outlines
 _DASH = 8  # pixels
 
@@ -113,6 +117,45 @@ def write_picture(path: str | os.PathLike[str], picture: np.ndarray) -> None:
     _, encoded = cv2.imencode(".png", picture[:, :, ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 2])
     with write_whole(path) as file:
         file.write(encoded.data)
+
+
+class OverlayWriter(Writer):
+    """A picture of each image with the outlines of its nuclei.
+
+    That of nuclei which come tile by tile is made on a smaller copy where the image has a longer side than `LARGEST`.
+    """
+
+    def __init__(self, image: ImageInfo, *paths: Path) -> None:
+        super().__init__(image, *paths)
+        self._step = 1 if image.at_most is None else -(-max(image.shape) // LARGEST)
+        self._labels = np.zeros([-(-length // self._step) for length in image.shape], np.int32)
+        self._count = 0
+
+    def add(self, masks: CropMasks, settled: int) -> None:
+        """See `Writer`."""
+        if self.image.at_most is None:
+            self._labels = masks.to_labels()
+        else:
+            _paint(self._labels, masks, self._step, self._count)
+            self._count += len(masks)
+
+    def close(self) -> None:
+        """See `Writer`."""
+        source = self.image.source
+        assert source is not None, "the registry says that pixels are needed"
+        height, width = self._labels.shape
+        shown: Source = source if self._step == 1 else Resized(source, (height, width))
+        write_picture(self.path, overlay(shown.read((0, 0, width, height)), prediction=self._labels))
+
+
+def _paint(small: np.ndarray, masks: CropMasks, step: int, count: int) -> None:
+    """Draw masks on a label image of which a pixel is every `step`-th one of the image; labels follow `count`."""
+    for label, ((x0, y0, x1, y1), bitmap) in enumerate(
+        zip(masks.boxes.tolist(), masks.bitmaps, strict=True), start=count + 1
+    ):
+        part = bitmap[-y0 % step :: step, -x0 % step :: step]
+        place = small[-(-y0 // step) : -(-y1 // step), -(-x0 // step) : -(-x1 // step)]
+        place[part] = label
 
 
 def _fitted(picture: np.ndarray, cell: int) -> np.ndarray:

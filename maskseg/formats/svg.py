@@ -11,7 +11,9 @@ import os
 from maskseg.core.files import write_whole
 from maskseg.core.masks import CropMasks
 from maskseg.core.outlines import Ring, outlines
+from maskseg.core.xml_files import XmlWriter
 from maskseg.formats.overlay import PREDICTION_COLOUR
+from maskseg.formats.writer import WholeWriter
 
 
 def write_svg(path: str | os.PathLike[str], masks: CropMasks) -> None:
@@ -34,20 +36,32 @@ def write_svg(path: str | os.PathLike[str], masks: CropMasks) -> None:
     """
     height, width = masks.shape
     with write_whole(path, "w", encoding="utf-8") as file:
-        file.write(
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
-            f'viewBox="0 0 {width} {height}">\n'
+        xml = XmlWriter(file)
+        size = {"width": width, "height": height, "viewBox": f"0 0 {width} {height}"}
+        with xml.element("svg", xmlns="http://www.w3.org/2000/svg", **size):
+            xml.text("\n")
             # The line keeps its width when the picture is enlarged, and the inside answers to the mouse.
-            f"<style>path {{ fill: none; stroke: rgb{PREDICTION_COLOUR}; stroke-width: 1.5; "
-            "vector-effect: non-scaling-stroke; pointer-events: all }</style>\n"
-        )
-        for label, (bitmap, box) in enumerate(zip(masks.bitmaps, masks.boxes.tolist(), strict=True), start=1):
-            rings = [ring for polygon in outlines(bitmap, (box[0], box[1])) for ring in polygon]
-            if rings:
-                title = f"{label}: {masks.scores[label - 1]:.3f}"
-                subpaths = "".join(_subpath(ring) for ring in rings)
-                file.write(f'<path id="nucleus-{label}" d="{subpaths}"><title>{title}</title></path>\n')
-        file.write("</svg>\n")
+            xml.leaf(
+                "style",
+                f"path {{ fill: none; stroke: rgb{PREDICTION_COLOUR}; stroke-width: 1.5; "
+                "vector-effect: non-scaling-stroke; pointer-events: all }",
+            )
+            xml.text("\n")
+            for label, (bitmap, box) in enumerate(zip(masks.bitmaps, masks.boxes.tolist(), strict=True), start=1):
+                rings = [ring for polygon in outlines(bitmap, (box[0], box[1])) for ring in polygon]
+                if rings:
+                    with xml.element("path", id=f"nucleus-{label}", d="".join(map(_subpath, rings))):
+                        xml.leaf("title", f"{label}: {masks.scores[label - 1]:.3f}")
+                    xml.text("\n")
+        xml.text("\n")
+
+
+class SvgWriter(WholeWriter):
+    """An SVG file of each image."""
+
+    def write(self, masks: CropMasks) -> None:
+        """See `WholeWriter`."""
+        write_svg(self.path, masks)
 
 
 def _subpath(ring: Ring) -> str:

@@ -11,11 +11,13 @@ import copy
 import json
 import shutil
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -28,50 +30,20 @@ from maskseg import __version__
 from maskseg.core.errors import InputError
 from maskseg.core.files import remove_leftovers, write_whole
 from maskseg.core.masks import CropMasks
-from maskseg.core.optional import need
-from maskseg.formats.coco import annotations, write_annotations
-from maskseg.formats.geojson import write_geojson
-from maskseg.formats.image_table import failed_row, image_row, write_table
-from maskseg.formats.imagej import write_imagej
-from maskseg.formats.kaggle import Form, write_rows
-from maskseg.formats.labels import write_labels
-from maskseg.formats.nuclei_table import Row, nucleus_rows, write_nuclei, write_nuclei_parquet
-from maskseg.formats.ome_zarr import write_zarr_labels
-from maskseg.formats.overlay import overlay, write_picture
-from maskseg.formats.svg import write_svg
+from maskseg.formats.kaggle import Form
+from maskseg.formats.registry import Format, default_formats, get, predicted, writers
+from maskseg.formats.writer import ImageInfo, Joined, Writer, write_all
 from maskseg.imaging.intensity import fixed_limits
 from maskseg.imaging.names import printable
 from maskseg.imaging.reading import ImageFile, Loaded
 from maskseg.imaging.slides import is_large, open_source
+from maskseg.imaging.windows import ArraySource
 from maskseg.inference.batching import groups
 from maskseg.inference.predictor import Predictor, refuse_formats, refuse_options
 from maskseg.inference.tile_grid import Tiles
-from maskseg.inference.tiled_run import predict_large
-from maskseg.inference.tiling import TiledPredictor
+from maskseg.inference.tiling import TiledImage, TiledPredictor
 from maskseg.models import tasks
 
-Write = Callable[[Path, CropMasks, NDArray[np.uint8]], None]
-
-# Formats of one file an image: its folder, its ending and its writer.
-_OF_AN_IMAGE: dict[str, tuple[str, str, Write]] = {
-    "labels": ("labels", ".tif", lambda path, masks, image: write_labels(path, masks.to_labels())),
-    "zarr": ("zarr", ".zarr", lambda path, masks, image: write_zarr_labels(path, masks.to_labels())),
-    "geojson": ("geojson", ".geojson", lambda path, masks, image: write_geojson(path, masks)),
-    "imagej": ("imagej", ".zip", lambda path, masks, image: write_imagej(path, masks)),
-    "svg": ("svg", ".svg", lambda path, masks, image: write_svg(path, masks)),
-    "overlay": ("overlays", ".png", lambda path, masks, image: write_picture(path, overlay(image, prediction=masks))),
-}
-# Formats of all images together: their files.
-_OF_ALL = {
-    "rle": ("submission.csv",),
-    "coco": ("predictions.json",),
-    "table": ("images.csv", "nuclei.csv"),
-    "parquet": ("nuclei.parquet",),
-}
-# What they need beyond maskseg's own requirements: package and extra.
-_EXTRAS = {"parquet": ("pyarrow", "parquet"), "zarr": ("zarr", "slides")}
-FORMATS = (*_OF_ALL, *_OF_AN_IMAGE)
-DEFAULT_FORMATS = ("rle", "labels", "coco", "geojson", "overlay", "table")
 # Images that are held ahead of the network, and as many behind it.
 _AHEAD = 2
 
@@ -80,7 +52,7 @@ def predict_files(
     predictor: Predictor,
     files: Sequence[ImageFile],
     out: Path,
-    formats: Sequence[str] = DEFAULT_FORMATS,
+    formats: Sequence[str] | None = None,
     tta: str | None = None,
     settings: dict[str, Any] | None = None,
     microns_per_pixel: float | None = None,
@@ -89,18 +61,16 @@ def predict_files(
 ) -> list[tuple[str, str]]:
     """Segment images and write the results to a folder.
 
-    Writes ``submission.csv`` (rle), ``predictions.json`` (coco), ``images.csv`` and ``nuclei.csv`` (table),
-    ``nuclei.parquet`` (parquet), and for each image ``labels/ID.tif``, ``zarr/ID.zarr``, ``geojson/ID.geojson``,
-    ``imagej/ID.zip``, ``svg/ID.svg`` and ``overlays/ID.png`` (overlay). An image that cannot be read is left out and
-    reported; the same call again does only what is still to do.
+    Files of each image and files of all images, as `maskseg.formats.registry` has them. An image that cannot be read
+    is left out and reported; the same call again does only what is still to do.
 
     Parameters
     ----------
     predictor : Predictor
     files : sequence of ImageFile
     out : Path
-    formats : sequence of str
-        Some of `FORMATS`.
+    formats : sequence of str, optional
+        Some of `maskseg.formats.registry.predicted`; those of `default_formats` where not given.
     tta : str, optional
         See `Predictor.segment`.
     settings : dict, optional
@@ -109,7 +79,7 @@ def predict_files(
         Side of a pixel of the full size in micrometres, in place of what the files say; where it is known, the table
         of nuclei has areas and lengths in micrometres too.
     tiles : Tiles, optional
-        How images that are too large to be predicted in one piece are cut; see `maskseg.inference.tiled_run`.
+        How images that are too large to be predicted in one piece are cut; see `maskseg.inference.tiling`.
     cluster : bool
         Share the work among the processes of a Ray cluster; see `maskseg.inference.ray_executor`.
 
@@ -123,16 +93,17 @@ def predict_files(
     InputError
         The model cannot follow an argument; or a result cannot be written: the run ends, what is done stays done.
     """
-    refuse_formats(predictor, formats)
+    refuse_formats(predictor, formats or ())
     refuse_options(
         predictor,
         {"tta": tta, "microns-per-pixel": microns_per_pixel, "tile": tiles, "cluster": "ray" if cluster else None},
     )
-    # Said before hours of prediction and not after.
-    for name in set(formats) & set(_EXTRAS):
-        need(*_EXTRAS[name], f"--formats {name}")
     form = tasks.part(predictor.cfg, "submission")
-    run = Run(out, files, formats, tta, microns_per_pixel, tiles or Tiles(), form)
+    chosen = formats or predictor.formats or default_formats()
+    run = Run(out, files, chosen, tta, microns_per_pixel, tiles or Tiles(), form)
+    # Said before hours of prediction and not after.
+    for item in run.chosen:
+        item.require(f"--formats {item.name}")
     run.prepare(settings or {})
     todo = [file for file in files if not run.is_done(file)]
     failed: dict[str, str] = {}
@@ -212,6 +183,12 @@ class Run:
     form: Form
 
     @property
+    def chosen(self) -> list[Format]:
+        """The formats, that of submissions in the form of the task."""
+        own = self.form.format()
+        return [own if name == own.name else get(name, "--formats", predicted()) for name in self.formats]
+
+    @property
     def parts(self) -> Path:
         """What is removed once the run is whole."""
         return self.out / ".parts"
@@ -247,12 +224,13 @@ class Run:
     def tidy(self) -> None:
         """Remove what a process that was killed was just writing."""
         remove_leftovers(self.parts, {self.part(file.id).name for file in self.files})
-        for name in self.formats:
-            if name in _OF_ALL:
-                remove_leftovers(self.out, _OF_ALL[name])
-            else:
-                folder, ending, _ = _OF_AN_IMAGE[name]
-                remove_leftovers(self.out / folder, {f"{file.id}{ending}" for file in self.files})
+        names: dict[Path, set[str]] = defaultdict(set)
+        for item in self.chosen:
+            of_images = (path for file in self.files for path in item.image_paths(self.out, file.id))
+            for path in chain(item.joined_paths(self.out), of_images):
+                names[path.parent].add(path.name)
+        for folder, some in names.items():
+            remove_leftovers(folder, some)
 
     def is_done(self, file: ImageFile) -> bool:
         """Whether there is a part, made from the file as it is now."""
@@ -322,16 +300,20 @@ class Run:
 
     def write(self, file: ImageFile, loaded: Loaded, masks: CropMasks, seconds: float) -> None:
         """The files of an image, and then its part."""
-        for name in self.formats:
-            if name in _OF_AN_IMAGE:
-                folder, ending, writer = _OF_AN_IMAGE[name]
-                writer(self.out / folder / f"{file.id}{ending}", masks, loaded.image)
-        measured = "table" in self.formats or "parquet" in self.formats
-        part = {
-            "row": image_row(file.id, masks, seconds),
-            "nuclei": nucleus_rows(file.id, masks, loaded.values, loaded.mpp) if measured else [],
-        }
-        self._finish(file, part, masks)
+        info = ImageInfo(
+            file.id,
+            masks.shape,
+            _file_name(file),
+            ArraySource(loaded.image, file.name, loaded.values),
+            microns_per_pixel=loaded.mpp,
+            seconds=lambda: seconds,
+        )
+        opened = self.writers(info)
+        self._finish(file, opened, write_all([*opened.values()], [(masks, masks.shape[0])]))
+
+    def writers(self, image: ImageInfo) -> dict[str, Writer]:
+        """Writers of the files of an image, and of what the files of all images will have of it."""
+        return writers(self.chosen, image, self.out)
 
     def predict_large(self, predictor: TiledPredictor, file: ImageFile) -> None:
         """The files of a large image, and then its part; while it is not done, each tile has a part of its own."""
@@ -343,61 +325,47 @@ class Run:
             shutil.rmtree(parts, ignore_errors=True)
             with write_whole(stamp, "w", encoding="utf-8") as handle:
                 json.dump(_source(file), handle)
-        part = predict_large(
-            predictor,
-            source,
+        begin = time.perf_counter()
+        image = TiledImage(predictor, source, parts, self.tta, tiles.side, tiles.overlap)
+        info = ImageInfo(
             file.id,
-            self.out,
-            parts,
-            self.formats,
-            self.tta,
-            scale,
+            source.shape,
+            _file_name(file),
+            source,
+            image.predict(),
             mpp,
-            tiles.side,
-            tiles.overlap,
+            scale,
+            seconds=lambda: time.perf_counter() - begin,
         )
-        masks = CropMasks.from_rle(part.pop("rle"), part.pop("shape"), part.pop("scores"))
-        for name in {"imagej", "svg"} & set(self.formats):
-            folder, ending, writer = _OF_AN_IMAGE[name]
-            writer(self.out / folder / f"{file.id}{ending}", masks, np.zeros(0, np.uint8))
-        self._finish(file, part, masks)
+        opened = self.writers(info)
+        self._finish(file, opened, write_all([*opened.values()], image.settled()))
         shutil.rmtree(parts)
 
-    def _finish(self, file: ImageFile, part: dict[str, Any], masks: CropMasks) -> None:
-        # As the files of all images will have them: assembled at the end, masks would be made of them again.
-        if "rle" in self.formats:
-            part["rle"] = self.form.rows(masks)
-        if "coco" in self.formats:
-            part["coco"] = masks.shape, annotations(masks)
+    def _finish(self, file: ImageFile, opened: Iterable[str], records: Sequence[Any]) -> None:
+        """Write the part of an image: what the files of all images will have of it."""
+        kept = {key: record for key, record in zip(opened, records, strict=True) if record is not None}
         with write_whole(self.part(file.id), "w", encoding="utf-8") as handle:
             # Not `json.dump`, which encodes in Python, a value at a time.
-            handle.write(json.dumps({"source": _source(file), **part}))
+            handle.write(json.dumps({"source": _source(file), "records": kept}))
 
     def assemble(self, failed: dict[str, str]) -> None:
         """The files of all images, from their parts; `failed` has the reason for each image that has none."""
-        done = [file for file in self.files if file.id not in failed]
 
-        def each(key: str) -> Iterator[tuple[ImageFile, Any]]:
-            for file in done:
-                yield file, json.loads(self.part(file.id).read_text(encoding="utf-8"))[key]
+        def images(key: str) -> Iterator[Joined]:
+            for file in self.files:
+                if file.id in failed:
+                    yield Joined(file.id, _file_name(file), reason=failed[file.id])
+                else:
+                    part = json.loads(self.part(file.id).read_text(encoding="utf-8"))
+                    yield Joined(file.id, _file_name(file), part["records"][key])
 
-        def nuclei() -> Iterator[Row]:
-            return (row for _, rows in each("nuclei") for row in rows)
+        for item in self.chosen:
+            if item.joined:
+                item.part("join")(item.joined_paths(self.out), images(item.key))
 
-        for name in self.formats:
-            paths = [self.out / path for path in _OF_ALL.get(name, ())]
-            if name == "rle":
-                write_rows(*paths, ((file.id, rows) for file, rows in each("rle")), self.form)
-            elif name == "coco":
-                images = ((printable(Path(file.member or file.path).name), *found) for file, found in each("coco"))
-                write_annotations(*paths, images)
-            elif name == "table":
-                rows = {file.id: row for file, row in each("row")}
-                rows |= {image_id: failed_row(image_id, reason) for image_id, reason in failed.items()}
-                write_table(paths[0], (rows[file.id] for file in self.files))
-                write_nuclei(paths[1], nuclei())
-            elif name == "parquet":
-                write_nuclei_parquet(*paths, nuclei())
+
+def _file_name(file: ImageFile) -> str:
+    return printable(Path(file.member or file.path).name)
 
 
 def _source(file: ImageFile) -> list[str | int]:

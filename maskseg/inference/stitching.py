@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from maskseg.core.errors import InputError
 from maskseg.core.files import write_whole
 from maskseg.core.masks import CropMasks, trim
-from maskseg.inference.postprocess import box_pairs, fill_and_close, without_fragments
+from maskseg.core.overlaps import box_pairs
+from maskseg.inference.postprocess import fill_and_close, without_fragments
 from maskseg.inference.settings import PostprocessSettings
 
 

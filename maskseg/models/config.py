@@ -104,6 +104,9 @@ def add_maskseg_config(cfg: CfgNode) -> None:
     # et al. 2018). CLIP_GRADIENTS.CLIP_TYPE is also "full_model": the norm of all gradients together.
     cfg.SOLVER.OPTIMIZER = "Adam"
     cfg.SOLVER.AMSGRAD = False
+    # Passes over the images, to which the whole schedule is scaled: MAX_ITER, STEPS, WARMUP_ITERS and TEST.EVAL_PERIOD
+    # then only say in what proportion; 0: the schedule is as it stands.
+    cfg.SOLVER.EPOCHS = 0
     # Validation loss and score are computed over DATASETS.TEST every TEST.EVAL_PERIOD iterations; model_best.pth has
     # the weights of the best score, or of the least loss.
     cfg.TEST.KEEP_BEST = "score"
@@ -212,7 +215,7 @@ def load_config(
             cfg.merge_from_other_cfg(Node(_upgraded(load_yaml(path), of_model)))
         except _MISFITS as error:
             raise InputError(f"{path}: {_one_line(error)}; compare with configs/Base-nuclei.yaml") from error
-    return _with_overrides(cfg, overrides)
+    return with_overrides(cfg, overrides)
 
 
 def default_config(text: str = "", overrides: list[str] | None = None, source: str | Path = "") -> CfgNode:
@@ -235,7 +238,7 @@ def default_config(text: str = "", overrides: list[str] | None = None, source: s
             cfg.merge_from_other_cfg(Node(_upgraded(parse_yaml(text), of_model=bool(source))))
         except _MISFITS as error:
             raise InputError(f"{source}: the config in it does not fit: {_one_line(error)}; upgrade maskseg") from error
-    return _with_overrides(cfg, overrides)
+    return with_overrides(cfg, overrides)
 
 
 def _defaults() -> CfgNode:
@@ -270,8 +273,18 @@ def _upgraded(keys: Any, of_model: bool = False) -> Any:
     return keys
 
 
-def _with_overrides(cfg: CfgNode, overrides: list[str] | None) -> CfgNode:
+def with_overrides(cfg: CfgNode, overrides: list[str] | None) -> CfgNode:
+    """Change a config in place by ``KEY VALUE`` overrides, and check that its values are ones that maskseg knows.
+
+    Raises
+    ------
+    InputError
+        If a key or value does not fit.
+    """
     overrides = overrides or []
+    if "SOLVER.MAX_ITER" in overrides[::2]:
+        # What is asked for has the last word over what the config says.
+        cfg.SOLVER.EPOCHS = 0
     # One by one, so that the message can name the one at fault.
     for pair in (overrides[at : at + 2] for at in range(0, len(overrides), 2)):
         try:
@@ -279,6 +292,8 @@ def _with_overrides(cfg: CfgNode, overrides: list[str] | None) -> CfgNode:
         except _MISFITS as error:
             raise InputError(f"{' '.join(pair)}: {_one_line(error)}; give KEY VALUE pairs") from error
     check_config(cfg, _defaults(), overrides[::2])
+    if "SOLVER.MAX_ITER" in overrides[::2] and cfg.SOLVER.EPOCHS:
+        raise InputError("SOLVER.MAX_ITER and SOLVER.EPOCHS both say how long to train; give one of them")
     for key, choices in _CHOICES.items():
         *sections, name = key.split(".")
         node = cfg

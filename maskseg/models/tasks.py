@@ -3,10 +3,10 @@
 One loop trains, validates, resumes and scores all of them (`maskseg.training.trainer`), one command predicts. A task
 says where its own parts are; what it does not name is as for Mask R-CNN. A task is known once its module has called
 `register`: those are imported that are named ``task`` in a folder of ``maskseg/projects/``, and those that an installed
-package names under the entry points of the group ``maskseg.models.tasks``::
+package names under the entry points of the group ``maskseg.tasks``::
 
     [options.entry_points]
-    maskseg.models.tasks =
+    maskseg.tasks =
         counting = my_package.task
 
 ``docs/examples/toy_task.py`` is a whole one in a file. Its parts:
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # Where maskseg's own tasks are, and the entry points by which those of other packages are found.
-PROJECTS, ENTRY_POINTS = "maskseg.projects", "maskseg.models.tasks"
+PROJECTS, ENTRY_POINTS = "maskseg.projects", "maskseg.tasks"
 
 
 @dataclass(frozen=True)

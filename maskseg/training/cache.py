@@ -59,7 +59,7 @@ class ImageCache:
             self._map()
 
     def _map(self) -> None:
-        self.map = np.asarray(np.memmap(self.file, np.uint8, "r"))  # type: ignore[arg-type]
+        self.map = np.asarray(np.memmap(self.file, np.uint8, "r"))
 
     def __getstate__(self) -> dict[str, Any]:
         """For a worker that is started afresh: the open file goes with it."""

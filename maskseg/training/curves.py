@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from detectron2.engine.hooks import PeriodicWriter
 from detectron2.utils.events import JSONWriter, TensorboardXWriter
 
 from maskseg.core.files import named_if_full, remove_leftovers, write_whole
+from maskseg.core.tables import write_csv
 
 METRICS, TABLE, PICTURE = "metrics.json", "metrics.csv", "curves.png"
 # Those that are drawn, where they are written: the sum, and of Mask R-CNN's five the three that say most.
@@ -40,10 +40,7 @@ def forget_from(folder: Path, iteration: int) -> None:
 def write_table(folder: Path, rows: list[dict[str, Any]]) -> None:
     """``metrics.csv``: a row a line of metrics.json, empty where a figure was not taken."""
     names = sorted({key for row in rows for key in row} - {"iteration"})
-    with write_whole(folder / TABLE, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, ["iteration", *names], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(folder / TABLE, ["iteration", *names], rows)
 
 
 def draw(folder: Path, rows: list[dict[str, Any]]) -> None:

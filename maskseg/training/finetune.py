@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maskseg.core.errors import InputError
-from maskseg.data.dataset import dataset_dicts, load_coco
+from maskseg.data.dataset import dataset_dicts, folder_and_part, image_id, load_coco
 from maskseg.data.split import SPLIT_FILE, read_split
+from maskseg.models.config import with_overrides
 from maskseg.models.zoo import find_model
+from maskseg.training.schedule import WARMUP, epochs_to_iterations
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -19,6 +21,8 @@ VIEWS_OF_A_NUCLEUS = 12
 FEWEST, MOST = 150, 2000
 # Nuclei in one training window, in the mean over the data that the bundled model was trained on.
 NUCLEI_A_WINDOW = 12
+# So many images to choose by, or fewer, are worth a word of warning.
+FEW = 3
 # Of the learning rate that the model itself was trained with: what it knows is to be kept.
 RATE = 0.5
 
@@ -47,7 +51,7 @@ def finetune_config(model: str, data: str, out: str, overrides: list[str] | None
     Raises
     ------
     InputError
-        If the model or the data set is missing, or it holds no nucleus.
+        If the model or the data set is missing, it holds no nucleus, or a key or value does not fit.
     """
     found = find_model(model)
     cfg = found.cfg.clone()
@@ -57,18 +61,24 @@ def finetune_config(model: str, data: str, out: str, overrides: list[str] | None
     nuclei = sum(len(record["annotations"]) for record in records)
     if nuclei == 0:
         raise InputError(f"{train}: no nucleus in {len(records)} images; name a converted data set")
-    wanted = VIEWS_OF_A_NUCLEUS * nuclei / (NUCLEI_A_WINDOW * cfg.SOLVER.IMS_PER_BATCH)
-    iterations = int(min(max(wanted, FEWEST), MOST))
     solver = cfg.SOLVER
     cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR = str(found.weights), out
     cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (train,), (test,) if test else ()
     cfg.DATASETS.TRAIN_SHARES = ()
     solver.BASE_LR *= RATE
-    solver.MAX_ITER, solver.WARMUP_ITERS = iterations, iterations // 10
-    solver.LR_SCHEDULER_NAME = "WarmupCosineLR"
-    solver.CHECKPOINT_PERIOD = 100
-    cfg.TEST.EVAL_PERIOD = max(iterations // 4, 50)
-    cfg.merge_from_list(overrides or [])
+    solver.LR_SCHEDULER_NAME, solver.CHECKPOINT_PERIOD, solver.EPOCHS = "WarmupCosineLR", 100, 0
+    with_overrides(cfg, overrides)
+    given = (overrides or [])[::2]
+    wanted = VIEWS_OF_A_NUCLEUS * nuclei / (NUCLEI_A_WINDOW * solver.IMS_PER_BATCH)
+    if solver.EPOCHS:
+        solver.MAX_ITER = epochs_to_iterations(cfg, solver.EPOCHS, len(records))
+    elif "SOLVER.MAX_ITER" not in given:
+        solver.MAX_ITER = int(min(max(wanted, FEWEST), MOST))
+    # What follows from the length, whoever chose it.
+    if "SOLVER.WARMUP_ITERS" not in given:
+        solver.WARMUP_ITERS = int(WARMUP * solver.MAX_ITER)
+    if "TEST.EVAL_PERIOD" not in given:
+        cfg.TEST.EVAL_PERIOD = max(solver.MAX_ITER // 4, 50)
     views = solver.MAX_ITER * solver.IMS_PER_BATCH * NUCLEI_A_WINDOW / nuclei
     choices = [
         said,
@@ -82,19 +92,29 @@ def finetune_config(model: str, data: str, out: str, overrides: list[str] | None
 
 def _parts(data: str) -> tuple[str, str, str]:
     """Specs to train on and to choose by ("" for none), and what to say about it."""
-    folder, _, part = data.partition(":")
+    folder, part = folder_and_part(data)
     if part:
         return data, "", f"trains on {data}; the last weights are kept, since no part to choose by is named"
-    split = load_coco(folder).path.parent / SPLIT_FILE
-    parts = {row["part"] for row in read_split(split).values()} if split.is_file() else set()
+    content = load_coco(folder)
+    split = content.path.parent / SPLIT_FILE
+    known = {image_id(image) for image in content.images}
+    rows = [row for name, row in read_split(split).items() if name in known] if split.is_file() else []
+    parts = {row["part"] for row in rows}
     if "train" not in parts:
-        return folder, "", f"trains on all of {folder}; to keep the best weights, first run: maskseg split {folder}"
+        said = f"trains on all of {folder} and keeps the last weights; "
+        if len(content.images) < 2:
+            return folder, "", f"{said}how good they are on other images, one image cannot tell: annotate a second one"
+        return folder, "", f"{said}to keep the best ones, first run: maskseg split {folder}"
     chosen = next((name for name in ("dev", "val") if name in parts), "")
     said = f"keeps the weights that score best on {folder}:{chosen}" if chosen else "keeps the last weights"
+    aside = sum(row["part"] == chosen for row in rows) if chosen else 0
+    if 0 < aside <= FEW:
+        said += f"; {aside} image{'s' if aside > 1 else ''} to choose by {'are' if aside > 1 else 'is'} few, and the "
+        said += "score says little about other images"
     return f"{folder}:train", f"{folder}:{chosen}" if chosen else "", f"trains on {folder}:train, {said}"
 
 
 def default_folder(model: str, data: str) -> str:
     """Where a fine-tuning goes that is told nothing else: runs/MODEL_DATA."""
-    folder, _, part = data.partition(":")
+    folder, part = folder_and_part(data)
     return str(Path("runs") / "_".join(filter(None, (Path(model).stem, Path(folder).resolve().name, part))))

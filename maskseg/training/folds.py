@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from maskseg.core.errors import InputError
 from maskseg.core.files import write_whole
-from maskseg.data.dataset import load_coco
+from maskseg.data.dataset import folder_and_part, load_coco
 from maskseg.data.split import SPLIT_FILE, read_split
 from maskseg.inference.api import build_predictor
 from maskseg.models import tasks
@@ -30,7 +30,7 @@ def fold_configs(cfg: CfgNode) -> list[CfgNode]:
     InputError
         If there is not one data set, or it has no folds.
     """
-    if len(cfg.DATASETS.TRAIN) != 1 or ":" in cfg.DATASETS.TRAIN[0]:
+    if len(cfg.DATASETS.TRAIN) != 1 or folder_and_part(cfg.DATASETS.TRAIN[0])[1]:
         raise InputError(f"DATASETS.TRAIN {cfg.DATASETS.TRAIN}: folds are made of one data set folder; name it alone")
     folder = cfg.DATASETS.TRAIN[0]
     split = load_coco(folder).path.parent / SPLIT_FILE
@@ -47,6 +47,12 @@ def fold_configs(cfg: CfgNode) -> list[CfgNode]:
         one.freeze()
         configs.append(one)
     return configs
+
+
+def held_out(cfg: CfgNode) -> str:
+    """The fold, as ``DIR:PART``, that a config of `fold_configs` does not train on."""
+    folder, part = folder_and_part(cfg.DATASETS.TRAIN[0])
+    return f"{folder}:{part.removeprefix('-')}"
 
 
 def pooled_scores(configs: list[CfgNode], out: Path) -> dict[str, Any]:
@@ -68,7 +74,7 @@ def pooled_scores(configs: list[CfgNode], out: Path) -> dict[str, Any]:
     for cfg in configs:
         predictor = build_predictor(cfg, find_model(cfg.OUTPUT_DIR).weights)
         alone = type(pooled)()
-        for record in tasks.part(cfg, "records")((cfg.DATASETS.TRAIN[0].replace(":-", ":"),)):
+        for record in tasks.part(cfg, "records")((held_out(cfg),)):
             alone.measure(record, predictor)
         pooled.join(alone)
         scores[Path(cfg.OUTPUT_DIR).name] = alone.summary()[alone.score]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import signal
 import time
 import weakref
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +24,17 @@ from detectron2.utils import comm
 from torch.utils.data import DataLoader
 
 from maskseg.core.errors import InputError
+from maskseg.core.files import write_whole
 from maskseg.data.dataset import dataset_dicts
 from maskseg.models import tasks
 from maskseg.models.checkpoint import Checkpointer
 from maskseg.models.precision import computes_in_bfloat16
 from maskseg.training.curves import Log
+from maskseg.training.diameter import nucleus_diameter
 from maskseg.training.distributed import parallel
 from maskseg.training.hooks import KeepBest, ProgressBar, StopOnSignal, Validation
 from maskseg.training.sampler import EpochSampler, modality_weights, with_shares
+from maskseg.training.schedule import fit_schedule
 
 logger = logging.getLogger(__name__)
 
@@ -78,14 +84,46 @@ def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimiz
     return kind(parameters, lr=solver.BASE_LR, **extra)
 
 
-def _leave_interrupts_alone(_: int) -> None:
-    """In a worker: Ctrl-C goes to all processes, and the main one still wants batches until it ends."""
-    # Not so SIGTERM, by which the main process ends its workers.
+def _leave_signals_alone(training: Any, _: int) -> None:
+    """In a worker: what ends a training goes to all processes, and the main one still wants batches until it ends.
+
+    Parameters
+    ----------
+    training : shared number
+        0 when the main process has ended its loop: SIGTERM is then from the main process, which ends its workers by it.
+    """
+
+    def terminate(number: int, _: Any) -> None:
+        if not training.value:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, terminate)
 
 
 def _as_they_are(batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return batch
+
+
+_NO_NUMBERS = "the network gives boxes or scores that are no numbers"
+
+
+def _diverged(error: Exception) -> bool:
+    """Whether an error is Detectron2's for boxes or scores that are no numbers."""
+    return isinstance(error, FloatingPointError) or "infinite or NaN" in str(error)
+
+
+def _fitted(cfg: CfgNode, records: Sequence[Mapping[str, Any]]) -> CfgNode:
+    """A copy of the config with what follows from the data."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    for line in fit_schedule(cfg, len(records)):
+        logger.warning(line)
+    if cfg.MODEL.MASK_ON:
+        cfg.INPUT.NUCLEUS_DIAMETER = nucleus_diameter(records, cfg)
+    cfg.freeze()
+    return cfg
 
 
 class Trainer(TrainerBase):
@@ -98,15 +136,21 @@ class Trainer(TrainerBase):
     ----------
     cfg : CfgNode
         DATASETS.TRAIN and DATASETS.TEST name data sets as ``DIR`` or ``DIR:part``.
+
+    Attributes
+    ----------
+    cfg : CfgNode
+        A copy with what follows from the data: INPUT.NUCLEUS_DIAMETER, and the schedule that `fit_schedule` makes.
+        `train` writes it to ``OUTPUT_DIR/config.yaml``.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
-        self.cfg = cfg
         self.seed = max(cfg.SEED, 0)
         torch.manual_seed(self.seed)
         load_records = tasks.part(cfg, "records")
         self.records = load_records(cfg.DATASETS.TRAIN)
+        self.cfg = cfg = _fitted(cfg, self.records)
         self.validation_records = load_records(cfg.DATASETS.TEST) if cfg.DATASETS.TEST else []
         weights = modality_weights(
             [record.get("modality", "") for record in self.records], cfg.DATALOADER.MODALITY_BALANCE
@@ -142,6 +186,7 @@ class Trainer(TrainerBase):
         )
         self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
         self._batches: Iterator[list[dict[str, Any]]] | None = None
+        self._training = multiprocessing.RawValue("b", 0)
         self.register_hooks(self.build_hooks())
 
     def build_hooks(self) -> list[hooks.HookBase | None]:
@@ -167,9 +212,71 @@ class Trainer(TrainerBase):
         if resume and self.checkpointer.has_checkpoint():
             self.start_iter = self.iter + 1
 
-    def train(self) -> None:  # type: ignore[override]
-        """Train from the start iteration to SOLVER.MAX_ITER."""
-        super().train(self.start_iter, self.max_iter)
+    def train(self) -> None:
+        """Train from the start iteration to SOLVER.MAX_ITER; where that is reached already, say so and do nothing."""
+        if self.start_iter >= self.max_iter:
+            logger.warning(
+                "%s: trained to its end already, %d of %d iterations; to go on, give a greater SOLVER.MAX_ITER",
+                self.cfg.OUTPUT_DIR,
+                self.start_iter,
+                self.max_iter,
+            )
+            return
+        # Not before: a config that does not fit the checkpoint must not take the place of the one that does.
+        if comm.is_main_process():
+            with write_whole(Path(self.cfg.OUTPUT_DIR) / "config.yaml", "w", encoding="utf-8") as file:
+                file.write(self.cfg.dump())
+        self._training.value = 1
+        try:
+            super().train(self.start_iter, self.max_iter)
+        finally:
+            self._training.value = 0
+
+    def after_step(self) -> None:
+        """Call the hooks, of which validation may find that the training has diverged."""
+        try:
+            super().after_step()
+        except (FloatingPointError, AssertionError) as error:
+            if not _diverged(error):
+                raise
+            raise self._not_finite(_NO_NUMBERS) from error
+
+    def _not_finite(self, what: str, batch: Sequence[Mapping[str, Any]] = ()) -> InputError:
+        images = f"; images {', '.join(sample['image_id'] for sample in batch)}" if batch else ""
+        rate = self.optimizer.param_groups[0]["lr"]
+        return InputError(
+            f"{what} at iteration {self.iter}{images}; the training has diverged at a learning rate of {rate:.2g}: "
+            "lower SOLVER.BASE_LR"
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of the hooks, the iteration, and what it was trained on."""
+        return {**super().state_dict(), "data": self._data()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a state; say so where the images are others than those that it was trained on."""
+        super().load_state_dict(state_dict)
+        before, now = state_dict.get("data"), self._data()
+        if before and before["fingerprint"] != now["fingerprint"]:
+            logger.warning(
+                "%s: begun on other data, %s (%d images); goes on with %s (%d images)",
+                self.cfg.OUTPUT_DIR,
+                ", ".join(before["names"]),
+                before["images"],
+                ", ".join(now["names"]),
+                now["images"],
+            )
+
+    def _data(self) -> dict[str, Any]:
+        """Names of the data sets, number of their images, and a number that other images or labels would change."""
+        fingerprint = 0
+        for record in self.records:
+            # What is in a record whatever folder the data set lies in.
+            labels = [item["segmentation"] for item in record.get("annotations", ())] or record.get("labels")
+            parts = (record.get("dataset"), record["image_id"], record["height"], record["width"], labels)
+            fingerprint = zlib.crc32(repr(parts).encode(), fingerprint)
+        names = list(self.cfg.DATASETS.TRAIN)
+        return {"names": names, "images": len(self.records), "fingerprint": fingerprint}
 
     def batches(self, start: int) -> Iterator[list[dict[str, Any]]]:
         """Batches from iteration `start` on."""
@@ -183,7 +290,7 @@ class Trainer(TrainerBase):
             num_workers=workers,
             collate_fn=_as_they_are,
             persistent_workers=workers > 0,
-            worker_init_fn=_leave_interrupts_alone,
+            worker_init_fn=partial(_leave_signals_alone, self._training),
         )
         return iter(loader)
 
@@ -201,11 +308,15 @@ class Trainer(TrainerBase):
         # Proposals and dropout are drawn at random; from here on that too follows from seed and iteration.
         torch.manual_seed((self.seed << 32) + (self.iter << 8) + comm.get_rank())
         with torch.autocast(self.plain_model.device.type, dtype=torch.bfloat16, enabled=self.mixed):
-            losses = self.model(batch)
+            try:
+                losses = self.model(batch)
+            except (FloatingPointError, AssertionError) as error:
+                if not _diverged(error):
+                    raise
+                raise self._not_finite(_NO_NUMBERS, batch) from error
             total = sum(losses.values())
         if not torch.isfinite(total):
-            ids = ", ".join(sample["image_id"] for sample in batch)
-            raise InputError(f"the loss is {total.item()} at iteration {self.iter}; images {ids}; lower SOLVER.BASE_LR")
+            raise self._not_finite(f"the loss is {total.item()}", batch)
         self.optimizer.zero_grad()
         total.backward()
         clip = self.cfg.SOLVER.CLIP_GRADIENTS
@@ -213,3 +324,6 @@ class Trainer(TrainerBase):
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip.CLIP_VALUE)
         SimpleTrainer.write_metrics(losses, waited)
         self.optimizer.step()
+        if self.iter + 1 == self.max_iter and not all(value.isfinite().all() for value in self.model.parameters()):
+            # No further loss would tell.
+            raise self._not_finite("the weights are no numbers", batch)

@@ -7,7 +7,7 @@ import pytest
 from maskseg.cli import main as cli
 from maskseg.data.dataset import dataset_dicts
 from maskseg.data.split import write_split
-from maskseg.formats.mask_folders import convert
+from tests.fixtures.converting import convert_folders as convert
 
 
 @pytest.fixture(scope="session")

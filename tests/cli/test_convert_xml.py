@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from maskseg.core.masks import CropMasks
-from maskseg.formats.aperio_xml_writer import write_aperio_xml
+from maskseg.formats.aperio_xml import write_aperio_xml
 
 
 @pytest.fixture

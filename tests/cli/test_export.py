@@ -2,8 +2,8 @@ import cv2
 import numpy as np
 import pytest
 
-from maskseg.convert.convert import annotation
 from maskseg.data.dataset import write_coco
+from maskseg.formats.coco import annotation
 
 SHAPE = (30, 40)
 BOXES = [(2, 2, 12, 12), (7, 7, 17, 17)]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from maskseg.data.dataset import dataset_dicts, load_record
-from maskseg.formats.mask_folders import convert
+from tests.fixtures.converting import convert_folders as convert
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from maskseg.data.dataset import dataset_dicts
 from maskseg.evaluation.dsb import image_scores
 from maskseg.formats.geojson import read_geojson
 from maskseg.formats.labels import read_labels
-from maskseg.formats.mask_folders import convert
+from tests.fixtures.converting import convert_folders as convert
 
 
 def maskseg(*arguments, cwd):

@@ -11,11 +11,11 @@ import pytest
 def sample(repository, tmp_path_factory):
     """The real sample images as a data set."""
     from maskseg.data.split import read_modalities
-    from maskseg.formats.mask_folders import convert
+    from tests.fixtures.converting import convert_folders as convert
 
     out = tmp_path_factory.mktemp("sample")
     modalities = read_modalities(repository / "datasets" / "sample" / "modality.csv")
-    convert(repository / "datasets" / "sample" / "train", out, modalities, progress=False)
+    convert(repository / "datasets" / "sample" / "train", out, modalities=modalities, progress=False)
     return out
 
 

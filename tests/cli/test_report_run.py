@@ -11,7 +11,7 @@ from maskseg.data.dataset import dataset_dicts, load_record
 from maskseg.evaluation.dsb import image_scores
 from maskseg.formats.coco import write_predictions
 from maskseg.formats.labels import write_labels
-from maskseg.formats.mask_folders import convert
+from tests.fixtures.converting import convert_folders as convert
 
 
 @pytest.fixture(scope="module")

@@ -111,10 +111,10 @@ def test_images_that_a_given_table_does_not_name_are_in_no_other_part(split, dat
         ["--modality", "none.csv"],
         ["--dev", "0.5", "--val", "0.5"],
         ["--dev", "-0.1"],
-        ["--dev", "0.01", "--val", "0.01"],
         ["--mosaics", "none.csv"],
         ["--val-grouped", "0.01"],
         ["--val-grouped", "0.9"],
+        ["--dev", "0.001"],
         ["--folds", "41"],
         ["--folds", "20", "--grouped"],
         ["--train-only", "*"],
@@ -250,3 +250,42 @@ def test_pieces_of_one_tissue_image_stay_together(split, dataset):
     assert len(parts) == 10
     assert all(len(found) == 1 for found in parts.values())
     assert {part for found in parts.values() for part in found} == {"train", "dev", "val"}
+
+
+@pytest.fixture
+def few(dataset):
+    """A function that leaves some of the images of the data set."""
+
+    def keep(count):
+        content = json.loads((dataset / "annotations.json").read_text())
+        write_coco(dataset / "annotations.json", content["images"][:count], [])
+        return dataset
+
+    return keep
+
+
+@pytest.mark.parametrize(("count", "expected"), [(2, (1, 1, 0)), (3, (1, 1, 1)), (4, (2, 1, 1)), (9, (7, 1, 1))])
+def test_a_few_images_are_divided_as_nearly_as_can_be(split, few, count, expected):
+    dataset = few(count)
+    status, _, err = split(dataset)
+    assert status == 0, err
+    parts = Counter(row["part"] for row in read_split(dataset / "split.csv").values())
+    assert tuple(parts[name] for name in ("train", "dev", "val")) == expected
+    assert ("none is in val" in err) == (count == 2)
+
+
+def test_shares_that_make_many_folds_need_not_as_many_images(split, few):
+    dataset = few(7)
+    assert split(dataset, "--dev", 0.3, "--val", 0)[0] == 0
+    assert len(ids(dataset, "dev")) == 2
+
+
+@pytest.mark.parametrize(
+    ("count", "options", "says"),
+    [(1, (), "annotate a second one"), (3, ("--folds", "5"), "has 3 images"), (3, ("--train-only", "*"), "give fewer")],
+)
+def test_what_cannot_be_divided_says_what_to_do(split, few, count, options, says):
+    status, _, err = split(few(count), *options)
+    assert status == 2
+    assert len(err.splitlines()) == 1
+    assert says in err

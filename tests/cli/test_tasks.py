@@ -21,7 +21,7 @@ def package(tmp_path, monkeypatch):
         info = tmp_path / f"{name}-0.1.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.1\n")
-        (info / "entry_points.txt").write_text(f"[maskseg.models.tasks]\n{name} = {module}\n")
+        (info / "entry_points.txt").write_text(f"[maskseg.tasks]\n{name} = {module}\n")
         for folder in (*folders, tmp_path):
             monkeypatch.syspath_prepend(str(folder))
         tasks._discover.cache_clear()

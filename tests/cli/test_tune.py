@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from maskseg.evaluation import tune as module
-from maskseg.formats.mask_folders import convert
 from maskseg.models.checkpoint import read_weights
 from maskseg.models.zoo import find_model
+from tests.fixtures.converting import convert_folders as convert
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 
 from maskseg.convert.convert import Summary, Task, run
 from maskseg.core.errors import InputError
-from maskseg.formats.mask_folders import convert
+from tests.fixtures.converting import convert_folders as convert
 
 IMAGES = 40
 

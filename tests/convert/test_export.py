@@ -5,16 +5,16 @@ import numpy as np
 import pytest
 
 from maskseg.convert import tissue
-from maskseg.convert.convert import annotation
-from maskseg.convert.export import FORMS, export
+from maskseg.convert.export import export
 from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks
 from maskseg.data.dataset import image_id, load_coco, write_coco
-from maskseg.formats import coco_files, label_images, mask_folders
-from maskseg.formats.aperio_xml_writer import write_aperio_xml
+from maskseg.formats.aperio_xml import write_aperio_xml
+from maskseg.formats.coco import annotation
 from maskseg.formats.geojson import read_geojson, write_geojson
 from maskseg.formats.labels import read_labels, write_labels
 from maskseg.imaging.reading import read_image
+from tests.fixtures.converting import convert_coco, convert_folders, convert_labels
 
 SHAPE = (60, 70)
 SAMPLE = Path(__file__).parents[2] / "datasets" / "sample" / "train"
@@ -23,7 +23,7 @@ SAMPLE = Path(__file__).parents[2] / "datasets" / "sample" / "train"
 @pytest.fixture
 def dataset(tmp_path):
     """The sample's train part as a data set."""
-    mask_folders.convert(SAMPLE, tmp_path / "set", progress=False)
+    convert_folders(SAMPLE, tmp_path / "set", progress=False)
     return tmp_path / "set"
 
 
@@ -55,7 +55,7 @@ def nuclei(dataset):
     }
 
 
-CONVERTERS = {"labels": label_images.convert, "folders": mask_folders.convert, "coco": coco_files.convert}
+CONVERTERS = {"labels": convert_labels, "folders": convert_folders, "coco": convert_coco}
 
 
 @pytest.mark.parametrize("form", CONVERTERS)
@@ -134,7 +134,7 @@ def labels(tmp_path):
     return tmp_path / "pred", tmp_path / "photos", array
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", ["labels", "folders", "coco", "xml", "geojson"])
 @pytest.mark.parametrize("with_images", [False, True])
 def test_label_images_go_to_every_form(form, with_images, labels, tmp_path):
     source, photos, array = labels

@@ -5,13 +5,13 @@ import cv2
 import numpy as np
 import pytest
 
-from maskseg.convert.convert import annotations
+from maskseg.convert.mosaic_search import edges, find_mosaics, seams_of
 from maskseg.convert.mosaic_table import read_table
 from maskseg.convert.mosaics import convert, cut_pairs, full_rectangles, join_tiles
 from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks
-from maskseg.curate.mosaic_search import edges, find_mosaics, seams_of
 from maskseg.data.dataset import load_coco, write_coco
+from maskseg.formats.coco import to_annotations
 from maskseg.imaging.reading import read_image
 
 SQUARE = {"a": (0, 0), "b": (0, 1), "c": (1, 0), "d": (1, 1)}
@@ -57,7 +57,7 @@ def data_set(tmp_path):
             path.parent.mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(path), image[:, :, ::-1])
             records.append({"id": number, "file_name": path.name, "height": image.shape[0], "width": image.shape[1]})
-            found = annotations(CropMasks.from_labels(labels[name]))
+            found = to_annotations(CropMasks.from_labels(labels[name]))
             items += [{"id": len(items) + i, "image_id": number, **item} for i, item in enumerate(found, start=1)]
         write_coco(tmp_path / folder / "annotations.json", records, items)
         return tmp_path / folder

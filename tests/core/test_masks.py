@@ -6,7 +6,7 @@ from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco_mask
 
 from maskseg.core.errors import InputError
-from maskseg.core.masks import CropMasks, trim
+from maskseg.core.masks import CropMasks, SoftCrops, trim
 
 label_images = hnp.arrays(np.int32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=20), elements=st.integers(0, 7))
 
@@ -125,7 +125,7 @@ def test_no_masks():
         masks[[]],
     ):
         assert (len(other), other.shape) == (0, (5, 7))
-    assert len(CropMasks.from_soft(np.zeros((0, 28, 28)), np.zeros((0, 4)), 0.5, (5, 7))) == 0
+    assert len(SoftCrops.paste(np.zeros((0, 28, 28)), np.zeros((0, 4)), (5, 7)).masks(0.5)) == 0
 
 
 @pytest.mark.parametrize("labels", [np.zeros((3, 3)), np.zeros((3, 3, 1), int), np.array([[-1, 2]])])
@@ -166,14 +166,14 @@ def test_soft_masks_give_the_pixels_of_a_full_size_paste(seed, threshold):
     corners = random.uniform(-8, 45, (count, 2))
     boxes = np.concatenate([corners, corners + random.uniform(0.5, 30, (count, 2))], axis=1).astype(np.float32)
     soft = random.random((count, 28, 28)).astype(np.float32)
-    masks = CropMasks.from_soft(soft, boxes, threshold, shape, random.random(count))
+    masks = SoftCrops.paste(soft, boxes, shape, random.random(count)).masks(threshold)
     for i in range(count):
         expected, undecided = dense_paste(soft[i], boxes[i].astype(np.float64), threshold, shape)
         assert ((full(masks, i) == expected) | undecided).all()
 
 
 def test_a_soft_mask_outside_the_image_is_empty():
-    masks = CropMasks.from_soft(np.ones((1, 28, 28)), np.array([[60.0, 60, 70, 70]]), 0.5, (40, 50))
+    masks = SoftCrops.paste(np.ones((1, 28, 28)), np.array([[60.0, 60, 70, 70]]), (40, 50)).masks(0.5)
     assert masks.areas.tolist() == [0]
     assert (masks.to_labels() == 0).all()
     assert len(masks.to_rle()) == 1

@@ -1,16 +1,11 @@
-"""What is wrong with masks, against the same on full-size masks."""
+"""What is wrong with the masks of an image."""
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from maskseg.core.masks import CropMasks, trim
-from maskseg.curate.mask_faults import open_holes, readable_masks, shared_pixels
+from maskseg.curate.mask_faults import open_holes, readable_masks
 
 
 def crops(masks: np.ndarray) -> CropMasks:
@@ -19,18 +14,6 @@ def crops(masks: np.ndarray) -> CropMasks:
     return CropMasks(
         masks.shape[1:], np.array([box for box, _ in trimmed], np.int32), [bitmap for _, bitmap in trimmed]
     )
-
-
-@given(arrays(bool, st.tuples(st.integers(0, 5), st.just(7), st.just(9))))
-def test_shared_pixels_are_those_of_the_full_masks(masks):
-    pairs, covered = shared_pixels(crops(masks))
-    full = {
-        (i, j): int((masks[i] & masks[j]).sum())
-        for i, j in itertools.combinations(range(len(masks)), 2)
-        if (masks[i] & masks[j]).any()
-    }
-    assert pairs == full
-    assert (covered == masks.any(axis=0)).all()
 
 
 def test_a_hole_that_another_nucleus_fills_is_none():

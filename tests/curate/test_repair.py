@@ -12,8 +12,10 @@ from hypothesis.extra.numpy import arrays
 
 from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks, trim
+from maskseg.core.morphology import components
+from maskseg.core.overlaps import covered, overlaps_within
 from maskseg.curate.check import KINDS, check
-from maskseg.curate.mask_faults import open_holes, piece_map, shared_pixels
+from maskseg.curate.mask_faults import open_holes
 from maskseg.curate.repair import repair_masks, write_repaired
 from maskseg.data.dataset import dataset_dicts, image_id, load_coco, write_coco
 
@@ -45,14 +47,14 @@ def full(masks: CropMasks) -> list[np.ndarray]:
 def test_the_copy_passes_the_check_but_for_what_a_person_decides(fixed, faulty):
     out, _ = fixed
     left = set(check(out, progress=False).counts)
-    assert left == {kind for kind in KINDS if not KINDS[kind].fixed}
+    assert left == {kind for kind in KINDS if "--fix" not in KINDS[kind].remedy}
 
 
 def test_every_fault_that_is_repaired_has_its_line(fixed, faulty):
     out, repaired = fixed
     with (out / "changes.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert {row["kind"] for row in rows} == {kind for kind in KINDS if KINDS[kind].fixed}
+    assert {row["kind"] for row in rows} == {kind for kind in KINDS if "--fix" in KINDS[kind].remedy}
     assert len(rows) == len(repaired.changes)
     by_image = {(row["image"], row["kind"]): row for row in rows}
     assert by_image["hole", "hole"]["pixels"] == "6"
@@ -108,12 +110,12 @@ def test_a_set_without_any_image_is_not_written(tmp_path):
 @given(arrays(bool, st.tuples(st.integers(0, 5), st.just(9), st.just(11))), st.integers(0, 4))
 def test_repaired_masks_are_whole_apart_and_stay_so(stack, min_area):
     repaired, source, changes = repair_masks(masks_of(*stack) if len(stack) else CropMasks.empty((9, 11)), min_area)
-    pairs, covered = shared_pixels(repaired)
-    assert not pairs
+    taken = covered(repaired)
+    assert len(overlaps_within(repaired).first) == 0
     assert (repaired.areas >= max(min_area, 1)).all()
     for (x0, y0, x1, y1), bitmap in zip(repaired.boxes, repaired.bitmaps, strict=True):
-        assert len(piece_map(bitmap)[1]) == 1
-        assert not open_holes(bitmap, covered[y0:y1, x0:x1]).any()
+        assert len(components(bitmap)[1]) == 1
+        assert not open_holes(bitmap, taken[y0:y1, x0:x1]).any()
     again, order, more = repair_masks(repaired, min_area)
     assert not more
     assert order.tolist() == list(range(len(repaired)))

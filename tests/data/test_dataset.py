@@ -1,5 +1,6 @@
 import gzip
 import json
+import os
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks
 from maskseg.data.dataset import (
     dataset_dicts,
+    folder_and_part,
     image_id,
     is_dataset,
     label_layers,
@@ -20,7 +22,7 @@ from maskseg.data.dataset import (
     write_coco,
 )
 from maskseg.data.split import write_split
-from maskseg.formats.mask_folders import convert
+from tests.fixtures.converting import convert_folders as convert
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ def dataset(make_folder, tmp_path):
     """Four images with 0 to 3 nuclei."""
     for number in range(4):
         source = make_folder(f"image{number}", nuclei=number).parent
-    convert(source, tmp_path / "set", {"image3": "tissue"}, progress=False)
+    convert(source, tmp_path / "set", modalities={"image3": "tissue"}, progress=False)
     return tmp_path / "set"
 
 
@@ -221,3 +223,40 @@ def test_labels_beyond_16_bits():
     layers = label_layers(rles, shape)
     assert layers.dtype == np.int32
     assert np.array_equal(layers[0], pixels.reshape(shape, order="F") + 1)
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("data/mine", ("data/mine", "")),
+        ("data/mine:train", ("data/mine", "train")),
+        ("data/mine:-fold1", ("data/mine", "-fold1")),
+        # The last colon, and none that a path goes on after.
+        ("data/ba:se:train", ("data/ba:se", "train")),
+        ("data/ba:se/mine", ("data/ba:se/mine", "")),
+        (r"C:\data\mine", (r"C:\data\mine", "")),
+        (r"C:\data\mine:train", (r"C:\data\mine", "train")),
+        ("C:/data:train", ("C:/data", "train")),
+    ],
+)
+def test_the_last_colon_separates_the_part(spec, expected):
+    assert folder_and_part(spec) == expected
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no colon in the name of a folder there")
+def test_a_folder_with_a_colon_is_one_for_every_reader(dataset, tmp_path, monkeypatch):
+    from maskseg.convert.export import export
+    from maskseg.evaluation.sets import open_set
+    from maskseg.training.finetune import default_folder
+
+    split(dataset, image0="train", image1="train", image2="train", image3="dev")
+    folder = dataset.rename(tmp_path / "ba:se")
+    monkeypatch.chdir(tmp_path)
+    assert len(dataset_dicts(str(folder))) == len(dataset_dicts("ba:se")) == len(open_set("ba:se").ids) == 4
+    assert len(dataset_dicts("ba:se:dev")) == len(open_set("ba:se:dev").ids) == 1
+    assert export("ba:se", tmp_path / "all", "labels", progress=False).images == 4
+    assert export("ba:se:dev", tmp_path / "one", "labels", progress=False).images == 1
+    assert default_folder("nuclei", "ba:se:dev") == "runs/nuclei_ba:se_dev"
+    # Also where the folder before the colon is one, too.
+    (tmp_path / "ba").mkdir()
+    assert len(dataset_dicts("ba:se")) == 4

@@ -14,8 +14,8 @@ from maskseg.core.errors import InputError
 from maskseg.data.dataset import dataset_dicts, load_coco, load_record
 from maskseg.data.pack import pack, packed_image, unpack, unpacked_image
 from maskseg.data.split import write_split
-from maskseg.formats.mask_folders import convert
 from maskseg.imaging.reading import read_image
+from tests.fixtures.converting import convert_folders as convert
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def dataset(make_folder, tmp_path):
         folder = make_folder(f"image{number:02}", nuclei=number % 4)
         noise = np.random.default_rng(number).integers(0, 256, (40, 50, 4), np.uint8)
         cv2.imwrite(str(next((folder / "images").iterdir())), noise)
-    convert(tmp_path / "source", tmp_path / "set", {"image03": "tissue"}, progress=False)
+    convert(tmp_path / "source", tmp_path / "set", modalities={"image03": "tissue"}, progress=False)
     rows = [{"image_id": f"image{i:02}", "part": ("train", "dev")[i % 2]} for i in range(12)]
     write_split(tmp_path / "set" / "split.csv", rows)
     return tmp_path / "set"

@@ -88,9 +88,34 @@ def test_any_share_is_met(share):
     assert sum(name == "dev" for name in part.values()) == pytest.approx(200 * share, abs=3)
 
 
-def test_too_few_images_are_told():
-    with pytest.raises(InputError, match="3 separate images or groups do not make 10 folds"):
-        stratified_split(["a", "b", "c", "d"], ["x"] * 4, ["g", "g", "", ""], SHARES)
+@settings(max_examples=60)
+@given(
+    groups=st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 4)), min_size=2, max_size=9),
+    shares=st.sampled_from([SHARES, {"dev": 0.3, "train": 0.7}, {"dev": 0.07, "train": 0.93}]),
+    seed=st.integers(0, 5),
+)
+def test_a_few_groups_are_divided_as_nearly_as_can_be(groups, shares, seed):
+    kinds, group = spread(groups)
+    part = stratified_split(names(len(kinds)), kinds, group, shares, seed)
+    assert list(part) == names(len(kinds))
+    parts_of_group = {(name, part[i]) for i, name in zip(part, group, strict=True)}
+    assert len(parts_of_group) == len(groups), "no group is divided"
+    counts = Counter(name for _, name in parts_of_group)
+    if len(groups) < len(shares):
+        assert counts == {"train": 1, "dev": 1}
+        return
+    for name, share in shares.items():
+        # One at least, and for that others may have one less.
+        assert max(1, share * len(groups) - len(shares)) <= counts[name] <= max(1, share * len(groups) + 1)
+
+
+@pytest.mark.parametrize(
+    ("groups", "says"),
+    [([], "no image is left"), ([""], "annotate a second one"), (["g", "g"], "the 2 images belong together")],
+)
+def test_what_cannot_be_divided_says_what_to_do(groups, says):
+    with pytest.raises(InputError, match=says):
+        stratified_split(names(len(groups)), ["x"] * len(groups), groups, SHARES)
 
 
 def test_a_table_is_read_as_it_was_written(tmp_path):
@@ -194,7 +219,7 @@ def test_four_parts_keep_what_belongs_together(groups, seed, pinned, grouped):
     try:
         part = divide(ids, kinds, units, group, shares, held_out=0.2, train_only=train_only, seed=seed)
     except InputError as error:
-        assert "hold out more" in str(error) or "do not make" in str(error)
+        assert any(text in str(error) for text in ("hold out more", "belong together", "is left", "a single image"))
         return
     assert list(part) == ids
     parts_of_unit, parts_of_group = {}, {}

@@ -13,7 +13,7 @@ from PIL import Image
 from maskseg.core.errors import InputError
 from maskseg.data.dataset import load_coco
 from maskseg.evaluation.dsb import image_scores, score_table, summarise
-from maskseg.formats.mask_folders import convert
+from tests.fixtures.converting import convert_folders as convert
 
 
 def dense_dsb_score(truth, prediction):

@@ -11,7 +11,7 @@ from maskseg.core.masks import CropMasks
 from maskseg.data.dataset import dataset_dicts, load_record
 from maskseg.evaluation.dsb import image_scores, summarise
 from maskseg.evaluation.evaluator import NucleusEvaluator, evaluate_records
-from maskseg.formats.mask_folders import convert
+from tests.fixtures.converting import convert_folders as convert
 
 
 class EverySecond:

@@ -13,9 +13,9 @@ from maskseg.evaluation import tune as module
 from maskseg.evaluation.dsb import image_scores
 from maskseg.evaluation.tune import Trials, optuna_search, search_grid, tune
 from maskseg.evaluation.tune_output import write_plot, write_settings, write_trials
-from maskseg.formats.mask_folders import convert
 from maskseg.inference.api import build_predictor
 from maskseg.models.zoo import find_model
+from tests.fixtures.converting import convert_folders as convert
 
 CPU = ["MODEL.DEVICE", "cpu"]
 

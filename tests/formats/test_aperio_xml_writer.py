@@ -9,9 +9,8 @@ from hypothesis.extra import numpy as hnp
 
 from maskseg.core.masks import CropMasks
 from maskseg.data.dataset import load_coco
-from maskseg.formats.aperio_xml import read_regions, region_masks
-from maskseg.formats.aperio_xml_writer import write_aperio_xml
-from maskseg.formats.mask_folders import convert
+from maskseg.formats.aperio_xml import read_regions, region_masks, write_aperio_xml
+from tests.fixtures.converting import convert_folders as convert
 
 SAMPLE = Path(__file__).parents[2] / "datasets" / "sample" / "heldout"
 label_images = hnp.arrays(

@@ -11,7 +11,7 @@ from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks
 from maskseg.data.dataset import load_coco
 from maskseg.formats.geojson import GeoJsonWriter, read_geojson, write_geojson
-from maskseg.formats.mask_folders import convert
+from tests.fixtures.converting import convert_folders as convert
 
 SAMPLE = Path(__file__).parents[2] / "datasets" / "sample" / "heldout"
 # Few labels on few pixels: pieces, holes, nuclei inside nuclei and contacts at corners are common.

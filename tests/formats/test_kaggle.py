@@ -9,11 +9,11 @@ from maskseg.core.masks import CropMasks
 from maskseg.core.rle import runs_to_crop
 from maskseg.formats.kaggle import (
     ONE_ROW,
-    check_submission,
     read_encoded,
     read_submission,
     write_submission,
 )
+from maskseg.formats.submission_check import check_submission
 
 label_images = hnp.arrays(np.int32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.integers(0, 5))
 

@@ -6,9 +6,9 @@ from pycocotools import mask as coco_mask
 
 from maskseg.core.errors import InputError
 from maskseg.data.dataset import image_id, load_coco
-from maskseg.formats.label_images import convert
 from maskseg.imaging.channels import Choice
 from maskseg.imaging.reading import ImageFile
+from tests.fixtures.converting import convert_labels as convert
 
 SHAPE = (40, 50)
 # Not in a row, one label in two pieces, one with a hole.

@@ -12,8 +12,8 @@ from scipy import ndimage
 
 from maskseg.core.errors import InputError
 from maskseg.data.dataset import image_id, load_coco
-from maskseg.formats.mask_folders import convert
 from maskseg.imaging.reading import read_image
+from tests.fixtures.converting import convert_folders as convert
 
 SAMPLE = Path(__file__).parents[2] / "datasets" / "sample"
 
@@ -119,7 +119,7 @@ def test_no_mask_in_masks_is_an_image_without_nuclei(make_folder, tmp_path):
 
 
 def test_modalities_are_put_in(make_folder, tmp_path):
-    convert(make_folder("a").parent, tmp_path / "out", {"a": "tissue"}, progress=False)
+    convert(make_folder("a").parent, tmp_path / "out", modalities={"a": "tissue"}, progress=False)
     assert load_coco(tmp_path / "out").images[0]["modality"] == "tissue"
 
 

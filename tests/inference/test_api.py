@@ -12,6 +12,7 @@ import maskseg
 from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks
 from maskseg.formats.geojson import read_geojson
+from maskseg.imaging.finding import find_images
 from maskseg.imaging.reading import read_image
 from maskseg.inference.api import build_predictor, load_model
 from maskseg.inference.mask_rcnn import MaskRCNNPredictor

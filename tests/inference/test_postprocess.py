@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from maskseg.core.masks import CropMasks, trim
+from maskseg.core.masks import CropMasks, SoftCrops, trim
 from maskseg.core.morphology import fill_holes
 from maskseg.inference import postprocess
 from maskseg.inference.settings import PostprocessSettings
@@ -139,23 +139,6 @@ def test_cleaning_equals_the_dense_rules(case, rule, min_area):
         assert score == true_score
 
 
-@settings(deadline=None, max_examples=80)
-@given(random_masks)
-def test_overlaps_equal_the_dense_table(case):
-    dense, _ = random_dense(*case)
-    first, second = from_dense(dense), from_dense(dense[::-1])
-    pairs = postprocess.overlaps(first, second)
-    found = {
-        (i, j): (n, iou) for i, j, n, iou in zip(pairs.first, pairs.second, pairs.intersection, pairs.iou, strict=True)
-    }
-    for i, a in enumerate(dense):
-        for j, b in enumerate(dense[::-1]):
-            shared = (a & b).sum()
-            assert ((i, j) in found) == (shared > 0)
-            if shared:
-                assert found[i, j] == (shared, pytest.approx(shared / (a | b).sum()))
-
-
 def test_soft_masks_become_the_pixels_that_detectron2_pastes():
     """Against Detectron2's own paste, which makes N x H x W; boxes partly outside the image included."""
     torch = pytest.importorskip("torch")
@@ -168,7 +151,7 @@ def test_soft_masks_become_the_pixels_that_detectron2_pastes():
     soft = ndimage.gaussian_filter(rng.random((count, 28, 28)), (0, 2, 2)).astype(np.float32)
     threshold = float(np.median(soft))
     pasted = paste_masks_in_image(torch.tensor(soft), torch.tensor(boxes), shape, threshold).numpy()
-    cropped = to_dense(CropMasks.from_soft(soft, boxes, threshold, shape))
+    cropped = to_dense(SoftCrops.paste(soft, boxes, shape).masks(threshold))
     different = sum((ours != theirs).sum() for ours, theirs in zip(cropped, pasted, strict=True))
     assert pasted.sum() > 5000
     # Rounding may turn a pixel that meets the threshold exactly.

@@ -17,18 +17,19 @@ from pyarrow import parquet
 from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks
 from maskseg.data.dataset import load_coco
+from maskseg.formats import registry
 from maskseg.formats.geojson import read_geojson
-from maskseg.formats.kaggle import check_submission
 from maskseg.formats.labels import read_labels
+from maskseg.formats.submission_check import check_submission
 from maskseg.imaging.channels import Choice
 from maskseg.imaging.finding import find_images
 from maskseg.imaging.reading import ImageFile
 from maskseg.inference import run as batch
 from maskseg.inference.predictor import OPTIONS, Predictor
-from maskseg.inference.run import FORMATS, predict_files
+from maskseg.inference.run import predict_files
 
 # All that is not slow to write.
-QUICK = [name for name in FORMATS if name not in ("overlay", "zarr")]
+QUICK = [name for name in registry.predicted() if name not in ("overlay", "zarr")]
 
 
 class Stub(Predictor):
@@ -78,7 +79,7 @@ def images(tmp_path):
 
 def test_every_format_is_written_and_the_submission_is_valid(images, tmp_path):
     files = find_images([images])
-    assert predict_files(Squares(), files, tmp_path / "out", FORMATS, microns_per_pixel=0.5) == []
+    assert predict_files(Squares(), files, tmp_path / "out", registry.predicted(), microns_per_pixel=0.5) == []
     assert check_submission(tmp_path / "out" / "submission.csv", {file.id: (20, 30) for file in files}) == []
     assert read_labels(tmp_path / "out" / "labels" / "image_2.tif").sum() == 25
     assert read_labels(tmp_path / "out" / "labels" / "image_0.tif").sum() == 0

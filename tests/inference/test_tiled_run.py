@@ -12,14 +12,15 @@ from maskseg.core.masks import CropMasks
 from maskseg.data.dataset import load_coco
 from maskseg.formats.geojson import read_geojson
 from maskseg.formats.kaggle import read_submission
-from maskseg.formats.labels import read_labels
-from maskseg.formats.tiled_labels import label_rows, write_tiled_labels
+from maskseg.formats.labels import LabelWriter, read_labels
+from maskseg.formats.registry import predicted
+from maskseg.formats.writer import ImageInfo, write_all
 from maskseg.imaging.finding import find_images
-from maskseg.inference.run import FORMATS, Tiles, predict_files
+from maskseg.inference.run import Tiles, predict_files
 from tests.inference.test_predictor import BrightSpots, disks, predictor, scale_model
 from tests.inference.test_tiling import UNSCALED, Marked, marks, scored
 
-EVERY = [name for name in FORMATS if name != "parquet"]
+EVERY = [name for name in predicted() if name != "parquet"]
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +79,8 @@ def test_nothing_but_the_results_is_left(runs):
 def test_labels_above_16_bits_are_stored(tmp_path):
     masks = CropMasks((600, 300), [[10, 250, 30, 270], [280, 590, 300, 600]], [np.ones((20, 20)), np.ones((10, 20))])
     masks.bitmaps = [bitmap.astype(bool) for bitmap in masks.bitmaps]
-    dtype, rows = label_rows((600, 300), [(masks[:1], 100), (masks[1:], 600)], at_most=70000)
-    write_tiled_labels(tmp_path / "a.tif", (600, 300), dtype, rows)
+    writer = LabelWriter(ImageInfo("a", (600, 300), at_most=70000), tmp_path / "a.tif")
+    write_all([writer], [(masks[:1], 100), (masks[1:], 600)])
     labels = read_labels(tmp_path / "a.tif")
     assert labels.dtype == np.int32
     np.testing.assert_array_equal(labels, masks.to_labels())
@@ -97,8 +98,11 @@ def test_a_large_image_without_formats_of_run_lengths_is_the_same(runs, tmp_path
 @pytest.mark.parametrize(("shape", "big"), [((300, 400), False), ((70_000, 70_000), True)])
 def test_label_images_are_classic_tiff_below_4_gb(shape, big, tmp_path, monkeypatch):
     written = {}
-    monkeypatch.setattr("maskseg.formats.tiled_labels.tifffile.imwrite", lambda *args, **kwargs: written.update(kwargs))
-    write_tiled_labels(tmp_path / "a.tif", shape, np.dtype(np.uint16), iter(()))
+    monkeypatch.setattr("maskseg.formats.labels.tifffile.imwrite", lambda *args, **kwargs: written.update(kwargs))
+    writer = LabelWriter(ImageInfo("a", shape, at_most=10), tmp_path / "a.tif")
+    writer.open()
+    writer.add(CropMasks.empty(shape), 0)
+    writer.close()
     assert written["bigtiff"] is big
 
 

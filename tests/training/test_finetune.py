@@ -1,10 +1,13 @@
 """Fine-tuning without a config file."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
 
 from maskseg.core.errors import InputError
+from maskseg.data.split import write_split
 from maskseg.models.config import load_config
 from maskseg.training import finetune
 from maskseg.training.finetune import default_folder, finetune_config
@@ -61,10 +64,61 @@ def test_the_schedule_grows_with_the_nuclei_between_its_bounds(model, write_data
 
 
 def test_without_a_split_everything_is_trained_on(model, write_dataset, nuclei, tmp_path):
-    folder = write_dataset(tmp_path / "whole", {"a": nuclei(0)})
+    folder = write_dataset(tmp_path / "whole", {"a": nuclei(0), "b": nuclei(1)})
     cfg, choices = finetune_config(str(model), str(folder), "run")
     assert parts(cfg) == ((str(folder),), ())
     assert f"maskseg split {folder}" in choices[0]
+
+
+def test_one_image_has_a_word_about_validation(model, write_dataset, nuclei, tmp_path):
+    one = write_dataset(tmp_path / "one", {"a": nuclei(0)})
+    assert "one image cannot tell: annotate a second one" in finetune_config(str(model), str(one), "run")[1][0]
+    two = write_dataset(tmp_path / "two", {"a": nuclei(0), "b": nuclei(1)}, ["train", "dev"])
+    cfg, choices = finetune_config(str(model), str(two), "run")
+    assert parts(cfg) == ((f"{two}:train",), (f"{two}:dev",))
+    assert "1 image to choose by is few" in choices[0]
+
+
+def test_a_split_that_names_other_images_is_none(model, write_dataset, nuclei, tmp_path):
+    folder = write_dataset(tmp_path / "one", {"a": nuclei(0)})
+    write_split(folder / "split.csv", [{"image_id": "b", "part": "train"}])
+    assert parts(finetune_config(str(model), str(folder), "run")[0]) == ((str(folder),), ())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["SOLVER.MAX_ITR", "100"],
+        ["SOLVER.BASE_LR", "fast"],
+        ["SOLVER.MAX_ITER", "1e3"],
+        ["SOLVER.MAX_ITER"],
+        ["SOLVER.OPTIMIZER", "Magic"],
+        ["SOLVER.MAX_ITER", "0"],
+        ["SOLVER.MAX_ITER", "5", "SOLVER.EPOCHS", "2"],
+    ],
+)
+def test_overrides_are_checked_as_those_of_a_config(model, dataset, words):
+    with pytest.raises(InputError) as from_config:
+        load_config("nuclei_R_18_FPN", words)
+    with pytest.raises(InputError) as fine_tuning:
+        finetune_config(str(model), str(dataset), "run", words)
+    # Some tell the value that was there before.
+    before, after = (re.sub(r"\([\d.e-]+ vs\.", "(", str(caught.value)) for caught in (from_config, fine_tuning))
+    assert before == after
+    assert "\n" not in after
+
+
+def test_what_follows_from_the_length_follows_from_that_which_is_given(model, dataset):
+    def schedule(*words):
+        cfg, choices = finetune_config(str(model), str(dataset), "run", list(words))
+        assert f"{cfg.SOLVER.MAX_ITER} iterations" in choices[1]
+        return cfg.SOLVER.MAX_ITER, cfg.SOLVER.WARMUP_ITERS, cfg.TEST.EVAL_PERIOD
+
+    assert schedule("SOLVER.MAX_ITER", "12") == (12, 1, 50)
+    assert schedule("SOLVER.MAX_ITER", "4000") == (4000, 400, 1000)
+    # Six images, two at once.
+    assert schedule("SOLVER.EPOCHS", "100") == (300, 30, 75)
+    assert schedule("SOLVER.MAX_ITER", "12", "SOLVER.WARMUP_ITERS", "5", "TEST.EVAL_PERIOD", "3") == (12, 5, 3)
 
 
 def test_one_part_may_be_named(model, dataset):

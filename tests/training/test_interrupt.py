@@ -25,7 +25,7 @@ def train(words: list[str], moment: str, iteration: int, number: int, said: Path
     """The command `maskseg train`, in a process that gets a signal at a moment of an iteration: "step" or "write".
 
     It comes from another process, as SIGTERM for this one alone, otherwise, as by Ctrl-C, for its workers too.
-    `said` is where stderr goes.
+    A negative number is a signal for its workers, too. `said` is where stderr goes.
     """
     # Its own workers start as they do outside of tests.
     multiprocessing.set_start_method("fork", force=True)
@@ -34,7 +34,8 @@ def train(words: list[str], moment: str, iteration: int, number: int, said: Path
     os.dup2(2, 1)
     sys.argv = ["maskseg", "train", *words]
     step, save, now = Trainer.run_step, torch.save, []
-    script = f"import os; os.kill({os.getpid() * (1 if number == signal.SIGTERM else -1)}, {number})"
+    everybody = number in (signal.SIGINT, signal.SIGKILL) or number < 0
+    script = f"import os; os.kill({os.getpid() * (-1 if everybody else 1)}, {abs(number)})"
 
     def send():
         subprocess.run([sys.executable, "-S", "-c", script], start_new_session=True)
@@ -97,7 +98,9 @@ def written(folder: Path) -> list[int]:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no such signals there")
-def test_however_often_it_is_ended_it_leads_to_the_same_weights(start, settings, tmp_path):
+# To this process alone, and to its loader workers with it.
+@pytest.mark.parametrize("SIGTERM", [signal.SIGTERM, -signal.SIGTERM])
+def test_however_often_it_is_ended_it_leads_to_the_same_weights(start, settings, tmp_path, SIGTERM):
     broken, said = tmp_path / "broken", tmp_path / "said.txt"
 
     def begin(folder: str, moment: str = "", iteration: int = 0, number: int = 0) -> int:
@@ -128,7 +131,8 @@ def test_however_often_it_is_ended_it_leads_to_the_same_weights(start, settings,
     assert begin("broken", "step", 7, signal.SIGKILL) == -signal.SIGKILL
     assert written(broken) == list(range(7))
     # SIGTERM, as from a cluster that wants its machine back; before it the iteration that was lost is done again.
-    assert begin("broken", "step", 6, signal.SIGTERM) == 128 + signal.SIGTERM
+    assert begin("broken", "step", 6, SIGTERM) == 128 + signal.SIGTERM, said.read_text()
+    assert "Traceback" not in said.read_text()
     assert (broken / "last_checkpoint").read_text() == "model_0000006.pth"
 
     assert begin("broken") == 0, said.read_text()

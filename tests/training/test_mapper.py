@@ -220,7 +220,7 @@ def test_validation_labels_lie_on_their_nuclei(write_dataset, nuclei, tmp_path, 
 
 
 def test_a_record_of_the_sample_is_its_image_and_labels(repository, tmp_path):
-    from maskseg.formats.mask_folders import convert
+    from tests.fixtures.converting import convert_folders as convert
 
     convert(repository / "datasets" / "sample" / "heldout", tmp_path, progress=False)
     record = next(item for item in dataset_dicts(str(tmp_path)) if item["image_id"].startswith("a1f50f10"))

@@ -264,3 +264,96 @@ def test_the_image_that_the_sampler_names_is_what_the_network_gets(trainer, data
     made.train()
     expected = [made.records[index]["image_id"] for _, (_, index) in zip(range(4), made.sampler, strict=False)]
     assert [name for batch in seen for name in batch] == expected
+
+
+def test_boxes_that_are_no_numbers_are_one_line(trainer, tmp_path):
+    made = trainer(30, SOLVER__BASE_LR=1e3, SOLVER__WARMUP_ITERS=0, SOLVER__CLIP_GRADIENTS__ENABLED=False)
+    with pytest.raises(InputError, match=r"has diverged at a learning rate of 1e\+03: lower SOLVER\.BASE_LR") as caught:
+        trained(made)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("where", ["model", "validation"])
+def test_wherever_it_diverges(trainer, dataset, monkeypatch, where):
+    def diverged(*_, **__):
+        raise FloatingPointError("Predicted boxes or scores contain Inf/NaN. Training has diverged.")
+
+    made = trainer(2, test=(f"{dataset}:dev",), TEST__EVAL_PERIOD=1)
+    if where == "model":
+        made.model.forward = diverged
+    else:
+        monkeypatch.setattr("maskseg.training.hooks.validation_losses", diverged)
+    with pytest.raises(InputError, match=r"no numbers at iteration 0.* lower SOLVER"):
+        trained(made)
+
+
+def test_weights_that_are_no_numbers_at_the_end_are_not_kept(trainer, tmp_path):
+    made = trainer(2)
+    step = made.optimizer.step
+
+    def spoil():
+        step()
+        if made.iter == 1:
+            with torch.no_grad():
+                next(iter(made.plain_model.parameters())).fill_(float("inf"))
+
+    made.optimizer.step = spoil
+    with pytest.raises(InputError, match="the weights are no numbers at iteration 1"):
+        trained(made)
+    assert not (tmp_path / "run" / "model_final.pth").exists()
+
+
+def test_an_error_of_the_program_stays_what_it_is(trainer):
+    made = trainer(1)
+
+    def broken(_):
+        raise AssertionError("a bug")
+
+    made.model.forward = broken
+    with pytest.raises(AssertionError, match="a bug"):
+        trained(made)
+
+
+def test_at_its_end_it_says_so_and_changes_nothing(trainer, tmp_path, caplog):
+    trained(trainer(2))
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").iterdir()}
+    caplog.clear()
+    trained(trainer(2), resume=True)
+    assert "trained to its end already, 2 of 2 iterations" in caplog.text
+    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").iterdir()}
+    assert {path: after[path] for path in before} == before
+
+
+def test_a_training_that_goes_on_with_other_images_says_so(trainer, write_dataset, nuclei, tmp_path, caplog):
+    names = [f"image{number}" for number in range(6)]
+    same, other = (
+        write_dataset(tmp_path / name, {image: nuclei(number + start) for number, image in enumerate(names)})
+        for name, start in (("same", 0), ("other", 50))
+    )
+    trained(trainer(1, DATASETS__TRAIN=(str(same),)))
+    moved = same.rename(tmp_path / "moved")
+    caplog.clear()
+    trained(trainer(2, DATASETS__TRAIN=(str(moved),)), resume=True)
+    assert "other data" not in caplog.text
+    trained(trainer(3, DATASETS__TRAIN=(str(other),)), resume=True)
+    assert f"begun on other data, {moved} (6 images); goes on with {other} (6 images)" in caplog.text
+
+
+def test_the_config_that_is_written_tells_what_the_data_told(trainer, tmp_path, caplog):
+    made = trained(trainer(4, SOLVER__WARMUP_ITERS=300))
+    written = load_config(tmp_path / "run" / "config.yaml")
+    assert (tmp_path / "run" / "config.yaml").read_text() == made.cfg.dump()
+    # The ellipses have half axes of 4 to 8 pixels, and the longer side 64.
+    assert 5 < written.INPUT.NUCLEUS_DIAMETER < 20
+    assert written.SOLVER.WARMUP_ITERS == 0
+    assert "SOLVER.WARMUP_ITERS 300 is most of a training" in caplog.text
+
+
+def test_epochs_are_of_the_images_that_are_trained_on(trainer):
+    # Six images, two at once.
+    assert trainer(1, SOLVER__EPOCHS=0).max_iter == 1
+    made = trainer(1)
+    cfg = made.cfg.clone()
+    cfg.defrost()
+    cfg.SOLVER.EPOCHS = 5
+    assert Trainer(cfg).max_iter == 15

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError
-from maskseg.core.files import write_whole
+from maskseg.core.tables import write_csv
+from maskseg.data.dataset import folder_and_part
 from maskseg.data.split import SPLIT_FILE, images_of_part, read_split
 from maskseg.imaging.finding import find_images
 from maskseg.imaging.reading import ImageFile
@@ -131,7 +132,7 @@ def protein_dicts(names: Iterable[str]) -> list[dict[str, Any]]:
         ``labels`` (class numbers), ``modality`` (name of the rarest of them), ``dataset`` (number) and ``odds``,
         float32 (28,): images of the table without a class for each that has it.
     """
-    return [record for number, name in enumerate(names) for record in _records(number, *name.partition(":")[::2])]
+    return [record for number, name in enumerate(names) for record in _records(number, *folder_and_part(name))]
 
 
 def _records(number: int, folder: str, part: str) -> list[dict[str, Any]]:
@@ -172,10 +173,7 @@ def _records(number: int, folder: str, part: str) -> list[dict[str, Any]]:
 
 def write_predicted(path: str | os.PathLike[str], predicted: Iterable[tuple[str, Iterable[int]]]) -> None:
     """Write a submission, one row an image: its id and class numbers with spaces between them."""
-    with write_whole(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(HEADER)
-        writer.writerows((name, " ".join(map(str, numbers))) for name, numbers in predicted)
+    write_csv(path, HEADER, ((name, " ".join(map(str, numbers))) for name, numbers in predicted), exact=True)
 
 
 def check_predicted(path: Path, images: Collection[str]) -> bool:

@@ -8,7 +8,6 @@ https://www.kaggle.com/c/ultrasound-nerve-segmentation/data
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Sequence
 from contextlib import closing
@@ -20,15 +19,17 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
-from maskseg.convert.convert import LeftOut, Picture, Result, Summary, Task, annotations, run
+from maskseg.convert.convert import Picture, Result, Summary, Task, run
 from maskseg.core.errors import InputError
-from maskseg.core.files import write_whole
 from maskseg.core.masks import CropMasks
 from maskseg.core.processes import in_order
+from maskseg.core.tables import write_csv
 from maskseg.curate.groups import inseparable
 from maskseg.curate.near_duplicates import NearDuplicate, near_duplicates, thumbnail
 from maskseg.data.dataset import CocoData, image_id, load_coco
 from maskseg.data.split import SPLIT_FILE, stratified_split, write_split
+from maskseg.formats.coco import to_annotations
+from maskseg.formats.reader import LeftOut
 from maskseg.imaging.finding import find_images
 from maskseg.imaging.reading import ImageFile, read_image
 
@@ -96,10 +97,8 @@ def convert(
     duplicates = near_duplicates(looks, SIMILARITY)
     _write_split(out, data, duplicates)
     contradictions = _contradictions(data, duplicates)
-    with write_whole(out / CONTRADICTIONS, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(Contradiction._fields)
-        writer.writerows((one.first, one.second, f"{one.similarity:.4f}", f"{one.dice:.4f}") for one in contradictions)
+    rows = [(one.first, one.second, f"{one.similarity:.4f}", f"{one.dice:.4f}") for one in contradictions]
+    write_csv(out / CONTRADICTIONS, Contradiction._fields, rows)
     return summary, contradictions
 
 
@@ -133,7 +132,7 @@ def _read_pair(pair: _Pair) -> Result:
     if mask.shape != (height, width):
         size = f"{mask.shape[0]}x{mask.shape[1]}"
         raise InputError(f"{pair.mask.id} has {size} pixels, the frame {height}x{width}; make them equal")
-    nerve = annotations(CropMasks.from_labels((mask != 0).astype(np.int32)))
+    nerve = to_annotations(CropMasks.from_labels((mask != 0).astype(np.int32)))
     file_name = pair.frame.id + Path(pair.frame.member or pair.frame.path).suffix.lower()
     fields = {"modality": NERVE if nerve else EMPTY}
     return Result([Picture(file_name, data, (height, width), nerve, fields)], found=1)

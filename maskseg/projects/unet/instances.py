@@ -9,11 +9,7 @@ from skimage.morphology import local_maxima, reconstruction
 from skimage.segmentation import watershed
 
 from maskseg.core.masks import CropMasks
-
-
-def components(foreground: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Label image of the 8-connected components, int32 (H, W)."""
-    return cv2.connectedComponents(foreground.astype(np.uint8), connectivity=8)[1]
+from maskseg.core.morphology import components
 
 
 def parted(foreground: NDArray[np.bool_], neck: float) -> NDArray[np.int32]:
@@ -45,18 +41,13 @@ def parted(foreground: NDArray[np.bool_], neck: float) -> NDArray[np.int32]:
     # more. The background, also around the image, lies so deep that each component has a summit of its own.
     height = np.pad(np.where(foreground, np.log1p(distance), -100), 1, constant_values=-100)
     summits = local_maxima(reconstruction(height + np.log(neck), height), connectivity=2)[1:-1, 1:-1]
-    return watershed(-height[1:-1, 1:-1], components(summits & foreground), mask=foreground).astype(np.int32)
+    return watershed(-height[1:-1, 1:-1], components(summits & foreground)[0], mask=foreground).astype(np.int32)
 
 
 def largest(foreground: NDArray[np.bool_]) -> NDArray[np.int32]:
     """Label image of the largest component alone, int32 (H, W)."""
-    labels = components(foreground)
-    sizes = np.bincount(labels.ravel())[1:]
-    return (labels == 1 + sizes.argmax()).astype(np.int32) if len(sizes) else labels
-
-
-# By the names that POSTPROCESS.INSTANCES has for them.
-METHODS = ("components", "watershed", "largest")
+    labels, areas = components(foreground)
+    return (labels == 1 + areas.argmax()).astype(np.int32) if len(areas) else labels
 
 
 def instances(probability: NDArray[np.float32], threshold: float, method: str, neck: float) -> CropMasks:
@@ -76,6 +67,6 @@ def instances(probability: NDArray[np.float32], threshold: float, method: str, n
     if method == "watershed":
         labels = parted(foreground, neck)
     else:
-        labels = components(foreground) if method == "components" else largest(foreground)
+        labels = components(foreground)[0] if method == "components" else largest(foreground)
     sums, counts = np.bincount(labels.ravel(), probability.ravel()), np.bincount(labels.ravel())
     return CropMasks.from_labels(labels, (sums[1:] / counts[1:]).astype(np.float32))

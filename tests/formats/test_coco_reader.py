@@ -12,7 +12,8 @@ from maskseg.core.masks import trim
 from maskseg.core.outlines import outlines
 from maskseg.core.rle import runs_to_crop
 from maskseg.data.dataset import image_id, load_coco
-from maskseg.formats.coco_files import convert, segmentation_runs
+from maskseg.formats.coco_reader import segmentation_runs
+from tests.fixtures.converting import convert_coco as convert
 
 SHAPE = (40, 50)
 MASK = np.zeros(SHAPE, np.uint8)
@@ -228,7 +229,7 @@ def test_a_bad_annotation_is_one_line_and_costs_only_itself(bad, says, coco):
     [
         ({"file_name": "none.png"}, "no such file"),
         ({"file_name": None}, "no such file"),
-        ({"height": 50, "width": 40}, "40x50 pixels, the COCO file says 50x40"),
+        ({"height": 50, "width": 40}, "40x50 pixels, the annotations say 50x40"),
         ({"id": 1}, "2 images have the id 1"),
         ({"file_name": "empty.png"}, "empty"),
     ],

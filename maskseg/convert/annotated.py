@@ -1,0 +1,139 @@
+"""Annotations in any format of `maskseg.formats.registry` to a COCO data set."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import tifffile
+from numpy.typing import NDArray
+
+from maskseg.convert.convert import Picture, Result, Summary, Task, run
+from maskseg.convert.pairing import with_images
+from maskseg.core.errors import InputError
+from maskseg.formats.coco import to_annotations
+from maskseg.formats.reader import Item, LeftOut, Taken
+from maskseg.formats.registry import get, readable
+from maskseg.imaging.channels import Choice
+from maskseg.imaging.reading import member_path, read_image
+
+# What is known of an image that a data set keeps.
+_FIELDS = ("modality", "microns_per_pixel")
+
+
+def convert(
+    source: str | Path,
+    out: str | Path,
+    form: str,
+    images: str | Path | None = None,
+    modalities: Mapping[str, str] | None = None,
+    workers: int = 1,
+    progress: bool = True,
+    choice: Choice | None = None,
+    **options: Any,
+) -> Summary:
+    """Convert annotations to a COCO data set with run lengths and the one category, nucleus.
+
+    Images are copied as they are. What is bad is left out and listed: nothing else is lost to it.
+
+    Parameters
+    ----------
+    source : path
+        What the reader of the format takes.
+    out : path
+        Gets ``images/`` and, at the end, ``annotations.json``.
+    form : str
+        One of `maskseg.formats.registry.readable`.
+    images : path, optional
+        Folder of the images, which may lie in folders below, for a format that does not say where they are; where not
+        given, ``images`` beside the annotations if there is such a folder, otherwise their own folder.
+    modalities : mapping of image id to str, optional
+        Put into the image records.
+    workers : int
+        Processes; see `maskseg.convert.convert.run`.
+    progress : bool
+        Show a bar on a terminal.
+    choice : Choice, optional
+        Channel and plane of the images: what it chooses is written, as TIFF, in place of a copy of each.
+    **options
+        Of the reader of the format.
+
+    Returns
+    -------
+    Summary
+
+    Raises
+    ------
+    InputError
+        If the source is not of the format, or no image can be converted.
+    """
+    source = Path(source)
+    reader = get(form, "convert", readable())
+    reader.require(f"convert {form}")
+    if images and not Path(images).is_dir():
+        raise InputError(f"{images}: no such folder; check --images")
+    summary = Summary(reader.unit)
+    items = _listed(reader.part("reader")(source, **options), summary)
+    beside = source if source.is_dir() else source.parent
+    folder = Path(images) if images else beside / "images" if (beside / "images").is_dir() else beside
+    if any(item.image is None for item in items):
+        items = with_images(items, folder)
+    if choice:
+        items = [
+            item if item.image is None else replace(item, image=replace(item.image, choice=choice)) for item in items
+        ]
+    tasks = [Task(item.where, item, item.image_id, item.found) for item in items]
+    expected = f"{reader.layout or form} in {source}"
+    return run(
+        tasks, _read, Path(out), summary, expected=expected, modalities=modalities, workers=workers, progress=progress
+    )
+
+
+def _listed(found: Any, summary: Summary) -> list[Item]:
+    """The items of a reader; what it left out goes into the summary."""
+    items: list[Item] = []
+    for one in found:
+        if isinstance(one, LeftOut):
+            summary.left_out.append(one)
+            summary.found += one.found
+        elif isinstance(one, Taken):
+            summary.unit += f" {one.which}"
+        else:
+            items.append(one)
+    return items
+
+
+def _read(item: Item) -> Result:
+    if item.image is None:
+        item.read()  # says what is wrong
+        raise InputError("no image for it; give the folder of the images with --images")
+    name = member_path(item.image.member or item.image.path.name).name
+    if item.image.choice:
+        name, values = f"{item.image.id}.tif", item.image.load().values
+        data, (height, width) = _as_tiff(values), values.shape[:2]
+    else:
+        data = item.image.bytes()
+        height, width = read_image(data, name).shape[:2]
+    if item.shape is not None and item.shape != (height, width):
+        sizes = f"{height}x{width} pixels, the annotations say {item.shape[0]}x{item.shape[1]}"
+        raise InputError(f"{name} has {sizes}; give the images that were annotated")
+    nuclei = item.read((height, width))
+    if nuclei.masks.shape != (height, width):
+        sizes = f"{height}x{width} pixels, its nuclei lie in {nuclei.masks.shape[0]}x{nuclei.masks.shape[1]}"
+        raise InputError(f"{name} has {sizes}; give the images that were annotated")
+    fields = {key: value for key, value in {**item.fields, **nuclei.fields}.items() if key in _FIELDS}
+    file_name = item.image.id + member_path(name).suffix.lower()
+    picture = Picture(file_name, data, (height, width), to_annotations(nuclei.masks), fields)
+    return Result([picture], nuclei.found, nuclei.left_out)
+
+
+def _as_tiff(values: NDArray[Any]) -> bytes:
+    """Values (H, W, 1 or 3) as the content of a TIFF."""
+    file = io.BytesIO()
+    grey = values.shape[2] == 1
+    kind = "minisblack" if grey else "rgb"
+    tifffile.imwrite(file, values[..., 0] if grey else values, photometric=kind, compression="zlib", metadata=None)
+    return file.getvalue()
