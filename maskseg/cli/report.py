@@ -60,10 +60,10 @@ def data(
       maskseg report data data/hpa -o hpa.html
     """
     from maskseg.core.errors import InputError
-    from maskseg.data.dataset import is_dataset
+    from maskseg.data.dataset import folder_and_part, is_dataset
     from maskseg.projects.protein.page import is_protein_set
 
-    folder, _, part = dataset.partition(":")
+    folder, part = folder_and_part(dataset)
     where = Path(folder)
     chosen = channel is not None or plane is not None
     if is_dataset(where) or where.suffix.lower() in (".json", ".gz") or (part and not is_protein_set(where)):

@@ -50,7 +50,7 @@ def test_more_background_does_not_move_the_limits(seed, side, nuclei):
 
 
 def test_faint_specks_hardly_move_the_limits():
-    """They stand out of the noise, and cover more than the nuclei: by their light, not by their area, they are little."""
+    """They stand out of the noise and cover more than the nuclei do, but have little light."""
     clean, specks = field(512, 5, nuclei=6).astype(np.float64), np.zeros((512, 512), np.float32)
     for place in np.random.default_rng(0).integers(0, 512, (400, 2)).tolist():
         cv2.circle(specks, place, 4, 1.0, -1)
