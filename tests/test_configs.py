@@ -63,7 +63,7 @@ def test_the_reference_has_the_numbers_of_the_method(reference):
     assert rules.RETRY_CANVAS == 4 and not rules.RESCALE
     assert rules.FILL_HOLES and rules.CLOSE
     assert rules.FRAGMENTS == "drop"
-    assert rules.MIN_AREA == 10
+    assert rules.MIN_AREA == 11, "more than 10 pixels"
 
 
 def test_the_schedule_is_75_epochs_of_443_images_in_three_steps(reference):

@@ -46,7 +46,7 @@ from maskseg.inference.settings import PostprocessSettings
 from maskseg.inference.soft_masks import STRIDE, SoftMasks
 from maskseg.inference.stitching import Seams, Settled, TilePart
 from maskseg.inference.tile_grid import CONTEXT, MARGIN, SIDE, Tiles, Tiling
-from maskseg.inference.tta import PLAIN, View, merge, views_of
+from maskseg.inference.tta import PLAIN, SOMETHING, View, merge, views_of
 
 logger = logging.getLogger(__name__)
 
@@ -125,11 +125,20 @@ class TiledImage:
     def predict(self) -> int:
         """Run the network on all tiles that are still to do; how many nuclei they claim, which is at least the result.
 
-        If there is none at all, once more as the settings say.
+        If nothing is left of them after the cleaning, once more as the settings say.
         """
         count = self._predict(self._magnification() if self._given is None else self._given)
         retry = self.predictor.settings.retry_canvas
-        return count if count or retry <= 1 else self._predict(1 / retry)
+        return count if retry <= 1 or (count and self._finds()) else self._predict(1 / retry)
+
+    def _finds(self) -> bool:
+        """Whether there is a nucleus after the cleaning."""
+        pixels = 0
+        for masks, _ in self.settled():
+            pixels += int(masks.areas.sum())
+            if pixels >= SOMETHING:
+                return True
+        return False
 
     def _magnification(self) -> float:
         """What `magnification` says, by the nuclei of a few tiles, spread evenly over those that are not empty."""

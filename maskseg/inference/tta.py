@@ -16,6 +16,9 @@ from maskseg.inference.questions import answered
 from maskseg.inference.rescale import magnification
 from maskseg.inference.settings import PostprocessSettings
 
+# Pixels of all nuclei together from which on something was found.
+SOMETHING = 2
+
 
 class View(NamedTuple):
     """One way to look at an image: transposed, then turned upside down, then mirrored left to right.
@@ -180,11 +183,14 @@ def assembly(
     if first is None:
         first = yield Look(views[0], magnify)
     _, masks = yield from merging(first, views[1:], settings, magnify)
-    if len(masks) == 0 and settings.retry_canvas > 1:
+    cleaned = clean(masks, settings)
+    # After the cleaning, as in the published method: masks that it drops are nothing that was found.
+    if cleaned.areas.sum() < SOMETHING and settings.retry_canvas > 1:
         magnify = 1 / settings.retry_canvas
         first = yield Look(views[0], magnify)
         _, masks = yield from merging(first, views[1:], settings, magnify)
-    return clean(masks, settings)
+        cleaned = clean(masks, settings)
+    return cleaned
 
 
 def merge(

@@ -12,8 +12,10 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks
+from maskseg.imaging.windows import ArraySource
 from maskseg.inference.mask_rcnn import MaskRCNNPredictor
 from maskseg.inference.tile_grid import Tiles
+from maskseg.inference.tiling import TiledImage
 from maskseg.inference.tta import VIEWS
 from maskseg.models.config import load_config
 
@@ -140,6 +142,25 @@ def test_nothing_found_is_tried_once_more_at_a_quarter_of_the_size():
     assert (mask & truth).sum() / (mask | truth).sum() > 0.9
     assert {shape[1:] for shape in network.seen} == {(512, 512)}, "the canvas has the size of the input"
     assert len(predictor(BrightSpots(largest=100), "POSTPROCESS.RETRY_CANVAS", "1").segment(image)) == 0
+
+
+@pytest.mark.parametrize("tiled", [False, True])
+def test_what_the_cleaning_drops_is_not_found_and_tried_once_more_too(tiled, tmp_path):
+    # A spot of six pixels in either view, and one that only the smaller scale shows.
+    image = np.zeros((512, 512, 3), np.uint8)
+    image[20:22, 20:23] = 220
+    cv2.circle(image, (300, 260), 60, (220,) * 3, -1)
+    network = BrightSpots(largest=100)
+    model = predictor(network, "POSTPROCESS.MIN_AREA", "10")
+    if tiled:
+        image_in_tiles = TiledImage(model, ArraySource(image), tmp_path, "flip", side=512, context=64)
+        image_in_tiles.predict()
+        areas = [area for masks, _ in image_in_tiles.settled() for area in masks.areas]
+    else:
+        areas = model.segment(image, "flip").areas.tolist()
+    assert len(areas) == 1 and areas[0] > 8000
+    # One pixel is as good as none; two are a nucleus, if the settings keep them.
+    assert len(predictor(network, "POSTPROCESS.MIN_AREA", "6", "POSTPROCESS.CLOSE", "False").segment(image)) == 1
 
 
 def test_an_empty_image_gives_no_nuclei():
