@@ -16,7 +16,8 @@ and its noise becomes white. So the limits come from what stands out, by rank fi
    not in it, whichever is higher; the lower limit is the same upside down. Light is the difference to the background:
    haze and noise that are counted as outstanding in a large field hardly move the limit, since they have little of it.
    In the images of the 2018 Data Science Bowl that is about where the 0.5 and 99.5 percentiles of all pixels are.
-5. The limits are apart by at least a multiple of the noise, so that noise alone stays dim.
+5. The limits are apart by at least a multiple of the noise, so that noise alone stays dim; by a greater one where what
+   stands out most is no more than noise of any grain has by chance.
 """
 
 from __future__ import annotations
@@ -42,9 +43,13 @@ _BACKGROUND_SHARE, _OUTSTANDING_SHARE = 0.005, 0.08
 # What stands out differs from the local background by this many times its spread, and by this part of the difference
 # that _COMPACT samples exceed.
 _SPREADS, _PART, _COMPACT = 5.0, 0.05, 16
-# The limits are apart by at least this many times the noise. To that belongs what even the quietest twentieth of the
-# squares have; whole numbers have so much at least, and such a spread.
-_NOISES, _QUIET, _LEAST_NOISE, _LEAST_SPREAD = 18.0, 0.05, 0.5, 0.25
+# The limits are apart by at least this many times the noise, by the first number where _FEWEST samples differ from the
+# local background by at most so many times the noise as the first of _SIGNALS (Gaussian noise of any grain in up to
+# 2048 x 2048 pixels: 3 to 7), by the last where by its last or more (DSB 2018: from 19 on).
+_NOISES, _SIGNALS = (42.0, 18.0), (7.0, 14.0)
+# To the noise belongs what even the quietest twentieth of the squares have; whole numbers have so much at least, and
+# such a spread.
+_QUIET, _LEAST_NOISE, _LEAST_SPREAD = 0.05, 0.5, 0.25
 # Where no _FEWEST samples differ from the local background by this part of the distance of the limits, it is widened,
 # by the square of what is missing, up to so many times.
 _FEWEST, _LEAST_CONTRAST, _MOST_WIDER = 4, 0.5, 8.0
@@ -152,7 +157,8 @@ def limits_of(samples: Samples) -> tuple[float, float]:
     # Where next to nothing stands out, what the picture holds is uneven light.
     contrast = _quantile(np.abs(differences), 1 - _FEWEST / max(len(differences), _FEWEST))
     uneven = min((_LEAST_CONTRAST * (high - low) / max(contrast, 1e-12)) ** 2, _MOST_WIDER) * (high - low)
-    least = max(_NOISES * noise, uneven, 1e-6 * abs(high), 1e-12)
+    noises = float(np.interp(contrast / max(noise, 1e-12), _SIGNALS, _NOISES))
+    least = max(noises * noise, uneven, 1e-6 * abs(high), 1e-12)
     if high - low < least:
         # Away from the background: in fluorescence it is dark, in transmitted light bright.
         if _quantile(plain[used], 0.5) > low + 0.6 * (high - low):

@@ -152,13 +152,13 @@ def uneven(side: int) -> np.ndarray:
     return np.exp(-((np.hypot(x, y) / 0.4) ** 2))
 
 
-@pytest.mark.parametrize("grain", [0, 1, 2, 4])
+@pytest.mark.parametrize("grain", [0, 1, 2, 3, 4, 6])
 @pytest.mark.parametrize("side", [128, 512, 1024])
 def test_noise_alone_stays_dim(side, grain):
     noise = np.random.default_rng(side + grain).normal(size=(side, side))
     noise = cv2.GaussianBlur(noise, (0, 0), grain) if grain else noise
     seen = stretch(np.rint(60 + 9 * noise / noise.std()).astype(np.uint8))
-    assert seen.std() < 30  # a stretch by percentiles makes it 50
+    assert seen.std() < 12  # a stretch by percentiles makes it 50
 
 
 @pytest.mark.parametrize("height", [20, 60, 150])
