@@ -46,7 +46,7 @@ _SPREADS, _PART, _COMPACT = 5.0, 0.05, 16
 # The limits are apart by at least this many times the noise, by the first number where _FEWEST samples differ from the
 # local background by at most so many times the noise as the first of _SIGNALS (Gaussian noise of any grain in up to
 # 2048 x 2048 pixels: 3 to 7), by the last where by its last or more (DSB 2018: from 19 on).
-_NOISES, _SIGNALS = (42.0, 18.0), (7.0, 14.0)
+_NOISES, _SIGNALS = (80.0, 18.0), (7.0, 14.0)
 # To the noise belongs what even the quietest twentieth of the squares have; whole numbers have so much at least, and
 # such a spread.
 _QUIET, _LEAST_NOISE, _LEAST_SPREAD = 0.05, 0.5, 0.25

@@ -158,7 +158,7 @@ def test_noise_alone_stays_dim(side, grain):
     noise = np.random.default_rng(side + grain).normal(size=(side, side))
     noise = cv2.GaussianBlur(noise, (0, 0), grain) if grain else noise
     seen = stretch(np.rint(60 + 9 * noise / noise.std()).astype(np.uint8))
-    assert seen.std() < 12  # a stretch by percentiles makes it 50
+    assert seen.std() < 7  # a stretch by percentiles makes it 50
 
 
 @pytest.mark.parametrize("height", [20, 60, 150])
