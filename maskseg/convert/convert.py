@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from maskseg.core.errors import InputError
-from maskseg.core.files import write_whole
+from maskseg.core.errors import InputError, OutputError, unexpected
+from maskseg.core.files import remove_leftovers, sync_tree, write_whole
+from maskseg.core.locks import alone_in
 from maskseg.core.processes import in_order
 from maskseg.formats.coco import ANNOTATIONS, CocoFile, encoded
 from maskseg.formats.reader import LeftOut
@@ -165,7 +166,9 @@ def run(
     work = partial(_work, read, out / "images")
     if not wanted:
         raise InputError(_nothing(summary, expected))
+    remove_leftovers(out, {ANNOTATIONS})
     with (
+        alone_in(out),
         closing(in_order(work, wanted, workers)) as done,
         # Annotations go to the file as they come, so that memory does not grow with their number.
         CocoFile(out / ANNOTATIONS, summary.category[0]) as file,
@@ -183,6 +186,7 @@ def run(
                 file.add({**record, "modality": modality} if modality else record, bodies)
         if not file.images:
             raise InputError(_nothing(summary, expected))
+        sync_tree(out / "images")
     summary.images, summary.masks = len(file.images), file.count
     return summary
 
@@ -228,5 +232,9 @@ def _work(read: Callable[[Any], Result], folder: Path, task: Task) -> _Done | st
             record = {"file_name": picture.file_name, "height": height, "width": width, **picture.fields}
             images.append((record, encoded(picture.annotations)))
         return _Done(images, result.found, result.left_out, result.rows)
+    except OutputError:
+        raise
     except InputError as error:
         return str(error)
+    except Exception as error:  # of one image, whatever it is: the others are converted
+        return unexpected(error)

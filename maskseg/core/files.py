@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -10,7 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from maskseg.core.errors import InputError
+from maskseg.core.errors import InputError, OutputError
+
+# What the system says of names that it cannot have.
+_OF_THE_NAME = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)
 
 
 @contextmanager
@@ -19,15 +23,17 @@ def named_if_full(path: Path) -> Iterator[None]:
 
     Raises
     ------
-    InputError
+    OutputError
         If the folder cannot be written or the disk is full.
+    InputError
+        If that is so of this file alone, for its name.
     """
     try:
         yield
     except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror or error}); free space or choose another folder"
-        ) from error
+        kind = InputError if error.errno in _OF_THE_NAME else OutputError
+        remedy = "choose another name" if error.errno in _OF_THE_NAME else "free space or choose another folder"
+        raise kind(f"{path}: cannot be written ({error.strerror or error}); {remedy}") from error
 
 
 @contextmanager
@@ -76,9 +82,53 @@ def write_whole(
             Path(temporary).chmod(0o666 & ~umask)
             Path(temporary).replace(path)
             temporary = None
+            if sync:
+                sync_folder(path.parent)
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the disk has the names in a folder: without it a power cut can take back that a file was moved there.
+
+    Where folders cannot be synced, as on Windows and some network disks, nothing is done.
+    """
+    if os.name == "nt":
+        return
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EIO, errno.EDQUOT):
+            raise
+    finally:
+        os.close(handle)
+
+
+def sync_tree(folder: Path) -> None:
+    """Wait until the disk has all files below a folder, and their names: before one is written that vouches for them.
+
+    Raises
+    ------
+    OutputError
+        The disk is full or has gone.
+    """
+    with named_if_full(folder):
+        for where, _, names in os.walk(folder):
+            for name in names:
+                try:
+                    handle = os.open(Path(where) / name, os.O_RDWR)
+                except OSError:  # no file of ours, or removed meanwhile
+                    continue
+                try:
+                    os.fsync(handle)
+                finally:
+                    os.close(handle)
+            sync_folder(Path(where))
 
 
 def remove_leftovers(folder: Path, names: Container[str]) -> None:

@@ -29,6 +29,7 @@ from PIL import Image
 from maskseg.core.errors import InputError
 from maskseg.core.files import named_if_full, write_whole
 from maskseg.core.masks import CropMasks
+from maskseg.formats.label_claims import check_label_claims
 from maskseg.formats.reader import Item, LeftOut, Nuclei, Shape
 from maskseg.formats.writer import ImageInfo, Writer
 from maskseg.imaging.containers import SUFFIXES as IMAGE_SUFFIXES
@@ -111,6 +112,9 @@ def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def _read(path: Path, suffix: str) -> np.ndarray:
+    if not path.is_file() and path.exists():
+        raise InputError("no file")
+    check_label_claims(path.read_bytes())
     if suffix == ".npy":
         return np.load(path, allow_pickle=False)
     if suffix == ".png":

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskseg.core.files import named_if_full
+from maskseg.core.files import named_if_full, sync_folder, sync_tree
 from maskseg.core.masks import CropMasks
 from maskseg.core.optional import need
 from maskseg.formats.labels import LabelBands, label_dtype
@@ -91,9 +91,11 @@ def zarr_labels(
             umask = os.umask(0)
             os.umask(umask)
             Path(temporary).chmod(0o777 & ~umask)
+            sync_tree(Path(temporary))
             shutil.rmtree(path, ignore_errors=True)
             Path(temporary).replace(path)
             temporary = None
+            sync_folder(path.parent)
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -71,16 +71,13 @@ class BioioStored:
         """See `maskseg.imaging.stored.Stored`."""
         x0, y0, x1, y1 = box
         where = {"T": plane.get("t", 0), "Z": plane.get("z", 0)}
-        try:
-            if self._image.current_resolution_level != level:
-                self._image.set_resolution_level(level)
-            if self.rgb:
-                part = self._image.get_image_dask_data("YXS", C=0, **where)[y0:y1, x0:x1].compute()
-                return np.asarray(part)[..., list(channels)]
-            parts = [self._image.get_image_dask_data("YX", C=channel, **where)[y0:y1, x0:x1] for channel in channels]
-            return np.stack([np.asarray(part.compute()) for part in parts], axis=-1)
-        except Exception as error:  # as above
-            raise InputError(f"{self.name}: damaged or cut short; get it again") from error
+        if self._image.current_resolution_level != level:
+            self._image.set_resolution_level(level)
+        if self.rgb:
+            part = self._image.get_image_dask_data("YXS", C=0, **where)[y0:y1, x0:x1].compute()
+            return np.asarray(part)[..., list(channels)]
+        parts = [self._image.get_image_dask_data("YX", C=channel, **where)[y0:y1, x0:x1] for channel in channels]
+        return np.stack([np.asarray(part.compute()) for part in parts], axis=-1)
 
     def close(self) -> None:
         """See `maskseg.imaging.stored.Stored`."""

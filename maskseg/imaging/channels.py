@@ -125,6 +125,11 @@ class Chosen:
         self._channels = self._choose_channels(None if self._paged else choice.channel)
         self._greyed = len(self._channels) == len(COLOURS) and stored.rgb and self._one_colour()
 
+    @property
+    def count(self) -> int:
+        """How many channels are looked at: 1, or 3 that are colours."""
+        return len(self._channels)
+
     def values(self, level: int, box: Box) -> NDArray[Any]:
         """The pixels x0, y0, x1, y1 of a level, (h, w, 1 or 3)."""
         values = self._read(level, box, self._channels)

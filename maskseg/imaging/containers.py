@@ -6,7 +6,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from maskseg.core.errors import InputError
+from maskseg.core.limits import check_claim
 from maskseg.imaging import bioio_images
+from maskseg.imaging.boundary import Guarded, check_file, untrusted
 from maskseg.imaging.openslide_images import SlideStored
 from maskseg.imaging.pictures import read_picture, upright_size
 from maskseg.imaging.stored import Stored
@@ -28,6 +30,7 @@ ZARR_SUFFIX = ".zarr"
 # Read in parts by bioio, if it is installed.
 BIOIO_SUFFIXES = tuple(bioio_images.PACKAGES)
 
+_NO_IMAGE = "damaged, cut short or no PNG, JPEG, TIFF or WebP image; get it again"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -60,31 +63,31 @@ def open_stored(source: Path | bytes, name: str) -> Stored:
     Raises
     ------
     InputError
-        If the file is missing, damaged, cut short, or of no kind that is known.
+        If the file is missing, damaged, cut short, of no kind that is known, or claims more than it can hold.
     """
+    with untrusted(name, _NO_IMAGE):
+        return Guarded(_open(source, name))
+
+
+def _open(source: Path | bytes, name: str) -> Stored:
     if isinstance(source, Path) and only_in_parts(source):
         suffix = source.suffix.lower()
+        if not source.is_dir():
+            check_file(source, name)
         if suffix in BIOIO_SUFFIXES:
             return bioio_images.BioioStored(source, name)
         if suffix not in SLIDE_SUFFIXES:
             return ZarrStored(source, name)
         if find_spec("openslide") or not _is_tiff(source):
             return SlideStored(source, name)
-    try:
-        start = source[:4] if isinstance(source, bytes) else _start(source)
-        if start in _TIFF:
-            return TiffStored(source, name)
-        data = source if isinstance(source, bytes) else source.read_bytes()
-    except OSError as error:
-        raise InputError(f"{name}: cannot be read ({error.strerror}); check the path") from error
-    if not data:
-        raise InputError(f"{name}: the file is empty; get it again")
-    try:
-        return read_picture(data, name)
-    except InputError as error:
-        raise InputError(f"{name}: {error}") from error
-    except Exception as error:  # the decoders have errors of their own; all mean the same here
-        raise InputError(f"{name}: damaged, cut short or no PNG, JPEG, TIFF or WebP image; get it again") from error
+    if _start(source, name) in _TIFF:
+        return TiffStored(source, name)
+    if isinstance(source, Path):
+        check_claim(check_file(source, name), 1 << 60)
+        source = source.read_bytes()
+    if not source:
+        raise InputError("the file is empty; get it again")
+    return read_picture(source, name)
 
 
 def header_size(source: Path | bytes, name: str) -> tuple[int, int]:
@@ -96,13 +99,9 @@ def header_size(source: Path | bytes, name: str) -> tuple[int, int]:
         As `open_stored`.
     """
     is_picture = isinstance(source, bytes) or not only_in_parts(source)
-    if is_picture and (source[:4] if isinstance(source, bytes) else _start(source)) not in _TIFF:
-        try:
+    with untrusted(name, _NO_IMAGE):
+        if is_picture and _start(source, name) not in _TIFF:
             return upright_size(source)
-        except InputError as error:
-            raise InputError(f"{name}: {error}") from error
-        except Exception as error:  # as above
-            raise InputError(f"{name}: damaged, cut short or no image; get it again") from error
     stored = open_stored(source, name)
     try:
         return stored.shapes[0]
@@ -111,9 +110,13 @@ def header_size(source: Path | bytes, name: str) -> tuple[int, int]:
 
 
 def _is_tiff(path: Path) -> bool:
-    return path.is_file() and _start(path) in _TIFF
+    return path.is_file() and _start(path, str(path)) in _TIFF
 
 
-def _start(path: Path) -> bytes:
-    with path.open("rb") as file:
+def _start(source: Path | bytes, name: str) -> bytes:
+    """The first bytes of a file, by which its container is known."""
+    if isinstance(source, bytes):
+        return source[:4]
+    check_file(source, name)
+    with source.open("rb") as file:
         return file.read(4)

@@ -13,6 +13,7 @@ import tifffile
 
 from maskseg.core.errors import InputError
 from maskseg.imaging import bioio_images
+from maskseg.imaging.boundary import check_file
 from maskseg.imaging.channels import ALL, Choice
 from maskseg.imaging.containers import SUFFIXES, ZARR_SUFFIX, can_read
 from maskseg.imaging.names import printable, unique_ids
@@ -186,6 +187,7 @@ def _without_parts(found: Sequence[_Found], left: LeftFiles) -> list[_Found]:
 def _parts(path: Path) -> list[Path]:
     """The files of the OME image that a file is part of; empty if some are missing."""
     try:
+        check_file(path, str(path))
         with tifffile.TiffFile(path, _multifile=False) as file:
             names = ome_file_names(file)
     except Exception:  # of whatever kind: reading it says what is wrong with it

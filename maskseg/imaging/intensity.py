@@ -61,6 +61,8 @@ _HIGH_FILLS = {float(np.float32(2.0**bits - 1)) for bits in (7, 8, *range(10, 17
 _FILL_SHARE, _FILL_GAP, _FILL_NEAR, _FILL_LEFT = 2e-4, 1 / 16, 0.05, 0.9
 
 
+# Values that are scaled at a time.
+_STRIP = 1 << 22
 # Parts of their distance that are left beyond the limits where other kinds of values become 8 bits.
 _ROOM_BELOW, _ROOM_ABOVE = 1 / 8, 1 / 2
 
@@ -271,6 +273,10 @@ def scaled(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
     if values.dtype == np.uint8 and values.size > 256:
         table = scaled(np.arange(256, dtype=np.uint8), low, high)
         return cv2.LUT(np.ascontiguousarray(values), table).reshape(values.shape)
+    if values.size > _STRIP and len(values) > 1:
+        # Strip by strip: floats take four times the memory of what becomes of them, several times over.
+        rows = max(1, _STRIP * len(values) // values.size)
+        return np.concatenate([scaled(values[top : top + rows], low, high) for top in range(0, len(values), rows)])
     with np.errstate(invalid="ignore"):
         wide = (values.astype(np.float32) - np.float32(low)) * np.float32(255.0 / (high - low))
         return np.rint(np.nan_to_num(np.clip(wide, 0, 255))).astype(np.uint8)

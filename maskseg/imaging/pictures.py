@@ -16,9 +16,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from maskseg.core.errors import InputError
+from maskseg.imaging.boundary import DAMAGED, check_pixels, untrusted
 from maskseg.imaging.stored import COLOURS, ArrayStored, Stored, plausible
+from maskseg.imaging.tiff_structure import jpeg2000_size
 from maskseg.imaging.windows import Box
 
+# Bytes of a pixel by the mode of Pillow, as far as they are known from its first letter.
+_VALUE_BYTES = {"1": 1, "L": 1, "P": 1}
 # A larger image is not decoded: its pixels would fill the memory of a small machine.
 MOST_PIXELS = 1 << 29
 # Formats whose frames are times; what a camera adds to a JPEG, such as its own small picture, is no frame.
@@ -46,6 +50,8 @@ def opened(data: bytes | Path) -> Iterator[Image.Image]:
             Image.MAX_IMAGE_PIXELS = before
     with image:
         width, height = image.size
+        stored = len(data) if isinstance(data, bytes) else data.stat().st_size
+        check_pixels((height, width), _VALUE_BYTES.get(image.mode[:1], 4), stored)
         if width * height > MOST_PIXELS:
             raise InputError(
                 f"{height} x {width} are more pixels than {image.format} is read with; save it as a tiled TIFF, such "
@@ -75,11 +81,16 @@ def _decode(image: Image.Image, data: bytes) -> NDArray[Any]:
     """Pixels (H, W) or (H, W, C), upright; of two or four channels the last is alpha."""
     orientation = image.getexif().get(_ORIENTATION, 1)
     if image.format == "PNG" and data[24] == 16:
+        check_pixels((image.height, image.width, 1 if image.mode.startswith("I") else 4), 2, len(data))
         image.load()  # a file that is cut short fails here
         # Pillow keeps 8 of the 16 bits of colour; OpenCV keeps all.
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
         return turned(pixels if pixels.ndim == 2 else pixels[:, :, 2::-1], orientation)
     if image.format == "JPEG2000":
+        # The stream in the file may say another size than the file.
+        size = jpeg2000_size(data)
+        if size is None or max(size) > 2 * max(image.size):
+            raise InputError(DAMAGED)
         pixels = imagecodecs.jpeg2k_decode(data)
         if pixels.dtype != np.uint8:  # as above
             return turned(pixels, orientation)
@@ -137,12 +148,9 @@ class FramesStored:
         """See `Stored`."""
         frame = plane.get("t", 0)
         if self._kept is None or self._kept[0] != frame:
-            try:
-                with opened(self._data) as image:
-                    image.seek(frame)
-                    self._kept = frame, np.asarray(image.convert("RGB"))
-            except Exception as error:  # Pillow has errors of its own; all mean the same here
-                raise InputError(f"{self.name}: damaged or cut short; get it again") from error
+            with untrusted(self.name), opened(self._data) as image:
+                image.seek(frame)
+                self._kept = frame, np.asarray(image.convert("RGB"))
         x0, y0, x1, y1 = box
         return self._kept[1][y0:y1, x0:x1, list(channels)]
 

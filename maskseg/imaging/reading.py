@@ -18,8 +18,8 @@ from __future__ import annotations
 import builtins
 import os
 import zipfile
-import zlib
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -29,10 +29,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError
+from maskseg.core.limits import check_claim
 from maskseg.imaging import intensity
+from maskseg.imaging.boundary import check_file, check_pixels, untrusted
 from maskseg.imaging.channels import Choice, Chosen
 from maskseg.imaging.containers import header_size, open_stored
 from maskseg.imaging.names import printable
+
+# Slides whose pixels lie in further files beside them.
+_SEVERAL = (".mrxs", ".vms", ".vmu")
 
 
 def read_image(
@@ -90,19 +95,19 @@ class Loaded(NamedTuple):
 
 def _read(source: Path | bytes, name: str, choice: Choice | None = None) -> Loaded:
     stored = open_stored(source, name)
-    try:
+    with closing(stored), untrusted(name):
         chosen = Chosen(stored, choice)
         height, width = chosen.shapes[0]
+        check_pixels((height, width, chosen.count), chosen.dtype.itemsize, _stored_bytes(source))
         values = chosen.values(0, (0, 0, width, height))
         return Loaded(to_rgb8(values), values, chosen.mpp)
-    except InputError as error:
-        raise error if str(error).startswith(name) else InputError(f"{name}: {error}") from error
-    except MemoryError as error:
-        raise InputError(f"{name}: too large for the memory there is; save it as a tiled TIFF") from error
-    except Exception as error:  # the decoders have errors of their own; all mean the same here
-        raise InputError(f"{name}: damaged or cut short; get it again") from error
-    finally:
-        stored.close()
+
+
+def _stored_bytes(source: Path | bytes) -> int:
+    """Bytes of a file, or of as many as it likes: that is what an image in several files has."""
+    if isinstance(source, bytes):
+        return len(source)
+    return source.stat().st_size if source.is_file() and source.suffix.lower() not in _SEVERAL else 1 << 60
 
 
 def to_rgb8(pixels: NDArray[Any]) -> NDArray[np.uint8]:
@@ -181,15 +186,23 @@ class ImageFile:
         if self.member and leads_outside(self.member):
             raise InputError(f"{self.name}: leads outside the zip file; rename it")
         try:
-            return _zip(self.path).read(self.member) if self.member else self.path.read_bytes()
-        except (OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+            if self.member:
+                return _member(_zip(self.path), self.member)
+            check_claim(check_file(self.path, self.name), 1 << 60)
+            return self.path.read_bytes()
+        except InputError as error:
+            raise error if str(error).startswith(self.name) else InputError(f"{self.name}: {error}") from error
+        except MemoryError as error:
+            raise InputError(f"{self.name}: too large for the memory there is; unpack it") from error
+        except Exception as error:  # zipfile has a dozen kinds of errors; all mean the same here
             raise InputError(f"{self.name}: cannot be read ({error}); get it again") from error
 
     def open(self) -> Chosen:
         """The image, of which nothing is read yet; close it after use."""
         stored = open_stored(self._source(), self.name)
         try:
-            return Chosen(stored, self.choice)
+            with untrusted(self.name):
+                return Chosen(stored, self.choice)
         except BaseException:
             stored.close()
             raise
@@ -209,10 +222,7 @@ class ImageFile:
 
     def size(self) -> tuple[int, int]:
         """Height and width, from the header where the format has one."""
-        try:
-            return header_size(self._source(), self.name)
-        except OSError as error:
-            raise InputError(f"{self.name}: cannot be read ({error.strerror}); check the path") from error
+        return header_size(self._source(), self.name)
 
     def planes(self) -> Mapping[str, int]:
         """How many planes there are along ``z`` and ``t``, where there are several."""
@@ -231,11 +241,22 @@ def _open_zip(path: str, changed: int) -> zipfile.ZipFile:
 
 def _zip(path: Path) -> zipfile.ZipFile:
     """An open zip file; one that has changed on disk is opened again."""
+    check_file(path, printable(path))
     try:
         # A str is looked up faster than a Path, which counts over 27,000 members.
         return _open_zip(str(path), path.stat().st_mtime_ns)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: not a readable zip file ({error}); get it again") from error
+    except Exception as error:  # zipfile has a dozen kinds of errors; all mean the same here
+        raise InputError(f"{printable(path)}: not a readable zip file ({error}); get it again") from error
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    """The content of a zip member, of which no more is unpacked than is to be believed."""
+    found = archive.getinfo(name)
+    # The others are unpacked by Python in steps that have no bound.
+    if found.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise InputError("is compressed in another way than deflate; pack it again with deflate")
+    check_claim(found.file_size, found.compress_size)
+    return archive.read(found)
 
 
 def zip_members(path: Path) -> list[str]:

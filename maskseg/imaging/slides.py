@@ -41,7 +41,8 @@ class FileSource:
 
     def __init__(self, name: str, levels: Chosen, level: int = 0) -> None:
         if not 0 <= level < len(levels.shapes):
-            raise InputError(f"{name}: has levels 0 to {len(levels.shapes) - 1}; choose one of them for --level")
+            last = len(levels.shapes) - 1
+            raise InputError(f"{name}: has levels 0 to {last}; choose one of them, or leave out --level")
         self.name, self.shape = name, levels.shapes[level]
         self._levels, self._level = levels, level
 

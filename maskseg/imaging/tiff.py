@@ -18,13 +18,19 @@ import tifffile
 from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError
+from maskseg.core.limits import PARTS, check_claim
+from maskseg.imaging.boundary import untrusted
 from maskseg.imaging.colours import JPEG, meaning, upsampled
 from maskseg.imaging.stored import COLOURS
-from maskseg.imaging.tiff_metadata import channel_names, microns, ome_file_names
+from maskseg.imaging.tiff_metadata import channel_names, check_ome_planes, microns, ome_file_names
+from maskseg.imaging.tiff_structure import check_piece, check_structure
 from maskseg.imaging.windows import Box
 
 # Decoded pieces that are kept, and the largest piece that is decoded at all, in bytes.
 _CACHE, _LARGEST_PIECE = 128 << 20, 1 << 31
+# The pieces of a page may be the same bytes of the file, so many times over: those that are blank.
+_SHARED = 64
+_DAMAGED = "damaged, cut short or no TIFF image; get it again"
 # Orientation: whether rows are columns, and which of the two is turned round then.
 _TURNS = {
     1: (False, False, False),
@@ -61,23 +67,20 @@ class TiffStored:
 
     def __init__(self, source: Path | bytes, name: str | None = None) -> None:
         self.name = name or (str(source) if isinstance(source, Path) else "image")
-        try:
+        with untrusted(self.name, _DAMAGED):
             self._file = _open(source)
-        except Exception as error:  # tifffile has errors of its own; all mean the same here
-            raise InputError(f"{self.name}: damaged, cut short or no TIFF image; get it again") from error
-        try:
-            self._open(source)
-        except InputError as error:
-            self._file.close()
-            raise InputError(f"{self.name}: {error}") from error
-        except Exception as error:
-            self._file.close()
-            raise InputError(f"{self.name}: damaged, cut short or no TIFF image; get it again") from error
+            try:
+                self._open(source)
+            except BaseException:
+                self._file.close()
+                raise
         self._kept: OrderedDict[tuple[int, int, int], NDArray[Any]] = OrderedDict()
         self._bytes = 0
 
     def _open(self, source: Path | bytes) -> None:
+        check_ome_planes(self._file)
         series = self._file.series[0]
+        self._check_claims(series)
         key = series.keyframe
         self._series = [level for level in series.levels if level.axes == series.axes]
         self._source = source
@@ -128,14 +131,25 @@ class TiffStored:
         self.pages_unknown = len(axes) > 0 and "C" not in axes and not set(axes) & set("ZT")
         self.planes = {name: len(found) for name, found in self._places.items() if name != "c"}
 
+    def _check_claims(self, series: tifffile.TiffPageSeries) -> None:
+        """Refuse sizes that the bytes of the file, or of the files that belong together, do not bear out."""
+        files = {id(page.parent): page.parent for page in series._pages if page is not None}
+        stored = sum(file.filehandle.size for file in files.values())
+        for level in series.levels:
+            key = level.keyframe
+            check_claim(math.prod(level.shape) * np.dtype(key.dtype).itemsize, stored, PARTS, f"values {level.shape}")
+
     def _check_whole(self, series: tifffile.TiffPageSeries) -> None:
-        size = self._file.filehandle.size
+        size, total = self._file.filehandle.size, 0
         for page in series._pages:
             if page is None or page.parent is not self._file:
                 continue
             for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False):
                 if offset + count > size:
                     raise InputError("the file is cut short; get it again")
+                total += count
+        if total > _SHARED * size:
+            raise InputError("its pages claim more bytes than the file has; get it again")
 
     def _name_channels(self) -> None:
         """The channels: those along the axis of pages, each with those of its samples."""
@@ -219,8 +233,10 @@ class TiffStored:
         samples = 1 if self._planar else key.samplesperpixel
         height, width = key.imagelength, key.imagewidth
         tall, wide = (key.tilelength, key.tilewidth) if key.is_tiled else (min(key.rowsperstrip, height), width)
-        if tall * wide * key.dtype.itemsize * samples > _LARGEST_PIECE:
+        piece_bytes = tall * wide * key.dtype.itemsize * samples
+        if piece_bytes > _LARGEST_PIECE:
             raise InputError(f"{self.name}: it is compressed in one piece; save it as a tiled TIFF")
+        check_claim(piece_bytes, self._file.filehandle.size, what=f"pieces of {tall} x {wide} pixels")
         down, across = -(-height // tall), -(-width // wide)
         pixels = np.zeros((y1 - y0, x1 - x0, samples * planes), key.dtype)
         if page is None:
@@ -244,21 +260,18 @@ class TiffStored:
             self._kept.move_to_end(name)
             return self._kept[name]
         page = self._series[level]._pages[number]
-        try:
-            offset, size = page.dataoffsets[index], page.databytecounts[index]
-            if size == 0:
-                return None
-            # Of another file where the image is in several.
-            handle = page.parent.filehandle
-            if handle.closed:
-                handle.open()
-            handle.seek(offset)
-            data = handle.read(size)
-            if len(data) < size:
-                raise InputError("cut short")
-            piece = _decode(page, data, index)
-        except Exception as error:  # the codecs have errors of their own; all mean the same here
-            raise InputError(f"{self.name}: damaged or cut short; get it again") from error
+        offset, size = page.dataoffsets[index], page.databytecounts[index]
+        if size == 0:
+            return None
+        # Of another file where the image is in several.
+        handle = page.parent.filehandle
+        if handle.closed:
+            handle.open()
+        handle.seek(offset)
+        data = handle.read(size)
+        if len(data) < size:
+            raise InputError(f"{self.name}: damaged or cut short; get it again")
+        piece = _decode(page, data, index)
         self._kept[name] = piece
         self._bytes += piece.nbytes
         while self._bytes > _CACHE and len(self._kept) > 1:
@@ -271,6 +284,7 @@ def _open(source: Path | bytes) -> tifffile.TiffFile:
 
     Some kinds of TIFF name other files, by any path: no file is read for that but those.
     """
+    check_structure(source)
     alone = {"_multifile": False, "is_ndtiff": False, "is_mmstack": False}
     file = tifffile.TiffFile(io.BytesIO(source) if isinstance(source, bytes) else source, **alone)
     names = set(ome_file_names(file))
@@ -279,6 +293,9 @@ def _open(source: Path | bytes) -> tifffile.TiffFile:
     if any((source.parent / name).is_symlink() for name in names - {source.name}):
         return file
     file.close()
+    for name in names - {source.name}:
+        if (source.parent / name).is_file():
+            check_structure(source.parent / name)
     return tifffile.TiffFile(source, **{**alone, "_multifile": True})
 
 
@@ -309,6 +326,7 @@ def _before_turn(box: Box, shape: tuple[int, int], transposed: bool, down: bool,
 def _decode(page: Any, data: bytes, index: int) -> NDArray[Any]:
     """A tile or strip of a page, (h, w, samples)."""
     key = page.keyframe
+    check_piece(data, key.compression, (key.tilelength, key.tilewidth) if key.is_tiled else key.shape[:2])
     if key.is_subsampled and key.compression not in JPEG:
         if np.dtype(key.dtype) != np.uint8 or key.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
             raise InputError("colours of fewer pixels than the brightness, of a kind that is not supported")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
 import tifffile
 from defusedxml import ElementTree
 
+from maskseg.core.errors import InputError
 from maskseg.imaging.stored import plausible
 
 # Micrometres in a unit, as OME and ImageJ write them, in small letters.
@@ -16,6 +18,8 @@ _UNITS = {
     "nm": 1e-3, "nanometer": 1e-3, "mm": 1e3, "millimeter": 1e3, "cm": 1e4, "centimeter": 1e4, "m": 1e6, "meter": 1e6,
     "pm": 1e-6, "å": 1e-4, "inch": 25400.0, "in": 25400.0,
 }  # fmt: skip
+# Planes of an OME image.
+_MOST_PLANES = 1_000_000
 # ResolutionUnit: an inch and a centimetre.
 _RESOLUTION_UNITS = {2: 25400.0, 3: 1e4}
 
@@ -68,6 +72,25 @@ def ome_file_names(file: tifffile.TiffFile) -> list[str]:
         return []
     found = [] if root is None else [element.get("FileName") for element in root.iter() if _tag(element) == "UUID"]
     return list(dict.fromkeys(name for name in found if name))
+
+
+def check_ome_planes(file: tifffile.TiffFile) -> None:
+    """Refuse an OME image of more planes than anything holds: a list is made of all of them.
+
+    Raises
+    ------
+    InputError
+    """
+    try:
+        root = ElementTree.fromstring(file.ome_metadata) if file.is_ome else None
+    except Exception:  # of metadata that is not as it should be
+        return
+    for element in () if root is None else root.iter():
+        if _tag(element) == "Pixels":
+            sizes = [element.get(f"Size{axis}", "1") for axis in "ZCT"]
+            planes = math.prod(int(size) if size.isdecimal() and len(size) < 12 else 1 for size in sizes)
+            if planes > _MOST_PLANES:
+                raise InputError(f"claims {planes} planes; get it again")
 
 
 def _tag(element: Any) -> str:

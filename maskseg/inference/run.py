@@ -19,16 +19,15 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from maskseg import __version__
-from maskseg.core.errors import InputError
 from maskseg.core.files import remove_leftovers, write_whole
+from maskseg.core.locks import alone_in
 from maskseg.core.masks import CropMasks
 from maskseg.formats.kaggle import Form
 from maskseg.formats.registry import Format, default_formats, get, predicted, writers
@@ -39,6 +38,7 @@ from maskseg.imaging.reading import ImageFile, Loaded
 from maskseg.imaging.slides import is_large, open_source
 from maskseg.imaging.windows import ArraySource
 from maskseg.inference.batching import groups
+from maskseg.inference.faults import Source, outcome_of, reason_for, source_of
 from maskseg.inference.predictor import Predictor, refuse_formats, refuse_options
 from maskseg.inference.tile_grid import Tiles
 from maskseg.inference.tiling import TiledImage, TiledPredictor
@@ -104,7 +104,14 @@ def predict_files(
     # Said before hours of prediction and not after.
     for item in run.chosen:
         item.require(f"--formats {item.name}")
-    run.prepare(settings or {})
+    with alone_in(out):
+        return _predict(run, predictor, settings or {}, cluster)
+
+
+def _predict(run: Run, predictor: Predictor, settings: dict[str, Any], cluster: bool) -> list[tuple[str, str]]:
+    """The images of a run that were left out, each with the reason."""
+    files = run.files
+    run.prepare(settings)
     todo = [file for file in files if not run.is_done(file)]
     failed: dict[str, str] = {}
     if cluster:
@@ -127,9 +134,18 @@ def predict_files(
     return list(failed.items())
 
 
-def _read(tiles: Tiles, microns_per_pixel: float | None, file: ImageFile) -> tuple[NDArray[np.uint8], Loaded, float]:
-    """The image, all that is known of it, and the seconds that it took."""
-    begin = time.perf_counter()
+class _Read(NamedTuple):
+    """What was read of a file: the image, all that is known of it, the seconds it took, and what the file was then."""
+
+    image: NDArray[np.uint8]
+    loaded: Loaded
+    seconds: float
+    source: Source
+
+
+def _read(tiles: Tiles, microns_per_pixel: float | None, file: ImageFile) -> _Read:
+    # Before it is read: a file that is replaced from here on is another one, and is done again.
+    begin, of = time.perf_counter(), source_of(file)
     if tiles.level or tiles.mpp:
         source, _, mpp = open_source(file, tiles.level, tiles.mpp, microns_per_pixel)
         box = (0, 0, source.shape[1], source.shape[0])
@@ -137,7 +153,7 @@ def _read(tiles: Tiles, microns_per_pixel: float | None, file: ImageFile) -> tup
     else:
         loaded = file.load()
         loaded = loaded._replace(mpp=microns_per_pixel or loaded.mpp)
-    return loaded.image, loaded, time.perf_counter() - begin
+    return _Read(loaded.image, loaded, time.perf_counter() - begin, of)
 
 
 def _ahead(
@@ -161,7 +177,7 @@ def _segment(predictor: Predictor, images: Sequence[NDArray[np.uint8]], tta: str
     """The nuclei of each image, or why there are none: what is wrong with one image is no matter of the others."""
     try:
         return list(predictor.segment_batch(images, tta))
-    except (InputError, MemoryError, torch.OutOfMemoryError) as error:
+    except Exception as error:  # whatever it is, it is of one image
         if len(images) == 1:
             return [error]
     return [_segment(predictor, [image], tta)[0] for image in images]
@@ -234,8 +250,13 @@ class Run:
 
     def is_done(self, file: ImageFile) -> bool:
         """Whether there is a part, made from the file as it is now."""
-        part = self.part(file.id)
-        return part.is_file() and json.loads(part.read_text(encoding="utf-8"))["source"] == _source(file)
+        try:
+            if json.loads(self.part(file.id).read_text(encoding="utf-8"))["source"] != source_of(file):
+                return False
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+        # Results that were deleted since are made again.
+        return all(path.exists() for item in self.chosen for path in item.image_paths(self.out, file.id))
 
     def outcomes(
         self, predictor: Predictor, files: Sequence[ImageFile]
@@ -254,51 +275,47 @@ class Run:
             whole = not in_tiles or not (tiles.level or tiles.mpp or is_large(file, tiles.large))
             (small if whole else large).append(file)
         read = partial(_read, self.tiles, self.microns_per_pixel)
-        written: deque[Future[None]] = deque()
+        written: deque[tuple[ImageFile, Future[None]]] = deque()
         # What was segmented is written, also where the loop is interrupted: the end of `writing` waits for it.
         with ThreadPoolExecutor(1) as writing, closing(_ahead(read, small)) as images:
             for group in groups(images, batch_size):
                 for file, outcome in self._outcomes(predictor, group):
-                    reason = None
-                    if isinstance(outcome, InputError):
-                        reason = str(outcome)
-                    elif isinstance(outcome, Exception):
-                        reason = f"{file.name}: too large for the memory there is; cut it into pieces"
-                    else:
-                        written.append(writing.submit(self.write, file, *outcome))
-                        if len(written) > _AHEAD:
-                            written.popleft().result()
-                    yield file, reason
-            for one in written:
-                one.result()
+                    if isinstance(outcome, Exception):
+                        yield file, reason_for(file, outcome)
+                        continue
+                    written.append((file, writing.submit(self.write, file, *outcome)))
+                    if len(written) > _AHEAD:
+                        yield outcome_of(*written.popleft())
+            while written:
+                yield outcome_of(*written.popleft())
             for file in large:
                 reason = None
                 try:
                     assert in_tiles, "without tiles nothing is large"
                     self.predict_large(in_tiles, file)
-                except InputError as error:
-                    reason = str(error)
+                except Exception as error:
+                    reason = reason_for(file, error)
                 yield file, reason
 
     def _outcomes(
         self, predictor: Predictor, group: Sequence[tuple[ImageFile, Future[Any]]]
-    ) -> Iterator[tuple[ImageFile, tuple[Loaded, CropMasks, float] | Exception]]:
-        """Each file of a group, with its image, nuclei and seconds, or with what was raised."""
+    ) -> Iterator[tuple[ImageFile, tuple[Loaded, CropMasks, float, Source] | Exception]]:
+        """Each file of a group, with its image, nuclei, seconds and source, or with what was raised."""
         file, reading = group[0]
-        if isinstance(error := reading.exception(), (InputError, MemoryError)):
+        if isinstance(error := reading.exception(), Exception):
             yield file, error
             return
         read = [reading.result()[1:] for _, reading in group]
         # Fixed limits are those of the values in the file.
         fixed = bool(fixed_limits(predictor.cfg.INPUT.NORMALIZE))
         begin = time.perf_counter()
-        seen = [one.values if fixed and one.values.dtype != bool else one.image for one, _ in read]
+        seen = [one.values if fixed and one.values.dtype != bool else one.image for one, _, _ in read]
         found = _segment(predictor, seen, self.tta)
         share = (time.perf_counter() - begin) / len(group)
-        for (file, _), (loaded, seconds), masks in zip(group, read, found, strict=True):
-            yield file, masks if isinstance(masks, Exception) else (loaded, masks, seconds + share)
+        for (file, _), (loaded, seconds, of), masks in zip(group, read, found, strict=True):
+            yield file, masks if isinstance(masks, Exception) else (loaded, masks, seconds + share, of)
 
-    def write(self, file: ImageFile, loaded: Loaded, masks: CropMasks, seconds: float) -> None:
+    def write(self, file: ImageFile, loaded: Loaded, masks: CropMasks, seconds: float, source: Source) -> None:
         """The files of an image, and then its part."""
         info = ImageInfo(
             file.id,
@@ -309,7 +326,7 @@ class Run:
             seconds=lambda: seconds,
         )
         opened = self.writers(info)
-        self._finish(file, opened, write_all([*opened.values()], [(masks, masks.shape[0])]))
+        self._finish(file, source, opened, write_all([*opened.values()], [(masks, masks.shape[0])]))
 
     def writers(self, image: ImageInfo) -> dict[str, Writer]:
         """Writers of the files of an image, and of what the files of all images will have of it."""
@@ -317,14 +334,14 @@ class Run:
 
     def predict_large(self, predictor: TiledPredictor, file: ImageFile) -> None:
         """The files of a large image, and then its part; while it is not done, each tile has a part of its own."""
-        tiles = self.tiles
+        tiles, of = self.tiles, source_of(file)
         source, scale, mpp = open_source(file, tiles.level, tiles.mpp, self.microns_per_pixel)
         parts = self.parts / "tiles" / file.id
         stamp = parts / "source"
-        if not stamp.is_file() or json.loads(stamp.read_text(encoding="utf-8")) != _source(file):
+        if not stamp.is_file() or stamp.read_text(encoding="utf-8") != json.dumps(of):
             shutil.rmtree(parts, ignore_errors=True)
             with write_whole(stamp, "w", encoding="utf-8") as handle:
-                json.dump(_source(file), handle)
+                handle.write(json.dumps(of))
         begin = time.perf_counter()
         image = TiledImage(predictor, source, parts, self.tta, tiles.side, tiles.overlap)
         info = ImageInfo(
@@ -338,15 +355,15 @@ class Run:
             seconds=lambda: time.perf_counter() - begin,
         )
         opened = self.writers(info)
-        self._finish(file, opened, write_all([*opened.values()], image.settled()))
+        self._finish(file, of, opened, write_all([*opened.values()], image.settled()))
         shutil.rmtree(parts)
 
-    def _finish(self, file: ImageFile, opened: Iterable[str], records: Sequence[Any]) -> None:
+    def _finish(self, file: ImageFile, source: Source, opened: Iterable[str], records: Sequence[Any]) -> None:
         """Write the part of an image: what the files of all images will have of it."""
         kept = {key: record for key, record in zip(opened, records, strict=True) if record is not None}
         with write_whole(self.part(file.id), "w", encoding="utf-8") as handle:
             # Not `json.dump`, which encodes in Python, a value at a time.
-            handle.write(json.dumps({"source": _source(file), "records": kept}))
+            handle.write(json.dumps({"source": source, "records": kept}))
 
     def assemble(self, failed: dict[str, str]) -> None:
         """The files of all images, from their parts; `failed` has the reason for each image that has none."""
@@ -366,14 +383,3 @@ class Run:
 
 def _file_name(file: ImageFile) -> str:
     return printable(Path(file.member or file.path).name)
-
-
-def _source(file: ImageFile) -> list[str | int]:
-    """What a part was made from; an image that is another one by now is done again."""
-    planes = ",".join(f"{axis}={plane}" for axis, plane in sorted(file.choice.planes.items()))
-    chosen = [f"--channel {file.choice.channel} --plane {planes}"] if file.choice else []
-    try:
-        found = file.path.stat()
-    except OSError:
-        return [file.name, *chosen]
-    return [file.name, found.st_size, found.st_mtime_ns, *chosen]

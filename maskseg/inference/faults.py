@@ -1,0 +1,49 @@
+"""What an image was read from, and what is said where one is lost: all that can go wrong with one ends no run."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+
+import torch
+
+from maskseg.core.errors import InputError, OutputError, unexpected
+from maskseg.imaging.reading import ImageFile
+
+# What a part was made from: name, size and time of a file, and what was chosen of it.
+Source = list[str | int]
+
+
+def outcome_of(file: ImageFile, writing: Future[None]) -> tuple[ImageFile, str | None]:
+    """A file, and why its results were not written."""
+    error = writing.exception()
+    if error is not None and not isinstance(error, Exception):
+        raise error
+    return file, None if error is None else reason_for(file, error)
+
+
+def reason_for(file: ImageFile, error: Exception) -> str:
+    """Why an image is left out.
+
+    Raises
+    ------
+    OutputError
+        Where it is not the image that is at fault.
+    """
+    if isinstance(error, OutputError):
+        raise error
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, torch.OutOfMemoryError):
+        error = MemoryError()
+    return f"{file.name}: {unexpected(error)}"
+
+
+def source_of(file: ImageFile) -> Source:
+    """What a part was made from; an image that is another one by now is done again."""
+    planes = ",".join(f"{axis}={plane}" for axis, plane in sorted(file.choice.planes.items()))
+    chosen = [f"--channel {file.choice.channel} --plane {planes}"] if file.choice else []
+    try:
+        found = file.path.stat()
+    except OSError:
+        return [file.name, *chosen]
+    return [file.name, found.st_size, found.st_mtime_ns, *chosen]
