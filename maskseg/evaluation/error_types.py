@@ -23,7 +23,7 @@ from maskseg.evaluation.matching import Overlaps, matches
 _TOUCH = 10
 
 
-class Kind(IntEnum):
+class ErrorType(IntEnum):
     """What became of a nucleus."""
 
     right = 0
@@ -35,8 +35,8 @@ class Kind(IntEnum):
 
 
 @dataclass(frozen=True)
-class Kinds:
-    """The kind of every nucleus of an image, in the order of the labels of `Overlaps`.
+class ErrorTypes:
+    """The error type of every nucleus of an image, in the order of the labels of `Overlaps`.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class Kinds:
     pred: NDArray[np.int8]
 
 
-def kinds(pairs: Overlaps, percent: int) -> Kinds:
+def error_types(pairs: Overlaps, percent: int) -> ErrorTypes:
     """Sort the nuclei of an image by what became of them at an IoU threshold.
 
     Parameters
@@ -70,14 +70,14 @@ def kinds(pairs: Overlaps, percent: int) -> Kinds:
     holds_several = np.bincount(found[in_pred], minlength=n_pred) > 1
     in_several = np.bincount(at[in_truth], minlength=n_truth) > 1
 
-    truth = np.full(n_truth, Kind.missed, np.int8)
-    truth[at[met]] = Kind.inexact
-    truth[in_several] = Kind.split
-    truth[at[in_pred & holds_several[found]]] = Kind.merged
-    truth[at[right]] = Kind.right
-    pred = np.full(n_pred, Kind.extra, np.int8)
-    pred[found[met]] = Kind.inexact
-    pred[found[in_truth & in_several[at]]] = Kind.split
-    pred[holds_several] = Kind.merged
-    pred[found[right]] = Kind.right
-    return Kinds(truth, pred)
+    truth = np.full(n_truth, ErrorType.missed, np.int8)
+    truth[at[met]] = ErrorType.inexact
+    truth[in_several] = ErrorType.split
+    truth[at[in_pred & holds_several[found]]] = ErrorType.merged
+    truth[at[right]] = ErrorType.right
+    pred = np.full(n_pred, ErrorType.extra, np.int8)
+    pred[found[met]] = ErrorType.inexact
+    pred[found[in_truth & in_several[at]]] = ErrorType.split
+    pred[holds_several] = ErrorType.merged
+    pred[found[right]] = ErrorType.right
+    return ErrorTypes(truth, pred)

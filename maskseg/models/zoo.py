@@ -124,7 +124,7 @@ def export(name: str | os.PathLike[str], out: str | os.PathLike[str], overrides:
     model = find_model(name, overrides)
     cfg = model.cfg.clone()
     cfg.defrost()
-    # Where it was trained is nobody's business, and would not be there anyway.
+    # The paths of the training are private, and do not exist on other machines.
     cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR = "", "."
     cfg.freeze()
     tensors = {key: value.half().contiguous() for key, value in model_weights(model.weights).items()}
