@@ -61,23 +61,23 @@ def error_types(pairs: Overlaps, percent: int) -> ErrorTypes:
     percent : int
         A match is an IoU above this, 50 or more.
     """
-    at, found = pairs.truth_index, pairs.pred_index
-    in_pred = 2 * pairs.intersection > pairs.truth_areas[at]
-    in_truth = 2 * pairs.intersection > pairs.pred_areas[found]
+    true_at, pred_at = pairs.truth_index, pairs.pred_index
+    in_pred = 2 * pairs.intersection > pairs.truth_areas[true_at]
+    in_truth = 2 * pairs.intersection > pairs.pred_areas[pred_at]
     met = 100 * pairs.intersection > _TOUCH * pairs.union
     right = matches(pairs, percent)
     n_truth, n_pred = len(pairs.truth_areas), len(pairs.pred_areas)
-    holds_several = np.bincount(found[in_pred], minlength=n_pred) > 1
-    in_several = np.bincount(at[in_truth], minlength=n_truth) > 1
+    holds_several = np.bincount(pred_at[in_pred], minlength=n_pred) > 1
+    in_several = np.bincount(true_at[in_truth], minlength=n_truth) > 1
 
     truth = np.full(n_truth, ErrorType.missed, np.int8)
-    truth[at[met]] = ErrorType.inexact
+    truth[true_at[met]] = ErrorType.inexact
     truth[in_several] = ErrorType.split
-    truth[at[in_pred & holds_several[found]]] = ErrorType.merged
-    truth[at[right]] = ErrorType.right
+    truth[true_at[in_pred & holds_several[pred_at]]] = ErrorType.merged
+    truth[true_at[right]] = ErrorType.right
     pred = np.full(n_pred, ErrorType.extra, np.int8)
-    pred[found[met]] = ErrorType.inexact
-    pred[found[in_truth & in_several[at]]] = ErrorType.split
+    pred[pred_at[met]] = ErrorType.inexact
+    pred[pred_at[in_truth & in_several[true_at]]] = ErrorType.split
     pred[holds_several] = ErrorType.merged
-    pred[found[right]] = ErrorType.right
+    pred[pred_at[right]] = ErrorType.right
     return ErrorTypes(truth, pred)

@@ -108,12 +108,12 @@ def coco_ap(results: Sequence[ImageResult]) -> dict[str, float] | None:
     score = np.concatenate([result.detections for result in results])
     hits = np.concatenate([result.hits for result in results])
     hits = hits[np.argsort(-score, kind="stable")]
-    found = hits.cumsum(axis=0)
-    precision = found / np.arange(1, len(hits) + 1)[:, None]
+    true_positives = hits.cumsum(axis=0)
+    precision = true_positives / np.arange(1, len(hits) + 1)[:, None]
     precision = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
     means = []
     for column in range(len(THRESHOLDS)):
-        at = np.searchsorted(found[:, column] / n_truth, _RECALLS, side="left")
+        at = np.searchsorted(true_positives[:, column] / n_truth, _RECALLS, side="left")
         reached = at < len(hits)
         means.append(precision[at[reached], column].sum() / len(_RECALLS))
     at_75 = THRESHOLDS.index(75)
@@ -133,7 +133,7 @@ def errors_by_size(results: Sequence[ImageResult]) -> dict[str, Any]:
     """
     areas = np.concatenate([result.truth_areas for result in results])
     bounds = np.percentile(areas, [100 / 3, 200 / 3]) if len(areas) else np.zeros(2)
-    found: dict[str, Any] = {"small_up_to": int(bounds[0]), "medium_up_to": int(bounds[1])}
+    errors: dict[str, Any] = {"small_up_to": int(bounds[0]), "medium_up_to": int(bounds[1])}
     for percent in ERROR_IOU:
         table = np.zeros((len(SIZES), len(ErrorType)), np.int64)
         for result in results:
@@ -141,7 +141,7 @@ def errors_by_size(results: Sequence[ImageResult]) -> dict[str, Any]:
             extra = of.pred == ErrorType.extra
             np.add.at(table, (np.searchsorted(bounds, result.truth_areas), of.truth), 1)
             np.add.at(table, (np.searchsorted(bounds, result.pred_areas[extra]), ErrorType.extra), 1)
-        found[f"{percent / 100:.2f}"] = {
+        errors[f"{percent / 100:.2f}"] = {
             size: {kind.name: int(row[kind]) for kind in ErrorType} for size, row in zip(SIZES, table, strict=True)
         }
-    return found
+    return errors
