@@ -25,7 +25,7 @@ def folder_and_part(spec: str | os.PathLike[str]) -> tuple[str, str]:
     """The two sides of ``DIR:PART``; the part is "" where all of it is meant.
 
     What exists under the whole name is no ``DIR:PART``, and a part has no slash in it, so that colons in the names of
-    folders and drives are in nobody's way.
+    folders and drives do not get in the way.
 
     Examples
     --------

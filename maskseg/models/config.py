@@ -167,7 +167,7 @@ def add_maskseg_config(cfg: CfgNode) -> None:
     cfg.POSTPROCESS.FRAGMENTS = "drop"
     # Masks of fewer pixels are dropped at the end.
     cfg.POSTPROCESS.MIN_AREA = 10
-    # U-Net: instances are connected components, the largest of them alone or, by watershed, parted at necks narrower
+    # U-Net: instances are connected components, the largest of them alone or, by watershed, split at necks narrower
     # than NECK times the nucleus.
     cfg.POSTPROCESS.INSTANCES = "watershed"
     cfg.POSTPROCESS.NECK = 0.9

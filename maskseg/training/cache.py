@@ -128,8 +128,8 @@ def kept_file(folder: str, records: Sequence[Mapping[str, Any]], files: Sequence
     """
     if not folder:
         return None
-    found = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    known = repr((found, [_shape(record) for record in records], settings))
+    stats = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    known = repr((stats, [_shape(record) for record in records], settings))
     return Path(folder) / f"{hashlib.sha256(known.encode()).hexdigest()[:16]}.images"
 
 

@@ -1,4 +1,4 @@
-"""From a dataset record to what Mask R-CNN eats: one image, one label map (more where nuclei overlap)."""
+"""Training samples for Mask R-CNN: one image, one label image (more where nuclei overlap)."""
 
 from __future__ import annotations
 

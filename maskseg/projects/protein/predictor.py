@@ -74,13 +74,13 @@ def predict_proteins(
         predictor,
         {"tta": tta, "microns-per-pixel": microns_per_pixel, "tile": tiles, "cluster": "ray" if cluster else None},
     )
-    found: dict[str, NDArray[np.float32]] = {}
+    probabilities: dict[str, NDArray[np.float32]] = {}
     failed: list[tuple[str, str]] = []
     for image_id, channels in tqdm(group_channels(files).items(), desc="predict", unit="image", disable=None):
         try:
-            found[image_id] = predictor.predict(image_id, channels)
+            probabilities[image_id] = predictor.predict(image_id, channels)
         except InputError as error:
             failed.append((image_id, str(error)))
-    chosen = decide(np.array([*found.values()], np.float32).reshape(-1, len(CLASSES)), predictor.thresholds)
-    write_predicted(out / "submission.csv", zip(found, map(np.flatnonzero, chosen), strict=True))
+    chosen = decide(np.array([*probabilities.values()], np.float32).reshape(-1, len(CLASSES)), predictor.thresholds)
+    write_predicted(out / "submission.csv", zip(probabilities, map(np.flatnonzero, chosen), strict=True))
     return failed

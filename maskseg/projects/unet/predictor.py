@@ -90,16 +90,16 @@ class PixelPredictor(BatchedPredictor[NDArray[np.float32]]):
     ) -> Generator[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
         height, width = image.shape[:2]
         canvas, (tall, wide) = on_canvas(image, self.cfg)
-        found = np.empty(canvas.shape[:2], np.float32)
+        probability = np.empty(canvas.shape[:2], np.float32)
         for top in range(0, len(canvas), _CORE):
             for left in range(0, len(canvas[0]), _CORE):
                 y0, x0 = max(0, top - _CONTEXT), max(0, left - _CONTEXT)
                 window = yield canvas[y0 : top + _CORE + _CONTEXT, x0 : left + _CORE + _CONTEXT]
-                place = found[top : top + _CORE, left : left + _CORE]
+                place = probability[top : top + _CORE, left : left + _CORE]
                 place[:] = window[top - y0 :, left - x0 :][: place.shape[0], : place.shape[1]]
         # Averaging where it shrinks, as the image was where it shrank.
         how = cv2.INTER_AREA if tall > height else cv2.INTER_LINEAR
-        return cv2.resize(found[:tall, :wide], (width, height), interpolation=how)
+        return cv2.resize(probability[:tall, :wide], (width, height), interpolation=how)
 
     @torch.inference_mode()
     def on_canvases(self, canvases: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:

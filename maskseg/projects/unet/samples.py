@@ -1,4 +1,4 @@
-"""From a dataset record to what a U-Net eats: an image and its foreground."""
+"""Training samples for the U-Net: an image and its foreground."""
 
 from __future__ import annotations
 
