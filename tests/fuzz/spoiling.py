@@ -59,7 +59,7 @@ def odd_json(draw, document):
             continue
         what = draw(st.sampled_from(["odd", "gone", "twice"]))
         if what == "odd":
-            at[key] = draw(st.sampled_from(ODD))
+            at[key] = copy.deepcopy(draw(st.sampled_from(ODD)))
         elif what == "gone":
             del at[key]
         elif isinstance(at, list):
