@@ -190,6 +190,31 @@ def ultrasound(
     report(out, summary)
 
 
+@app.command("auto")
+def auto(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder, file or zip file of annotations.")],
+    out: Out,
+    images: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder or zip of the images; beside SRC where not given.")
+    ] = None,
+    modality: Modality = None,
+    workers: Workers = None,
+) -> None:
+    """Annotations of any format that is read: looks which one it is, says so, and converts them.
+
+    \b
+    Examples:
+      maskseg convert auto export.zip -o data/mine
+      maskseg convert auto annotations/ -o data/mine --images photos/
+    """
+    from maskseg.formats.registry import recognise
+
+    form = recognise(source)
+    typer.echo(f"{source}: {form.about} ({form.layout}); the same as maskseg convert {form.name}")
+    options = {"distinct": True, "categories": ()} if form.name == "coco" else {}
+    _convert(form.name, source, out, images, modality, workers, **options)
+
+
 def _convert(
     form: str, source: Path, out: Path, images: Path | None, modality: Path | None, workers: int | None, **options: Any
 ) -> None:
@@ -204,10 +229,10 @@ def _add_command(form: Format) -> None:
     """A command for a format that has none of its own."""
 
     def command(
-        source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder or file of the annotations.")],
+        source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder, file or zip file of the annotations.")],
         out: Out,
         images: Annotated[
-            Path | None, typer.Option(metavar="DIR", help="Folder of the images; beside SRC where not given.")
+            Path | None, typer.Option(metavar="DIR", help="Folder or zip of the images; beside SRC where not given.")
         ] = None,
         modality: Modality = None,
         workers: Workers = None,
@@ -232,6 +257,8 @@ def report(out: Path, summary: Summary) -> None:
     """Print what was left out, a line each, and what was done; status 2 if anything was left out."""
     for fault in summary.left_out:
         typer.echo(f"left out {fault.file}: {fault.kind}: {fault.reason}", err=True)
+    for note, images in summary.notes.items():
+        typer.echo(f"note: {note}" + (f" ({images} images)" if images else ""), err=True)
     typer.echo(f"{out}: {summary}")
     if summary.left_out:
         raise typer.Exit(2)

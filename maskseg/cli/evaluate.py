@@ -99,11 +99,13 @@ def compare_with(true: LabelSet, pred: str, images: Path | None) -> tuple[dict[s
     from maskseg.evaluation.sets import compare, open_set
 
     # disable=None: no bar where the output is no terminal.
-    return compare(
-        true,
-        open_set(pred, sizes_of(images)),
-        lambda ids: tqdm(ids, desc=pred, unit="image", leave=False, disable=None),
-    )
+    predicted = open_set(pred, sizes_of(images))
+    try:
+        return compare(true, predicted, lambda ids: tqdm(ids, desc=pred, unit="image", leave=False, disable=None))
+    finally:
+        for which in (true, predicted):
+            for note, count in which.notes.items():
+                typer.echo(f"note: {which.source}: {note}" + (f" ({count} images)" if count else ""), err=True)
 
 
 def sizes_of(images: Path | None) -> dict[str, tuple[int, int]]:

@@ -36,7 +36,7 @@ def check(
       maskseg submission check out/submission.csv --images stage1_test/
       maskseg submission check out/submission.csv --images stage1_test.zip
     """
-    from maskseg.formats.kaggle import read_encoded
+    from maskseg.formats.kaggle_reader import read_encoded
     from maskseg.formats.submission_check import check_submission
     from maskseg.imaging.finding import find_images
     from maskseg.projects.protein.data import check_predicted, group_channels

@@ -15,11 +15,15 @@ from maskseg.convert.convert import Picture, Result, Summary, Task, run
 from maskseg.convert.pairing import with_images
 from maskseg.core.errors import InputError
 from maskseg.formats.coco import to_annotations
-from maskseg.formats.reader import Item, LeftOut, Taken
+from maskseg.formats.reader import Item, LeftOut, Note, Taken
 from maskseg.formats.registry import get, readable
+from maskseg.formats.sources import files_of
 from maskseg.imaging.channels import Choice
+from maskseg.imaging.containers import SUFFIXES
 from maskseg.imaging.reading import member_path, read_image
 
+# Annotations that are left out and were never nuclei.
+_NO_NUCLEI = ("region",)
 # What is known of an image that a data set keeps.
 _FIELDS = ("modality", "microns_per_pixel")
 
@@ -73,12 +77,11 @@ def convert(
     source = Path(source)
     reader = get(form, "convert", readable())
     reader.require(f"convert {form}")
-    if images and not Path(images).is_dir():
-        raise InputError(f"{images}: no such folder; check --images")
+    if images and not (Path(images).is_dir() or (Path(images).is_file() and Path(images).suffix.lower() == ".zip")):
+        raise InputError(f"{images}: no such folder or zip file; check --images")
     summary = Summary(reader.unit)
     items = _listed(reader.part("reader")(source, **options), summary)
-    beside = source if source.is_dir() else source.parent
-    folder = Path(images) if images else beside / "images" if (beside / "images").is_dir() else beside
+    folder = Path(images) if images else _beside(source)
     if any(item.image is None for item in items):
         items = with_images(items, folder)
     if choice:
@@ -92,6 +95,14 @@ def convert(
     )
 
 
+def _beside(source: Path) -> Path:
+    """Where the images of annotations are looked for: in their folder or zip file, or in ``images`` beside them."""
+    if source.is_file() and source.suffix.lower() == ".zip" and files_of(source, *SUFFIXES):
+        return source
+    beside = source if source.is_dir() else source.parent
+    return beside / "images" if (beside / "images").is_dir() else beside
+
+
 def _listed(found: Any, summary: Summary) -> list[Item]:
     """The items of a reader; what it left out goes into the summary."""
     items: list[Item] = []
@@ -99,6 +110,8 @@ def _listed(found: Any, summary: Summary) -> list[Item]:
         if isinstance(one, LeftOut):
             summary.left_out.append(one)
             summary.found += one.found
+        elif isinstance(one, Note):
+            summary.notes[one.text] += 0
         elif isinstance(one, Taken):
             summary.unit += f" {one.which}"
         else:
@@ -124,10 +137,14 @@ def _read(item: Item) -> Result:
     if nuclei.masks.shape != (height, width):
         sizes = f"{height}x{width} pixels, its nuclei lie in {nuclei.masks.shape[0]}x{nuclei.masks.shape[1]}"
         raise InputError(f"{name} has {sizes}; give the images that were annotated")
+    if nuclei.left_out and not len(nuclei.masks) and not all(one.kind in _NO_NUCLEI for one in nuclei.left_out):
+        # Trained on, its nuclei would be background.
+        first = nuclei.left_out[0].reason
+        raise InputError(f"none of its {len(nuclei.left_out)} annotations can be used (the first: {first}); mend them")
     fields = {key: value for key, value in {**item.fields, **nuclei.fields}.items() if key in _FIELDS}
     file_name = item.image.id + member_path(name).suffix.lower()
     picture = Picture(file_name, data, (height, width), to_annotations(nuclei.masks), fields)
-    return Result([picture], nuclei.found, nuclei.left_out)
+    return Result([picture], nuclei.found, nuclei.left_out, notes=nuclei.notes)
 
 
 def _as_tiff(values: NDArray[Any]) -> bytes:

@@ -61,6 +61,8 @@ class Summary:
         Every image, folder and annotation that was not written.
     rows : list of dict
         What the converter says of each annotation, where it does.
+    notes : Counter of str
+        What was done that a person should know of, and with how many images; 0 for the source as a whole.
     category : (str, str)
         What a mask shows, one and several of them.
     """
@@ -71,6 +73,7 @@ class Summary:
     found: int = 0
     left_out: list[LeftOut] = field(default_factory=list)
     rows: list[dict[str, str]] = field(default_factory=list)
+    notes: Counter[str] = field(default_factory=Counter)
     category: tuple[str, str] = ("nucleus", "nuclei")
 
     def lose(self, task: Task, reason: str) -> None:
@@ -112,12 +115,13 @@ class Picture:
 
 @dataclass
 class Result:
-    """What `read` makes of a task: its pictures, how many annotations it held, those left out, and `Summary.rows`."""
+    """What `read` makes of a task: its pictures, how many annotations it held, those left out, rows and notes."""
 
     pictures: list[Picture]
     found: int
     left_out: list[LeftOut] = field(default_factory=list)
     rows: list[dict[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def run(
@@ -181,6 +185,7 @@ def run(
             summary.found += outcome.found
             summary.left_out += outcome.left_out
             summary.rows += outcome.rows
+            summary.notes.update(outcome.notes)
             for record, bodies in outcome.images:
                 modality = (modalities or {}).get(Path(record["file_name"]).stem)
                 file.add({**record, "modality": modality} if modality else record, bodies)
@@ -216,6 +221,7 @@ class _Done(NamedTuple):
     found: int
     left_out: list[LeftOut]
     rows: list[dict[str, str]]
+    notes: list[str]
 
 
 def _work(read: Callable[[Any], Result], folder: Path, task: Task) -> _Done | str:
@@ -231,7 +237,7 @@ def _work(read: Callable[[Any], Result], folder: Path, task: Task) -> _Done | st
             height, width = picture.shape
             record = {"file_name": picture.file_name, "height": height, "width": width, **picture.fields}
             images.append((record, encoded(picture.annotations)))
-        return _Done(images, result.found, result.left_out, result.rows)
+        return _Done(images, result.found, result.left_out, result.rows, result.notes)
     except OutputError:
         raise
     except InputError as error:

@@ -17,7 +17,7 @@ from maskseg.core.files import write_whole
 from maskseg.core.processes import in_order
 from maskseg.data.dataset import folder_and_part
 from maskseg.data.split import SPLIT_FILE, images_of_part, read_split
-from maskseg.formats.reader import Item, LeftOut
+from maskseg.formats.reader import Item, LeftOut, Note
 from maskseg.formats.registry import Format, exported, get, recognise, writers
 from maskseg.formats.writer import ImageInfo, Joined, write_all
 from maskseg.imaging.finding import find_images
@@ -116,6 +116,7 @@ def _account(summary: Exported, outcomes: Iterable[tuple[Task, _Written | str]])
         summary.masks += outcome.masks
         summary.found += outcome.found
         summary.shared += outcome.shared
+        summary.notes.update(outcome.notes)
         summary.left_out += [LeftOut(task.where, "nucleus left out", reason) for reason in outcome.faults]
         yield Joined(task.id or "", task.source.file_name, outcome.record)
 
@@ -131,6 +132,8 @@ def _tasks(source: str, images: Path | None, form: Format, summary: Exported) ->
             items.append(one)
         elif isinstance(one, LeftOut):
             summary.left_out.append(one)
+        elif isinstance(one, Note):
+            summary.notes[one.text] += 0
     if part:
         wanted = images_of_part(read_split(path / SPLIT_FILE), part, path / SPLIT_FILE)
         items = [item for item in items if item.image_id in wanted]
@@ -167,6 +170,7 @@ class _Written(NamedTuple):
     shared: int
     faults: list[str]
     record: Any
+    notes: list[str]
 
 
 def _work(form: Format, out: Path, task: Task) -> _Written | str:
@@ -201,7 +205,9 @@ def _write(form: Format, out: Path, source: _Source) -> _Written:
             file.write(image.bytes())
     (record,) = write_all([writer], [(masks, masks.shape[0])])
     faults = [f"{one.file}: {one.reason}" for one in nuclei.left_out] + writer.left_out
-    return _Written(nuclei.found, nuclei.found - len(faults), writer.shared, faults, record)
+    # A note is said once an image.
+    notes = list(dict.fromkeys([*nuclei.notes, *writer.notes]))
+    return _Written(nuclei.found, nuclei.found - len(faults), writer.shared, faults, record, notes)
 
 
 def _pixels(image: ImageFile) -> ArraySource:

@@ -2,74 +2,144 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
 
 from maskseg.core.errors import InputError
 from maskseg.formats.reader import Item, fault
+from maskseg.formats.sources import files_of, inner_path
 from maskseg.imaging.containers import SUFFIXES
 from maskseg.imaging.reading import ImageFile, member_path
+
+# Behind the name of an image in the address of a file: ``image.png?token=...``.
+_QUERY = re.compile(r"[?#].*$")
+# What Label Studio puts before the name of a file that was uploaded to it.
+_UPLOADED = re.compile(r"^[0-9a-f]{8}-(?=.)")
 
 
 def with_images(items: Iterable[Item], folder: Path) -> list[Item]:
     """Items with their images, of a folder and those below it; one without image says so when it is read.
 
     An image is the file whose path has the most at its end in common with `Item.file_name`, so that paths of another
-    machine do no harm; where the annotations name no file, the one whose name without ending is `Item.image_id`.
-    Images of one name in several folders are told apart by their folders.
+    machine do no harm; where the annotations name no file, or none of that name is there, the one whose name without
+    ending is `Item.image_id`. Images of one name in several folders are told apart by their folders. Names may be
+    parts of an address (``%20`` for a space, a query behind them), and written with composed letters or not.
+
+    Annotations that know images by numbers alone are for the image with that number in its name, where it is one.
 
     Parameters
     ----------
     items : iterable of Item
         Those that have images keep them.
     folder : Path
+        Or a zip file.
     """
     items = list(items)
     files = _Files(folder)
-    stems = Counter(item.image_id.lower() for item in items if item.image_id and item.image is None)
+    stems = Counter(_folded(item.image_id) for item in items if item.image_id and item.image is None)
     paired = []
     for item in items:
         if item.image is None and item.image_id is not None:
             try:
-                path = files.find(item)
-                name = item.image_id
-                if stems[name.lower()] > 1:
-                    name = "_".join(path.relative_to(folder).with_suffix("").parts)
-                item = replace(item, image_id=name, image=ImageFile(name, path))
+                file = files.find(item)
+                # Numbers and parts of addresses are no names.
+                name = item.image_id if _folded(item.image_id) == _folded(file.id) else file.id
+                name = name if stems[_folded(item.image_id)] == 1 else files.long_name(file)
+                item = replace(item, image_id=name, image=replace(file, id=name))
             except InputError as error:
                 item = fault(item.where, str(error), found=item.found)
         paired.append(item)
     return paired
 
 
+def by_number(number: str, names: Iterable[str]) -> str | None:
+    """Of names with a number at their end, or with no more than one in them, the one with this number.
+
+    None if there is none, or several.
+    """
+    if not re.fullmatch(r"\d{1,15}", number):
+        return None
+    found = [name for name in names if _number_in(name) == int(number)]
+    return found[0] if len(found) == 1 else None
+
+
+def _number_in(name: str) -> int | None:
+    digits = re.findall(r"\d+", name)
+    return int(digits[-1]) if digits and (len(digits) == 1 or name.endswith(digits[-1])) else None
+
+
 class _Files:
-    """The image files below a folder."""
+    """The image files below a folder or in a zip file."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._by_name: dict[str, list[Path]] = defaultdict(list)
-        self._by_stem: dict[str, list[Path]] = defaultdict(list)
-        for file in sorted(folder.rglob("*")):
-            if file.suffix.lower() in SUFFIXES and not file.name.startswith("."):
-                self._by_name[file.name.lower()].append(file)
-                self._by_stem[file.stem.lower()].append(file)
+        self._by_name: dict[str, list[ImageFile]] = defaultdict(list)
+        self._by_stem: dict[str, list[ImageFile]] = defaultdict(list)
+        for file in files_of(folder, *SUFFIXES):
+            path = inner_path(file, folder)
+            self._by_name[_folded(path.name)].append(file)
+            self._by_stem[_folded(path.stem)].append(file)
 
-    def find(self, item: Item) -> Path:
-        path = member_path(item.file_name or item.image_id or "")
-        files = (self._by_name if item.file_name else self._by_stem).get(path.name.lower(), [])
-        if not files:
-            raise InputError(f"no such file in {self._folder}; give the folder of the images with --images")
-        common = [_common_end(path, file) for file in files]
-        if common.count(max(common)) > 1:
-            raise InputError(f"{len(files)} files could be it, such as {files[0]} and {files[1]}; rename them")
-        return files[common.index(max(common))]
+    def find(self, item: Item) -> ImageFile:
+        """The image of an item.
+
+        Raises
+        ------
+        InputError
+            If there is none, or several are as likely.
+        """
+        for path, known in self._names(item):
+            if files := known.get(_folded(path.name), []):
+                common = [_common_end(path, inner_path(file, self._folder)) for file in files]
+                if common.count(max(common)) > 1:
+                    raise InputError(
+                        f"{len(files)} files could be it, such as {files[0].name} and {files[1].name}; rename them"
+                    )
+                return files[common.index(max(common))]
+        if not item.file_name:
+            stem = by_number(item.image_id or "", self._by_stem)
+            if stem is not None and len(self._by_stem[stem]) == 1:
+                return self._by_stem[stem][0]
+        raise InputError(f"no such file in {self._folder}; give the folder of the images with --images")
+
+    def _names(self, item: Item) -> Iterator[tuple[PurePosixPath, dict[str, list[ImageFile]]]]:
+        """Ways in which the annotations may mean the name of the image, from the plain one on."""
+        for name in dict.fromkeys(_readings(item.file_name)):
+            yield member_path(name), self._by_name
+        if item.file_name:
+            # Converted to another format since.
+            yield from ((member_path(name).with_suffix(""), self._by_stem) for name in _readings(item.file_name))
+        yield PurePosixPath(item.image_id or ""), self._by_stem
+
+    def long_name(self, file: ImageFile) -> str:
+        """A name that tells a file from one of the same name in another folder."""
+        return "_".join(inner_path(file, self._folder).with_suffix("").parts)
 
 
-def _common_end(name: PurePosixPath, file: Path) -> tuple[int, int]:
+def _readings(name: str) -> Iterator[str]:
+    if not name or not member_path(name).name:
+        return
+    yield name
+    plain = unquote(_QUERY.sub("", name))
+    if member_path(plain).name:
+        yield plain
+        path = member_path(plain)
+        yield str(path.with_name(_UPLOADED.sub("", path.name)))
+
+
+def _folded(name: str) -> str:
+    """A name whatever its case, and whether its accents are letters of their own or not."""
+    return unicodedata.normalize("NFC", name).lower()
+
+
+def _common_end(name: PurePosixPath, file: PurePosixPath) -> tuple[int, int]:
     """How many parts at the end of two paths are the same, first whatever their case."""
     pairs = list(zip(name.parts[::-1], file.parts[::-1], strict=False))
-    alike = list(takewhile(lambda pair: pair[0].lower() == pair[1].lower(), pairs))
+    alike = list(takewhile(lambda pair: _folded(pair[0]) == _folded(pair[1]), pairs))
     return len(alike), sum(a == b for a, b in alike)

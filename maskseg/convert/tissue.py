@@ -15,8 +15,10 @@ pieces, *hole* (cut out of others) or *dropped*; why; and the pieces that it is 
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -33,6 +35,7 @@ from maskseg.core.tables import write_csv
 from maskseg.formats.aperio_xml import OFFSET, Region, RegionMasks, read_regions, region_masks
 from maskseg.formats.coco import to_annotations
 from maskseg.formats.reader import LeftOut
+from maskseg.imaging.containers import only_in_parts
 from maskseg.imaging.finding import find_images
 from maskseg.imaging.reading import ImageFile, member_path, zip_members
 
@@ -97,15 +100,17 @@ def convert(
     InputError
         If no image can be converted.
     """
-    images = {file.id: file for file in find_images([tissue])}
-    xml = _xml_files(Path(outlines))
+    summary = Summary("regions")
+    images = _images(tissue, summary)
+    xml = _xml_files(Path(outlines), summary)
+    _check_layers(xml, layers)
     tasks = []
     for name in sorted(images | xml):
         source = _Source(images.get(name), xml.get(name))
         tasks.append(Task((source.image or source.xml).name, source, name))  # type: ignore[union-attr]
     read = partial(_read_tissue, pieces=pieces, offset=offset, layers=tuple(layers))
     expected = f"images in {tissue} and an XML file for each in {outlines}"
-    summary = run(tasks, read, Path(out), Summary("regions"), expected=expected, workers=workers, progress=progress)
+    summary = run(tasks, read, Path(out), summary, expected=expected, workers=workers, progress=progress)
     write_csv(Path(out) / REGIONS, COLUMNS, summary.rows)
     return summary
 
@@ -116,7 +121,33 @@ def fates(summary: Summary) -> str:
     return ", ".join(f"{counts[fate]} {fate}" for fate in FATES)
 
 
-def _xml_files(source: Path) -> dict[str, ImageFile]:
+def _images(tissue: str | Path, summary: Summary) -> dict[str, ImageFile]:
+    """Tissue images by their names without the ending; of two of one name the second is left out."""
+    images: dict[str, ImageFile] = {}
+    # MoNuSAC's own scripts write each slide as a picture, too: pictures come first.
+    for file in sorted(find_images([tissue]), key=lambda file: only_in_parts(file.path)):
+        path = member_path(file.member) if file.member else file.path
+        first = images.setdefault(path.stem, replace(file, id=path.stem))
+        if (first.path, first.member) != (file.path, file.member) and not only_in_parts(file.path):
+            reason = f"the id of {first.name} once more; rename it"
+            summary.left_out.append(LeftOut(file.name, "image left out", reason))
+    return images
+
+
+def _check_layers(xml: dict[str, ImageFile], layers: Collection[str]) -> None:
+    """Refuse names of layers that no file has."""
+    if not layers:
+        return
+    known: set[str] = set()
+    for file in xml.values():
+        with contextlib.suppress(InputError):  # said when it is its turn
+            known |= {region.layer for region in read_regions(file.bytes(), file.name).regions}
+    unknown = set(layers) - known
+    if unknown:
+        raise InputError(f"--layer {min(unknown)}: no file has that layer; there are {', '.join(sorted(known))}")
+
+
+def _xml_files(source: Path, summary: Summary) -> dict[str, ImageFile]:
     """XML files below a folder or in a zip file, by their names without the ending."""
     if source.is_dir():
         found = [ImageFile(path.stem, path) for path in sorted(source.rglob("*")) if _is_xml(path.name)]
@@ -129,8 +160,10 @@ def _xml_files(source: Path) -> dict[str, ImageFile]:
         raise InputError(f"{source}: no XML file in it; check the path")
     files: dict[str, ImageFile] = {}
     for file in found:
-        if files.setdefault(file.id, file) is not file:
-            raise InputError(f"{file.name}: the same name as {files[file.id].name}; rename one of them")
+        first = files.setdefault(file.id, file)
+        if first is not file:
+            reason = f"the same name as {first.name}; rename one of them"
+            summary.left_out.append(LeftOut(file.name, "outlines left out", reason))
     return files
 
 
@@ -151,6 +184,10 @@ def _read_tissue(source: _Source, pieces: int, offset: tuple[float, float], laye
         if source.image is None:
             raise InputError("no image of that name; add it")
         image = source.image.read()
+        drawn = region_masks(wanted, image.shape[:2], offset)
+        if wanted and not len(drawn.masks):
+            reason = drawn.lost.get(0) or next(iter(drawn.lost.values()))
+            raise InputError(f"none of its {len(wanted)} outlines can be used (the first: {reason}); mend them")
         if min(image.shape[:2]) < pieces:
             raise InputError(f"too small to be cut into {pieces} x {pieces} pieces; cut it into fewer")
     except InputError as error:
@@ -160,7 +197,6 @@ def _read_tissue(source: _Source, pieces: int, offset: tuple[float, float], laye
         rows = [_row(name, region, _Fate("dropped", str(error))) for region in regions]
         return Result([], len(regions), [LeftOut(where, "image left out", f"{error}{lost}")], rows)
 
-    drawn = region_masks(wanted, image.shape[:2], offset)
     labels = drawn.masks.to_labels()
     shown = np.bincount(labels.ravel(), minlength=len(drawn.masks) + 1)[1:]
     state = _State(drawn.masks.areas, shown, _above(drawn.masks, labels))

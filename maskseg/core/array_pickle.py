@@ -20,6 +20,8 @@ import numpy as np
 
 # Booleans, whole numbers and floating point; no text, no dates, no structures, and above all no Python objects.
 _PLAIN = re.compile(r"[?]|b1|[iu][1248]|f[248]|bool|u?int(8|16|32|64)|float(16|32|64)")
+# An array of these is written as a list of its values, and read as that list: a dict that `numpy.save` took for one.
+_OBJECTS = re.compile(r"O8?")
 _ORDERS = {"<": "<", ">": ">", "|": "|", "=": "="}
 # Of the opcodes of a file: far more than any network has weights.
 _MOST_OPCODES = 4_000_000
@@ -54,6 +56,11 @@ class _Type:
     order: str = "="
 
     @property
+    def objects(self) -> bool:
+        """Whether its values are Python's: other things of this module."""
+        return _OBJECTS.fullmatch(self.code) is not None
+
+    @property
     def dtype(self) -> np.dtype:
         found = np.dtype(self.code).newbyteorder(self.order)  # type: ignore[arg-type]
         # Named once more, whatever the rules above let through.
@@ -66,7 +73,7 @@ class _Type:
 class _Array:
     """An array whose shape, type and bytes come after it."""
 
-    value: np.ndarray | None = None
+    value: np.ndarray | list[Any] | None = None
 
 
 @dataclass
@@ -74,6 +81,8 @@ class _Reader:
     """The stack of a pickle and what is remembered of it."""
 
     size: int
+    # Arrays of Python's values may be in it.
+    objects: bool = False
     stack: list[Any] = field(default_factory=list)
     marks: list[int] = field(default_factory=list)
     memo: dict[int, Any] = field(default_factory=dict)
@@ -166,7 +175,7 @@ class _Reader:
                 text = code.decode("latin1") if isinstance(code, bytes) else code
                 order = text[0] if text[:1] in _ORDERS and text[:1] else "="
                 plain = text.removeprefix(order)
-                if not _PLAIN.fullmatch(plain):
+                if not _PLAIN.fullmatch(plain) and not (self.objects and _OBJECTS.fullmatch(plain)):
                     raise UnpicklingError(f"it holds values of type {text[:20]!r}")
                 return _Type(plain, order)
             case _Name(name="scalar"), (_Type() as kind, data):
@@ -190,8 +199,12 @@ class _Reader:
     def _fill(self, made: Any, state: Any) -> None:
         """Give an array or a type the rest of what it is."""
         match made, state:
+            case _Array(value=None), (1, tuple(), _Type(objects=True), bool() | 0 | 1, list() as values):
+                made.value = values
             case _Array(value=None), (1, tuple() as shape, _Type() as kind, bool() | 0 | 1 as columns, data):
                 made.value = self._array(kind, shape, data, "F" if columns else "C")
+            case _Type(objects=True), (3 | 4, "|" | b"|", None, None, None, -1, -1, 63):
+                pass
             case _Type(), (3 | 4, str() | bytes() as order, None, None, None, -1, -1, 0):
                 order = order.decode("latin1") if isinstance(order, bytes) else order
                 if order not in _ORDERS:
@@ -252,7 +265,7 @@ def _finished(value: Any) -> Any:
         if isinstance(value, _Array):
             if value.value is None:
                 raise UnpicklingError("it holds an array without values")
-            return value.value
+            return finish(value.value, depth) if isinstance(value.value, list) else value.value
         if isinstance(value, (_Name, _Type)):
             raise UnpicklingError(f"it holds {type(value).__name__[1:].lower()}s in place of values")
         if isinstance(value, (dict, list, tuple)):
@@ -271,13 +284,15 @@ def _finished(value: Any) -> Any:
     return finish(value, 0)
 
 
-def load_array_pickle(file: IO[bytes]) -> Any:
+def load_array_pickle(file: IO[bytes], objects: bool = False) -> Any:
     """Read a pickle that holds only NumPy arrays of plain numbers, numbers, text and containers.
 
     Parameters
     ----------
     file : binary file
         Read to its end.
+    objects : bool
+        There may be arrays of such things, too: each is read as the list of its values.
 
     Returns
     -------
@@ -290,7 +305,7 @@ def load_array_pickle(file: IO[bytes]) -> Any:
         If it holds or names anything else, or claims more than it has.
     """
     data = file.read()
-    reader = _Reader(len(data))
+    reader = _Reader(len(data), objects)
     try:
         for count, (opcode, argument, _) in enumerate(pickletools.genops(io.BytesIO(data))):
             if count > _MOST_OPCODES:

@@ -6,6 +6,7 @@ Where masks of an image overlap, as COCO and run-length files allow, a pixel cou
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -14,13 +15,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from maskseg.convert.pairing import by_number
 from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks
 from maskseg.data.dataset import folder_and_part
 from maskseg.data.split import SPLIT_FILE, images_of_part, read_split
 from maskseg.evaluation.results import ImageResult, compare_image
 from maskseg.formats.coco import is_dataset
-from maskseg.formats.reader import Item
+from maskseg.formats.reader import Item, Note
 from maskseg.formats.registry import recognise
 
 # What is left out of an image without changing its label image.
@@ -48,6 +50,8 @@ class LabelSet:
         Scores of the labels 1 ... N of an image; None where the set has no scores.
     other_ids : frozenset of str
         Images of the data set that are in another part than the one asked for.
+    notes : Counter of str
+        What the reader did that a person should know of, and with how many images up to now; 0 for the whole set.
     """
 
     source: str
@@ -57,6 +61,7 @@ class LabelSet:
     groups: Mapping[str, str] = field(default_factory=dict)
     detections: Callable[[str], np.ndarray] | None = None
     other_ids: frozenset[str] = frozenset()
+    notes: Counter[str] = field(default_factory=Counter)
 
 
 def open_set(source: str, sizes: Mapping[str, tuple[int, int]] | None = None) -> LabelSet:
@@ -83,7 +88,8 @@ def open_set(source: str, sizes: Mapping[str, tuple[int, int]] | None = None) ->
     path = Path(folder)
     form = recognise(path)
     form.require(source)
-    found = [item for item in form.part("reader")(path) if isinstance(item, Item)]
+    given = list(form.part("reader")(path))
+    found = [item for item in given if isinstance(item, Item)]
     items = {item.image_id or item.where: item for item in found}
     base = path if path.is_dir() else path.parent
     split_file = base / SPLIT_FILE
@@ -93,7 +99,10 @@ def open_set(source: str, sizes: Mapping[str, tuple[int, int]] | None = None) ->
     if not ids:
         missing = f"no image of part {part!r}; make the split again with maskseg split" if part else "no image"
         raise InputError(f"{source}: holds {missing}")
-    return _of_items(source, items, ids, split, sizes or {})
+    labels = _of_items(source, items, ids, split, sizes or {})
+    notes = [note for note in given if isinstance(note, Note)]
+    labels.notes.update({note.text: 0 for note in notes})
+    return replace(labels, other_ids=labels.other_ids.union(*(note.ids for note in notes)))
 
 
 def _of_items(
@@ -108,6 +117,8 @@ def _of_items(
     }
     groups = {name: row.get("group", "") for name, row in split.items()}
 
+    notes: Counter[str] = Counter()
+
     # Labels and scores of an image are asked for one after the other.
     @lru_cache(maxsize=1)
     def read(name: str, shape: tuple[int, int] | None) -> CropMasks:
@@ -117,6 +128,7 @@ def _of_items(
             if one.kind.startswith(_HARMLESS):
                 continue
             raise InputError(f"{one.file}: {one.reason}")
+        notes.update(nuclei.notes)
         return nuclei.masks
 
     shapes: dict[str, tuple[int, int] | None] = {}
@@ -136,6 +148,7 @@ def _of_items(
         groups if any(groups.values()) else {},
         detections if any(item.scored for item in items.values()) else None,
         frozenset(items) - set(ids),
+        notes,
     )
 
 
@@ -190,6 +203,8 @@ def compare(
     InputError
         The two sets have no image in common, or none that can be compared.
     """
+    if not set(prediction.ids) & set(truth.ids):
+        prediction = _by_number(truth, prediction)
     predicted = set(prediction.ids)
     if not predicted & set(truth.ids):
         raise InputError(
@@ -213,6 +228,22 @@ def compare(
     if not results:
         raise InputError(f"no image of {truth.source} can be compared: {problems[-1]}")
     return results, problems
+
+
+def _by_number(truth: LabelSet, prediction: LabelSet) -> LabelSet:
+    """Predictions that know images by numbers alone, such as COCO's list of results, by the names of the truth."""
+    found = [(by_number(number, truth.ids), number) for number in prediction.ids]
+    names = {name: number for name, number in found if name is not None}
+    if len(names) < len(prediction.ids):
+        return prediction
+    prediction.notes["predictions named by numbers are taken for the images with these numbers in their names"] += 0
+    detections = prediction.detections
+    return replace(
+        prediction,
+        ids=tuple(names),
+        labels=lambda name, shape: prediction.labels(names[name], shape),
+        detections=detections and (lambda name: detections(names[name])),
+    )
 
 
 def _compare_image(truth: LabelSet, prediction: LabelSet, name: str, predicted: bool) -> ImageResult:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -32,7 +33,9 @@ from maskseg.core.masks import CropMasks, trim
 from maskseg.core.outlines import Ring, outlines, rasterise
 from maskseg.core.xml_files import XmlWriter, read_xml
 from maskseg.formats.reader import Item, LeftOut, Nuclei, Shape, known_shape
+from maskseg.formats.sources import begins_with, content, files_of
 from maskseg.formats.writer import WholeWriter
+from maskseg.imaging.reading import ImageFile
 
 _Crop = tuple[tuple[int, int, int, int], NDArray[np.bool_]]
 OFFSET = (-1.0, -1.0)
@@ -45,8 +48,8 @@ _LAYER = {
     **{"Type": 4, "LineColor": 65280, "Visible": 1, "Selected": 1, "MarkupImagePath": "", "MacroName": ""},
 }
 _HEADERS = {9999: "Region", 9997: "Length", 9996: "Area", 1: NUCLEUS, 2: "score"}
-# Bytes in which an XML file says what it is.
-_LOOK = 4096
+_DESCRIPTIONS = ("", "Description")
+_SIGN = re.compile(rb"<Annotations[\s>]")
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class Region:
     Attributes
     ----------
     layer : str
-        Name of its ``Annotation``, or its Id where it has none.
+        Name of its ``Annotation``, or that of its attribute, or its Id where it has none.
     id : str
         Its Id, or its place in the layer, counted from 1.
     points : float64 array (V, 2)
@@ -132,11 +135,20 @@ def read_regions(source: str | os.PathLike[str] | bytes, name: str | None = None
     if root.tag != "Annotations":
         raise InputError(f"{name}: no Aperio file (it holds {root.tag!r}, not Annotations); export it from ImageScope")
     regions = [
-        _region(element, layer.get("Name") or layer.get("Id", ""), number)
+        _region(element, _layer_name(layer), number)
         for layer in root.iterfind("Annotation")
         for number, element in enumerate(layer.iterfind("Regions/Region"), start=1)
     ]
     return AperioFile(regions, _positive(root.get("MicronsPerPixel", "")))
+
+
+def _layer_name(layer: Element) -> str:
+    """Its name; where it has none, that of its attribute (MoNuSAC has the class there), otherwise its Id."""
+    names = [layer.get("Name")]
+    for item in layer.iterfind("Attributes/Attribute"):
+        # ImageScope gives every layer an empty description.
+        names.append(item.get("Value") if item.get("Name") in _DESCRIPTIONS else item.get("Name"))
+    return next(filter(None, names), layer.get("Id", ""))
 
 
 def _region(element: Element, layer: str, number: int) -> Region:
@@ -326,47 +338,32 @@ class AperioWriter(WholeWriter):
 
 
 def recognises(source: Path) -> bool:
-    """Whether a path is an XML file of ImageScope, or a folder with such files."""
-    files = xml_files(source)
-    if not files:
-        return False
-    try:
-        with files[0].open("rb") as file:
-            return b"<Annotations" in file.read(_LOOK)
-    except OSError:
-        return False
+    """Whether a path is an XML file of ImageScope, or a folder or zip file with such files."""
+    return begins_with(source, _SIGN, ".xml")
 
 
 def read(source: Path) -> Iterator[Item]:
-    """The XML files of a folder, or one file; each is for the image of the same name. Layers become classes.
+    """The XML files of a folder or zip file, or one file; each is for the image of the same name.
+
+    Layers become classes.
 
     Raises
     ------
     InputError
         If there are none.
     """
-    files = xml_files(source)
+    files = files_of(source, ".xml")
     if not files:
         raise InputError(f"{source}: no .xml file there; check the path")
-    for path in files:
-        yield Item(path.stem, partial(_load, path), str(path), needs_shape=True)
+    for file in files:
+        yield Item(file.id, partial(_load, file), file.name, needs_shape=True)
 
 
-def xml_files(source: Path) -> list[Path]:
-    """The XML files of a folder, or a path that is one."""
-    files = sorted(source.iterdir()) if source.is_dir() else [source] if source.is_file() else []
-    return [path for path in files if path.suffix.lower() == ".xml" and not path.name.startswith(".")]
-
-
-def _load(path: Path, shape: Shape | None) -> Nuclei:
-    regions, scale = read_regions(path)
-    found = region_masks(regions, known_shape(shape, str(path)))
+def _load(file: ImageFile, shape: Shape | None) -> Nuclei:
+    regions, scale = read_regions(content(file), file.name)
+    found = region_masks(regions, known_shape(shape, file.name))
     lost = [
-        LeftOut(
-            f"{path}: region {regions[i].id} of layer {regions[i].layer}",
-            "region left out" if regions[i].fault else "empty region",
-            reason,
-        )
+        LeftOut(f"{file.name}: region {regions[i].id} of layer {regions[i].layer}", "region left out", reason)
         for i, reason in sorted(found.lost.items())
     ]
     classes = [regions[members[0]].layer for members in found.members]

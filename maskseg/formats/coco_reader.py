@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -16,49 +17,50 @@ from pycocotools import mask as coco_mask
 
 from maskseg.core import rle
 from maskseg.core.errors import InputError
-from maskseg.core.json_files import read_json
 from maskseg.core.masks import CropMasks
 from maskseg.formats.coco import ANNOTATIONS, PACKED, PREDICTIONS, is_dataset
-from maskseg.formats.reader import Item, LeftOut, Nuclei, Shape, Taken, fault, known_shape
-from maskseg.imaging.reading import member_path
+from maskseg.formats.drawing import MOST_BOX_PIXELS, check_box, number, runs_area
+from maskseg.formats.reader import Item, LeftOut, Note, Nuclei, Shape, Taken, fault, known_shape
+from maskseg.formats.sources import beginning, begins_with, files_of, inner_path, json_of, stated_shape, whole
+from maskseg.imaging.reading import ImageFile, member_path
 
 # Fields of an image record that have a place of their own.
 _STANDARD = ("id", "file_name", "height", "width")
 # pycocotools walks along each edge, so a vertex may not lie arbitrarily far outside.
 _FARTHEST = 10  # times the longer side of the image
 ALL = "all"
-# What the beginning of such a file holds, whatever the order of its parts.
-_KEYS = (b'"images"', b'"annotations"', b'"categories"', b'"licenses"', b'"info"')
-_LOOK = 4096
+# Share of the annotations that are crowds, and their size beside others, up to which they may be such.
+_FEW_CROWDS, _AS_LARGE = 0.1, 3
+# What the beginning of such a file holds, whatever the order of its parts; and of a list of results.
+_SIGN = re.compile(rb'"(images|annotations|categories|licenses|info)"\s*:|"image_id"\s*:[^}]*"(segmentation|bbox)"\s*:')
+_ENDINGS = (".json", ".json.gz")
 
 
 def recognises(source: Path) -> bool:
-    """Whether a path is a COCO file, a data set, or a folder that ``maskseg predict`` wrote."""
-    if source.is_dir():
-        return is_dataset(source) or (source / PREDICTIONS).is_file()
-    if not source.name.lower().endswith((".json", ".json.gz")) or not source.is_file():
-        return False
-    if source.suffix.lower() == ".gz":
+    """Whether a path is a COCO file, a data set, a folder or zip file with COCO files, or what ``predict`` wrote."""
+    if source.is_dir() and (is_dataset(source) or (source / PREDICTIONS).is_file()):
         return True
-    try:
-        with source.open("rb") as file:
-            start = file.read(_LOOK)
-    except OSError:
-        return False
-    return any(key in start for key in _KEYS)
+    return source.name.lower().endswith(".json.gz") or begins_with(source, _SIGN, *_ENDINGS)
 
 
-def read(source: Path, categories: Sequence[str] = (ALL,), distinct: bool = False) -> Iterator[Item | LeftOut | Taken]:
+def read(
+    source: Path, categories: Sequence[str] = (ALL,), distinct: bool = False
+) -> Iterator[Item | LeftOut | Note | Taken]:
     """The images of a COCO file, with the names of the categories as classes.
 
     Polygons are rasterised by pycocotools, to which they run along the edges of pixels (one drawn through the centres
     of the outermost pixels loses half a pixel all around); the polygons of one annotation are united. Run lengths may
-    be compressed or not. Crowd regions, annotations without outline and annotations at fault are left out.
+    be compressed or not. Crowd regions, annotations without outline and annotations at fault are left out. Numbers
+    count by their values: 7, 7.0 and "7" are one.
+
+    Run lengths with ``iscrowd`` 1 are a way to store masks (CVAT's) where all annotations are such, where they have
+    CVAT's attributes, or where they are many and no larger than others.
 
     Parameters
     ----------
     source : Path
-        A JSON file, or a folder with ``annotations.json``, ``predictions.json`` or one JSON file.
+        A JSON file; a folder with ``annotations.json``, ``predictions.json`` or other COCO files; or a zip file. A
+        list of results, ``[{"image_id": ..., "segmentation": ...}, ...]``, names no images: their ids are the names.
     categories : sequence of str
         Names of the categories to take, ``all`` for all of them. Where empty: the one category that has annotations,
         otherwise those whose names hold "nucle", otherwise the choice must be given.
@@ -70,14 +72,31 @@ def read(source: Path, categories: Sequence[str] = (ALL,), distinct: bool = Fals
     InputError
         If the file is no COCO file, or the categories must be chosen.
     """
-    path = json_file(source)
-    data = _load(path)
-    names = _names(data)
-    kept = _of_categories(path, data, names, categories)
-    if len(kept) < len(data["annotations"]):
-        yield Taken(f"of the categories taken (of {len(data['annotations'])})")
+    files = json_files(source)
+    loaded = [_load(file) for file in files]
+    names = [_names(data) for data in loaded]
+    wanted = _wanted(str(source), loaded, names, categories)
+    for file, data, known in zip(files, loaded, names, strict=True):
+        folder = inner_path(file, source).parent if len(files) > 1 else PurePosixPath()
+        kept = [item for item in data["annotations"] if wanted is None or _category(item, known) in wanted]
+        if len(kept) < len(data["annotations"]):
+            yield Taken(f"of the categories taken (of {len(data['annotations'])})")
+        if _crowd_is_encoding(kept):
+            yield Note("run lengths with iscrowd 1 taken for single nuclei, as CVAT writes masks, not for crowds")
+            kept = [{**item, "iscrowd": 0} for item in kept]
+        yield from _items(file.name, data["images"], kept, known, folder, distinct)
+
+
+def _items(
+    path: str,
+    images: list[dict[str, Any]],
+    kept: list[dict[str, Any]],
+    names: Mapping[str, str],
+    folder: PurePosixPath,
+    distinct: bool,
+) -> Iterator[Item | LeftOut]:
     of: dict[Any, list[dict[str, Any]]] = defaultdict(list)
-    ids = Counter(_key(record.get("id")) for record in data["images"])
+    ids = Counter(_key(record.get("id")) for record in images)
     for item in kept:
         key = _key(item.get("image_id"))
         if key is not None and key in ids:
@@ -87,7 +106,7 @@ def read(source: Path, categories: Sequence[str] = (ALL,), distinct: bool = Fals
             yield LeftOut(f"{path}: annotation {item.get('id')}", "annotation left out", reason, found=1)
     # Predictions are numbered by their scores, so all or none of the file count as such.
     scored = any("score" in item for item in kept)
-    for record in data["images"]:
+    for record in images:
         name, key = _name(record), _key(record.get("id"))
         where = f"{path}: image {name or record.get('id')}"
         own = of.pop(key, [])
@@ -95,17 +114,11 @@ def read(source: Path, categories: Sequence[str] = (ALL,), distinct: bool = Fals
             yield fault(where, f"{ids[key]} images have the id {record.get('id')}; number them anew", found=len(own))
             continue
         yield Item(
-            member_path(name).stem,
-            partial(
-                _load_image,
-                path,
-                own,
-                [_category(item, names) for item in own],
-                distinct,
-            ),
+            member_path(name).stem or key,
+            partial(_load_image, path, own, [_category(item, names) for item in own], distinct),
             where,
-            _stated(record),
-            file_name=name,
+            stated_shape(record.get("height"), record.get("width")),
+            file_name=str(folder / name) if name else "",
             found=len(own),
             fields={key: value for key, value in record.items() if key not in _STANDARD},
             needs_shape=True,
@@ -113,71 +126,123 @@ def read(source: Path, categories: Sequence[str] = (ALL,), distinct: bool = Fals
         )
 
 
-def json_file(source: Path) -> Path:
-    """The COCO file of a folder, or the file itself.
+def json_files(source: Path) -> list[ImageFile]:
+    """The COCO files of a folder or zip file, or the file itself.
 
     Raises
     ------
     InputError
-        If a folder holds none, or several.
+        If there are none.
     """
-    if source.is_file():
-        return source
     for name in (ANNOTATIONS, PACKED, PREDICTIONS):
         if (source / name).is_file():
-            return source / name
-    found = sorted(source.glob("*.json"))
-    if len(found) != 1:
-        raise InputError(f"{source}: {len(found)} JSON files where one is needed; name the file")
-    return found[0]
+            return [ImageFile((source / name).stem, source / name)]
+    if source.is_file() and source.suffix.lower() != ".zip":
+        return [ImageFile(source.stem, source)]
+    files = files_of(source, *_ENDINGS)
+    found = [file for file in files if _SIGN.search(beginning(file))] or files[:1]
+    if not found:
+        raise InputError(f"{source}: no COCO file in it; name the JSON file")
+    return found
 
 
-def _load(path: Path) -> dict[str, Any]:
-    data = read_json(path, "get it again", "COCO")
-    for key in ("images", "annotations"):
+def _load(file: ImageFile) -> dict[str, list[dict[str, Any]]]:
+    """Lists of images, annotations and categories."""
+    data = json_of(file, "get it again", "COCO")
+    if isinstance(data, list) and all(isinstance(row, dict) and "image_id" in row for row in data):
+        data = {"annotations": data, "images": list(_images_of_results(data))}
+    lists: dict[str, Any] = {}
+    for key in ("images", "annotations", "categories"):
         rows = data.get(key) if isinstance(data, dict) else None
+        # LIVECell has objects by their ids.
+        rows = list(rows.values()) if isinstance(rows, dict) else rows
+        if key == "categories":
+            rows = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise InputError(f"{path}: no COCO file of instances, it has no list {key!r}; export it as such")
-    return data
+            raise InputError(f"{file.name}: no COCO file of instances, it has no list {key!r}; export it as such")
+        lists[key] = rows
+    return lists
 
 
-def _names(data: dict[str, Any]) -> dict[Any, str]:
-    listed = data.get("categories")
-    rows = listed if isinstance(listed, list) else []
-    return {
-        row["id"]: str(row["name"])
-        for row in rows
-        if isinstance(row, dict) and {"id", "name"} <= row.keys() and isinstance(row["id"], int | str)
-    }
+def _images_of_results(results: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Records of the images that results are of: their ids are all that is known, and their sizes in run lengths."""
+    seen: set[str | None] = set()
+    for row in results:
+        key = _key(row["image_id"])
+        if key not in seen:
+            seen.add(key)
+            segmentation = row.get("segmentation")
+            size = segmentation.get("size") if isinstance(segmentation, dict) else None
+            height, width = size if isinstance(size, list) and len(size) == 2 else (None, None)
+            yield {"id": row["image_id"], "height": height, "width": width}
 
 
-def _category(item: Mapping[str, Any], names: Mapping[Any, str]) -> str:
-    key = item.get("category_id")
-    return names.get(key, str(key)) if isinstance(key, int | str) else "none"
+def _crowd_is_encoding(items: list[dict[str, Any]]) -> bool:
+    """Whether ``iscrowd`` says that a mask is stored as run lengths, and no more."""
+    crowds = [item for item in items if _is_crowd(item)]
+    if not crowds or not all(isinstance(item.get("segmentation"), dict) for item in crowds):
+        return False
+    marked = all(isinstance(item.get("attributes"), dict) and "occluded" in item["attributes"] for item in crowds)
+    if marked or len(crowds) == len(items):
+        return True
+    # Crowds are few, and larger than what is outlined one by one.
+    others = [area for item in items if not _is_crowd(item) and (area := _box_area(item))]
+    own = [area for item in crowds if (area := _box_area(item))]
+    many = len(crowds) > _FEW_CROWDS * len(items)
+    return bool(many and others and own and np.median(own) <= _AS_LARGE * np.median(others))
 
 
-def _of_categories(
-    path: Path, data: dict[str, Any], names: Mapping[Any, str], wanted: Collection[str]
-) -> list[dict[str, Any]]:
-    """The annotations of the categories to take; see `read` for the rule."""
-    used = Counter(_category(item, names) for item in data["annotations"])
+def _box_area(item: Mapping[str, Any]) -> float:
+    try:
+        return number(item["bbox"][2]) * number(item["bbox"][3])
+    except (InputError, LookupError, TypeError):
+        return 0.0
+
+
+def _is_crowd(item: Mapping[str, Any]) -> bool:
+    value = item.get("iscrowd")
+    number = whole(value)
+    return number != 0 if number is not None else value is True or str(value).strip().lower() == "true"
+
+
+def _names(data: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
+    return {key: str(row["name"]) for row in data["categories"] if (key := _key(row.get("id"))) and "name" in row}
+
+
+def _category(item: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    key = _key(item.get("category_id"))
+    return names.get(key, key) if key is not None else "none"
+
+
+def _wanted(
+    where: str, loaded: list[dict[str, Any]], names: list[dict[str, str]], wanted: Collection[str]
+) -> Collection[str] | None:
+    """The categories to take, None for all; see `read` for the rule."""
+    used: Counter[str] = Counter()
+    for data, known in zip(loaded, names, strict=True):
+        used.update(_category(item, known) for item in data["annotations"])
     if not wanted:
         wanted = used if len(used) <= 1 else {name for name in used if "nucle" in name.lower()}
         if used and not wanted:
             choice = ", ".join(f"{name} ({count})" for name, count in used.most_common())
             raise InputError(
-                f"{path}: several categories: {choice}; name those that are nuclei with --category, or --category all"
+                f"{where}: several categories: {choice}; name those that are nuclei with --category, or --category all"
             )
-    elif ALL not in wanted:
-        unknown = set(wanted) - set(names.values()) - used.keys()
-        if unknown:
-            raise InputError(f"{path}: no category {sorted(unknown)[0]!r}; it has {', '.join(used)}")
-    return [item for item in data["annotations"] if ALL in wanted or _category(item, names) in wanted]
+        return wanted
+    if ALL in wanted:
+        return None
+    unknown = set(wanted) - {name for known in names for name in known.values()} - used.keys()
+    if unknown:
+        raise InputError(f"{where}: no category {sorted(unknown)[0]!r}; it has {', '.join(used)}")
+    return wanted
 
 
-def _key(value: Any) -> Any:
-    """An id as a key: 7 and "7", which files mix, are the same."""
-    return str(value) if isinstance(value, int | str) else None
+def _key(value: Any) -> str | None:
+    """An id as a key: 7, 7.0 and "7", which files mix, are the same."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    number = whole(value) if not isinstance(value, str) or re.fullmatch(r"\s*[1-9]\d*(\.0*)?\s*|0", value) else None
+    return str(value) if number is None else str(number)
 
 
 def _name(record: Mapping[str, Any]) -> str:
@@ -185,15 +250,10 @@ def _name(record: Mapping[str, Any]) -> str:
     return name if isinstance(name, str) else ""
 
 
-def _stated(record: Mapping[str, Any]) -> Shape | None:
-    height, width = record.get("height"), record.get("width")
-    return (height, width) if isinstance(height, int) and isinstance(width, int) else None
-
-
 def _load_image(
-    path: Path, items: list[dict[str, Any]], names: list[str], distinct: bool, shape: Shape | None
+    path: str, items: list[dict[str, Any]], names: list[str], distinct: bool, shape: Shape | None
 ) -> Nuclei:
-    shape = known_shape(shape, str(path))
+    shape = known_shape(shape, path)
     runs, left_out = _all_runs(path, items, shape)
     crops: list[Any] = []
     kept: list[int] = []
@@ -214,14 +274,14 @@ def _load_image(
     return Nuclei(masks, [names[place] for place in kept], left_out)
 
 
-def _all_runs(path: Path, items: list[dict[str, Any]], shape: Shape) -> tuple[list[rle.Runs | None], list[LeftOut]]:
+def _all_runs(path: str, items: list[dict[str, Any]], shape: Shape) -> tuple[list[rle.Runs | None], list[LeftOut]]:
     """Runs of each annotation, None for those that are left out."""
     if all(map(_is_plain, items)):
         rles = [item["segmentation"] for item in items]
         try:
-            if all(list(one["size"]) == list(shape) for one in rles):
+            if all(one["size"] == list(shape) for one in rles):
                 runs_of_all = _split(*rle.coco_to_runs_of_all(rles, shape), len(rles))
-                if all(len(starts) for starts, _ in runs_of_all):
+                if all(len(runs[0]) and runs_area(runs, shape) <= MOST_BOX_PIXELS for runs in runs_of_all):
                     return list(runs_of_all), []
         except InputError:
             pass  # which one it is, and why, is found one by one
@@ -229,9 +289,10 @@ def _all_runs(path: Path, items: list[dict[str, Any]], shape: Shape) -> tuple[li
     left_out: list[LeftOut] = []
     for item in items:
         try:
-            if item.get("iscrowd"):
+            if _is_crowd(item):
                 raise InputError("a crowd region, not one nucleus; outline its nuclei one by one")
             found = segmentation_runs(item.get("segmentation"), shape)
+            check_box(runs_area(found, shape))
             runs.append(found if len(found[0]) else None)
             if runs[-1] is None:
                 reason = "not one pixel in the image; draw it again"
@@ -245,7 +306,7 @@ def _all_runs(path: Path, items: list[dict[str, Any]], shape: Shape) -> tuple[li
 def _is_plain(item: Mapping[str, Any]) -> bool:
     """Whether an annotation is run lengths of one nucleus."""
     found = item.get("segmentation")
-    return not item.get("iscrowd") and isinstance(found, dict) and {"size", "counts"} <= found.keys()
+    return not _is_crowd(item) and isinstance(found, dict) and {"size", "counts"} <= found.keys()
 
 
 def _split(
@@ -256,8 +317,10 @@ def _split(
 
 
 def _score(item: Mapping[str, Any]) -> float:
-    score = item.get("score", 1.0)
-    return float(score) if isinstance(score, int | float) else 1.0
+    try:
+        return number(item.get("score", 1.0))
+    except InputError:
+        return 1.0
 
 
 def segmentation_runs(segmentation: Any, shape: tuple[int, int]) -> rle.Runs:
@@ -283,9 +346,10 @@ def segmentation_runs(segmentation: Any, shape: tuple[int, int]) -> rle.Runs:
         If it is none of these, malformed, or of another size.
     """
     if isinstance(segmentation, dict):
-        if segmentation.get("size") != list(shape) or "counts" not in segmentation:
-            raise InputError(f"run lengths of size {segmentation.get('size')} on an image of {list(shape)}; mend them")
-        return rle.coco_to_runs(segmentation)
+        size = segmentation.get("size")
+        if not isinstance(size, list) or list(map(whole, size)) != list(shape) or "counts" not in segmentation:
+            raise InputError(f"run lengths of size {str(size)[:40]} on an image of {list(shape)}; mend them")
+        return rle.coco_to_runs({"size": list(shape), "counts": segmentation["counts"]})
     if not segmentation or not isinstance(segmentation, list):
         raise InputError("no outline; draw it")
     # Some programs leave out the list around a single polygon.

@@ -46,6 +46,8 @@ class Format:
         What it holds, in the plural: ``"label images"``, ``"regions"``.
     suffixes : tuple of str
         Endings of its files, by which a file that no format recognises is refused with the words of this one.
+    lost : str
+        What a nucleus loses in it, for the table of formats: ``"holes; pieces become nuclei"``. Empty if nothing.
     package, extra : str
         What it needs beyond maskseg's own requirements: a Python package, and the extra that installs it.
     """
@@ -65,6 +67,7 @@ class Format:
     layout: str = ""
     unit: str = "annotations"
     suffixes: tuple[str, ...] = ()
+    lost: str = ""
     package: str = ""
     extra: str = ""
 

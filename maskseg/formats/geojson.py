@@ -10,7 +10,6 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,11 +19,11 @@ from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError
 from maskseg.core.files import write_whole
-from maskseg.core.json_files import read_json
 from maskseg.core.masks import CropMasks
-from maskseg.core.outlines import Polygon, outlines, rasterise
-from maskseg.formats.reader import Item, LeftOut, Nuclei, Shape, known_shape
+from maskseg.core.outlines import Polygon, outlines
+from maskseg.formats.geojson_reader import load
 from maskseg.formats.writer import StreamWriter
+from maskseg.imaging.reading import ImageFile
 
 # QuPath draws a class in its colour.
 CLASSIFICATION = {"name": "nucleus", "color": [255, 0, 0]}
@@ -117,45 +116,6 @@ class GeoJsonFiles(StreamWriter):
             yield lambda masks, settled: writer.write(masks)
 
 
-def recognises(source: Path) -> bool:
-    """Whether a path is a GeoJSON file, or a folder with such files."""
-    return bool(_files(source))
-
-
-def read(source: Path) -> Iterator[Item]:
-    """The GeoJSON files of a folder, or one file; each is for the image of the same name.
-
-    Raises
-    ------
-    InputError
-        If there are none.
-    """
-    files = _files(source)
-    if not files:
-        raise InputError(f"{source}: no .geojson file there; check the path")
-    for path in files:
-        yield Item(path.stem, partial(_load, path), str(path), needs_shape=True)
-
-
-def _files(source: Path) -> list[Path]:
-    if source.is_dir():
-        return sorted(path for path in source.glob("*.geojson") if not path.name.startswith("."))
-    return [source] if source.suffix.lower() == ".geojson" and source.is_file() else []
-
-
-def _load(path: Path, shape: Shape | None) -> Nuclei:
-    features = _features(path)
-    masks = _masks(path, features, known_shape(shape, str(path)))
-    empty = masks.areas == 0
-    left_out = [
-        LeftOut(f"{path}: feature {number + 1}", "empty annotation", "not one pixel in the image; draw it again")
-        for number in np.flatnonzero(empty).tolist()
-    ]
-    names = [_class_of(feature) for feature in features]
-    classes = [name for name, gone in zip(names, empty, strict=True) if not gone]
-    return Nuclei(masks[~empty], classes if any(classes) else None, left_out)
-
-
 def read_geojson(path: str | os.PathLike[str], shape: tuple[int, int]) -> CropMasks:
     """Masks from the polygons of a GeoJSON file, ours or one that QuPath exported.
 
@@ -169,44 +129,18 @@ def read_geojson(path: str | os.PathLike[str], shape: tuple[int, int]) -> CropMa
     Returns
     -------
     CropMasks
-        One mask a feature, in the order of the file; empty where no pixel is inside. Scores are the measurement
-        ``score``, 1 where there is none.
+        One mask a feature, in the order of the file. Scores are the measurement ``score``, 1 where there is none.
 
     Raises
     ------
     InputError
-        If the file cannot be read, or a feature is not a Polygon or MultiPolygon.
+        If the file cannot be read, or a feature is no nucleus.
     """
     path = Path(path)
-    return _masks(path, _features(path), shape)
-
-
-def _features(path: Path) -> list[Any]:
-    data = read_json(path)
-    if isinstance(data, dict):
-        data = data.get("features", [data])
-    return data if isinstance(data, list) else [data]
-
-
-def _masks(path: Path, features: list[Any], shape: Shape) -> CropMasks:
-    boxes, bitmaps, scores = [], [], []
-    for number, feature in enumerate(features, start=1):
-        try:
-            box, bitmap = rasterise(_rings(feature["geometry"]), shape)
-            score = _score(feature.get("properties") or {})
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
-            raise InputError(
-                f"{path}: feature {number} holds no polygon ({error}); export outlines as Polygon or MultiPolygon"
-            ) from error
-        boxes.append(box)
-        bitmaps.append(bitmap)
-        scores.append(score)
-    return CropMasks(shape, np.array(boxes, np.int32), bitmaps, np.array(scores, np.float32))
-
-
-def _class_of(feature: Any) -> str:
-    known = (feature.get("properties") or {}).get("classification") or {}
-    return str(known.get("name") or "") if isinstance(known, dict) else str(known)
+    nuclei = load(ImageFile(path.stem, path), shape)
+    for one in nuclei.left_out:
+        raise InputError(f"{one.file} {one.reason}")
+    return nuclei.masks
 
 
 def _geometry(polygons: list[Polygon]) -> dict[str, Any]:
@@ -215,21 +149,3 @@ def _geometry(polygons: list[Polygon]) -> dict[str, Any]:
     if len(closed) == 1:
         return {"type": "Polygon", "coordinates": closed[0]}
     return {"type": "MultiPolygon", "coordinates": closed}
-
-
-def _rings(geometry: dict[str, Any]) -> list[Polygon]:
-    if geometry["type"] not in ("Polygon", "MultiPolygon"):
-        raise ValueError(f"it is a {geometry['type']}")
-    polygons = [geometry["coordinates"]] if geometry["type"] == "Polygon" else geometry["coordinates"]
-    # A point may have a third number, its height.
-    read = [[np.array(ring, np.float64)[:, :2] for ring in polygon] for polygon in polygons]
-    if not all(np.isfinite(ring).all() for polygon in read for ring in polygon):
-        raise ValueError("a point is not a finite number")
-    return read
-
-
-def _score(properties: dict[str, Any]) -> float:
-    measurements = properties.get("measurements") or {}
-    if isinstance(measurements, list):  # as QuPath wrote them before version 0.4
-        measurements = {item["name"]: item["value"] for item in measurements}
-    return float(measurements.get("score", 1))

@@ -1,11 +1,7 @@
 """Label images: 0 for background, one whole number for each nucleus.
 
 Written as TIFF; one that is larger than memory is written as a tiled TIFF, row by row of tiles, as the nuclei come.
-Read as TIFF, PNG or .npy from two layouts, at any depth below a folder:
-
-- StarDist's, and what ``maskseg predict`` writes: ``images/STEM.*`` with ``masks/STEM.*`` or ``labels/STEM.*``;
-- Cellpose's: ``STEM.*`` with ``STEM_masks.*``, ``STEM_cp_masks.*`` or ``STEM_seg.npy`` in the same folder, also
-  ``STEM_img.*`` with ``STEM_masks.*``.
+`maskseg.formats.labels_reader` finds and reads them.
 """
 
 from __future__ import annotations
@@ -16,7 +12,6 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -30,25 +25,17 @@ from maskseg.core.errors import InputError
 from maskseg.core.files import named_if_full, write_whole
 from maskseg.core.masks import CropMasks
 from maskseg.formats.label_claims import check_label_claims
-from maskseg.formats.reader import Item, LeftOut, Nuclei, Shape
 from maskseg.formats.writer import ImageInfo, Writer
-from maskseg.imaging.containers import SUFFIXES as IMAGE_SUFFIXES
-from maskseg.imaging.reading import ImageFile
 
+# Of a file, before it is unpacked.
+MOST_PIXELS = 1 << 31
 SUFFIXES = (".tif", ".tiff", ".png", ".npy")
 # Side of the tiles of a tiled TIFF.
 TILE = 256
 # Bytes of labels that a classic TIFF, which every program opens, has room for even if nothing can be compressed.
 _CLASSIC = (1 << 32) - (1 << 26)
-# Where label images lie that have no images beside them: in the folder given, as `maskseg predict` writes them, as
-# StarDist has them.
-_FOLDERS = (".", "labels", "masks")
-# Cellpose's names.
-_LABEL_ENDINGS = ("_cp_masks", "_masks", "_seg")
-_SEG = "_seg.npy"
-_IMAGE_ENDING = "_img"
-# Pictures that Cellpose writes beside those.
-_OTHER_ENDINGS = ("_flows", "_cp_flows", "_outlines", "_cp_outlines", "_cp_output")
+# In the TIFF files that are written: their numbers are labels, whatever they look like.
+WRITTEN_BY = "maskseg"
 
 
 def write_labels(path: str | os.PathLike[str], labels: np.ndarray) -> None:
@@ -66,7 +53,9 @@ def write_labels(path: str | os.PathLike[str], labels: np.ndarray) -> None:
         raise InputError(f"{path}: labels below 0 or above {np.iinfo(np.int32).max} cannot be stored; renumber them")
     dtype = label_dtype(largest)
     encoded = io.BytesIO()
-    tifffile.imwrite(encoded, labels.astype(dtype, copy=False), compression="zlib", photometric="minisblack")
+    tifffile.imwrite(
+        encoded, labels.astype(dtype, copy=False), compression="zlib", photometric="minisblack", software=WRITTEN_BY
+    )
     with write_whole(path) as file:
         file.write(encoded.getbuffer())
 
@@ -90,38 +79,76 @@ def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
         The file is missing, broken, in colour, or holds fractions.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
+    if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{path}: a label image is one of {', '.join(SUFFIXES)}")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: is no file; check the path")
     try:
-        labels = _read(path, suffix)
+        data = path.read_bytes()
     except FileNotFoundError as error:
         raise InputError(f"{path}: does not exist") from error
-    except Exception as error:  # the decoders have errors of their own; all mean the same here
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: is not a readable label image ({reason}); write it again") from error
-    while labels.ndim > 2 and 1 in labels.shape:
-        labels = labels.squeeze(labels.shape.index(1))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
+    labels, _ = read_pixels(data, str(path))
     if labels.ndim != 2:
         raise InputError(f"{path}: has the shape {labels.shape}; a label image has one channel, (height, width)")
-    if labels.dtype.kind == "f" and np.array_equal(labels, np.trunc(labels)) and np.abs(labels).max(initial=0) < 2**53:
-        labels = labels.astype(np.int64)
-    if labels.dtype.kind not in "biu":
-        raise InputError(f"{path}: holds {labels.dtype} values; save the labels as whole numbers")
     return labels
 
 
-def _read(path: Path, suffix: str) -> np.ndarray:
-    if not path.is_file() and path.exists():
-        raise InputError("no file")
-    check_label_claims(path.read_bytes())
-    if suffix == ".npy":
-        return np.load(path, allow_pickle=False)
-    if suffix == ".png":
-        with Image.open(path) as image:
-            return np.asarray(image)
-    # Some kinds of TIFF name other files that they go on in, which may be any.
-    return tifffile.imread(path, _multifile=False, is_ndtiff=False, is_mmstack=False)
+def read_pixels(data: bytes, name: str) -> tuple[np.ndarray, str]:
+    """What a TIFF, PNG or .npy file holds.
+
+    Parameters
+    ----------
+    data : bytes
+        Content of the file.
+    name : str
+        What errors call it.
+
+    Returns
+    -------
+    values : integer or bool array (H, W), or (H, W, 3 or 4) of colours
+        Palettes as the stored numbers; whole numbers stored as float as int64.
+    software : str
+        What wrote a TIFF file, as it says.
+
+    Raises
+    ------
+    InputError
+        The file is broken, or holds fractions or several planes.
+    """
+    try:
+        values, software = _decode(data)
+    except Exception as error:  # the decoders have errors of their own; all mean the same here
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{name}: is not a readable label image ({reason}); write it again") from error
+    while values.ndim > 2 and 1 in values.shape:
+        values = values.squeeze(values.shape.index(1))
+    if (values.ndim != 2 and not (values.ndim == 3 and values.shape[2] in (3, 4))) or not values.size:
+        raise InputError(f"{name}: has the shape {values.shape}; a label image has one channel, (height, width)")
+    if values.dtype.kind == "f" and np.array_equal(values, np.trunc(values)) and np.abs(values).max(initial=0) < 2**53:
+        values = values.astype(np.int64)
+    if values.dtype.kind not in "biu":
+        raise InputError(f"{name}: holds {values.dtype} values; save the labels as whole numbers")
+    return values, software
+
+
+def _decode(data: bytes) -> tuple[np.ndarray, str]:
+    check_label_claims(data)
+    if data.startswith(b"\x93NUMPY"):
+        return np.load(io.BytesIO(data), allow_pickle=False), ""
+    if data.startswith(b"\x89PNG"):
+        with Image.open(io.BytesIO(data)) as image:
+            if image.mode == "P" and "transparency" not in image.info:
+                return np.asarray(image), ""
+            if data[24] == 16 and image.mode not in ("I;16", "I"):  # Pillow keeps 8 bits of colours
+                return np.asarray(image.convert("RGBA")), ""
+            return np.asarray(image), ""
+    with tifffile.TiffFile(io.BytesIO(data), _multifile=False, is_ndtiff=False, is_mmstack=False) as file:
+        if file.series[0].size > MOST_PIXELS:
+            raise ValueError(f"{file.series[0].size} values are too many; cut it into pieces")
+        values = file.asarray()
+        return values, str(file.pages.first.software or "")
 
 
 # ---- nuclei to label images ----
@@ -222,6 +249,7 @@ class LabelWriter(Writer):
                 bigtiff=math.prod(self.image.shape) * self._dtype.itemsize > _CLASSIC,
                 compression="zlib",
                 photometric="minisblack",
+                software=WRITTEN_BY,
             )
         self.abandon()
 
@@ -236,122 +264,3 @@ def _tiles(rows: NDArray[np.integer]) -> Iterator[NDArray[np.integer]]:
     padded[:height, :width] = rows
     for left in range(0, padded.shape[1], TILE):
         yield padded[:, left : left + TILE]
-
-
-# ---- label images to nuclei ----
-
-
-def recognises(source: Path) -> bool:
-    """Whether a folder holds label images, or pairs of images and label images, in one of the layouts."""
-    return source.is_dir() and (bool(_alone(source)) or any(_has_labels(item) for item in _pairs(source)))
-
-
-def read(source: Path) -> Iterator[Item | LeftOut]:
-    """The pairs of images and label images below a folder, or label images that lie there alone.
-
-    The labels need not be consecutive; each becomes one nucleus, also where it lies in several pieces.
-
-    Raises
-    ------
-    InputError
-        If there is no such folder.
-    """
-    if not source.is_dir():
-        raise InputError(f"{source}: no such folder; check the path, unpack it if it is a zip file")
-    pairs = list(_pairs(source))
-    alone = [] if any(map(_has_labels, pairs)) else _alone(source)
-    yield from _items_alone(alone) if alone else pairs
-
-
-def _has_labels(item: Item | LeftOut) -> bool:
-    return isinstance(item, Item) and isinstance(item.load, partial) and bool(item.load.args[0])
-
-
-def _load(files: tuple[Path, ...], paired: bool, shape: Shape | None) -> Nuclei:
-    if not files:
-        raise InputError("no label image for it; add it, all 0 if there is no nucleus")
-    if len(files) > 1:
-        raise InputError(f"several label images ({', '.join(path.name for path in files)}); keep one of them")
-    (path,) = files
-    try:
-        labels = read_labels(path)
-    except InputError as error:
-        if path.name.endswith(_SEG):
-            reason = "holds Python objects, which may run code and are not loaded; save the masks as TIFF or PNG"
-            raise InputError(f"{path.name} {reason}") from error
-        raise
-    if paired and shape is not None and labels.shape != shape:
-        raise InputError(
-            f"{path.name} has {labels.shape[0]}x{labels.shape[1]} pixels, the image {shape[0]}x{shape[1]}; "
-            "make them equal"
-        )
-    try:
-        return Nuclei(CropMasks.from_labels(labels))
-    except InputError as error:
-        raise InputError(f"{path.name}: {error}; write it again") from error
-
-
-def _alone(source: Path) -> list[Path]:
-    """The label images of a folder that lie there without images."""
-    for name in _FOLDERS:
-        folder = source / name
-        files = sorted(folder.iterdir()) if folder.is_dir() else []
-        files = [file for file in files if file.suffix.lower() in SUFFIXES and file.is_file() and file.name[0] != "."]
-        if files:
-            return files
-    return []
-
-
-def _items_alone(files: list[Path]) -> Iterator[Item]:
-    first: dict[str, Path] = {}
-    for path in files:
-        if first.setdefault(path.stem, path) is not path:
-            raise InputError(f"{path} and {first[path.stem].name} are for the same image: keep one of them")
-    for path in files:
-        yield Item(path.stem, partial(_load, (path,), False), str(path))
-
-
-def _pairs(source: Path) -> Iterator[Item | LeftOut]:
-    """Images with their label images, sorted, after the label images without an image."""
-    pairs: list[tuple[Path, tuple[Path, ...]]] = []
-    for where, folders, names in os.walk(source):
-        folder = Path(where)
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
-        if folder.name in _FOLDERS and (folder.parent / "images").is_dir():
-            continue
-        files = [folder / name for name in names if not name.startswith(".")]
-        files = [path for path in files if not path.stem.endswith(_OTHER_ENDINGS)]
-        beside = [folder.parent / name for name in _FOLDERS[1:]] if folder.name == "images" else []
-        beside = [path for path in beside if path.is_dir()]
-        if beside:
-            labels = {path: path.stem for other in beside for path in other.iterdir() if not path.name.startswith(".")}
-            images = {path: path.stem for path in files}
-        else:
-            labels, images = _cellpose(files)
-        labels = {path: stem for path, stem in labels.items() if path.suffix.lower() in SUFFIXES}
-        images = {path: stem for path, stem in images.items() if path.suffix.lower() in IMAGE_SUFFIXES}
-        of: dict[str, list[Path]] = {}
-        for path in sorted(labels):
-            of.setdefault(labels[path], []).append(path)
-        pairs += [(path, tuple(of.get(stem, []))) for path, stem in images.items()]
-        for stem in sorted(of.keys() - set(images.values())):
-            for path in of[stem]:
-                yield LeftOut(str(path), "label image left out", "no image for it; add it")
-    for path, found in sorted(pairs):
-        image = ImageFile(path.stem, path)
-        yield Item(path.stem, partial(_load, found, True), str(path), image=image)
-
-
-def _cellpose(files: list[Path]) -> tuple[dict[Path, str], dict[Path, str]]:
-    """Label images and images of one folder, each with the stem that they have in common."""
-    labels: dict[Path, str] = {}
-    images: dict[Path, str] = {}
-    for path in files:
-        ending = next((ending for ending in _LABEL_ENDINGS if path.stem.endswith(ending)), None)
-        if ending:
-            labels[path] = path.stem.removesuffix(ending)
-        else:
-            images[path] = path.stem.removesuffix(_IMAGE_ENDING)
-    # _seg.npy holds the same masks once more.
-    others = {stem for path, stem in labels.items() if not path.name.endswith(_SEG)}
-    return {path: stem for path, stem in labels.items() if not (path.name.endswith(_SEG) and stem in others)}, images

@@ -35,6 +35,16 @@ class Taken(NamedTuple):
     which: str
 
 
+class Note(NamedTuple):
+    """What a reader did that a person should know of, and that is no fault: said once for the whole source.
+
+    `ids` are images that the source has, and that do not count.
+    """
+
+    text: str
+    ids: frozenset[str] = frozenset()
+
+
 @dataclass
 class Nuclei:
     """The nuclei of one image, as they were read.
@@ -49,12 +59,15 @@ class Nuclei:
         Annotations of the image that are no nucleus or are at fault.
     fields : dict
         What else the file says of the image; see `Item`.
+    notes : list of str
+        What was done with the image that a person should know of: said once for all images of which it is true.
     """
 
     masks: CropMasks
     classes: list[str] | None = None
     left_out: list[LeftOut] = field(default_factory=list)
     fields: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def found(self) -> int:

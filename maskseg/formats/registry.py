@@ -49,6 +49,7 @@ left out (``reason``).
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -178,9 +179,11 @@ def recognise(source: Path) -> Format:
             return item
     if source.is_file():
         raise InputError(f"{source}: give a folder, or a file of a format that is read: {', '.join(readable())}")
+    endings = Counter(path.suffix.lower() or path.name for path in source.rglob("*") if path.is_file())
+    there = ", ".join(f"{count} {ending}" for ending, count in endings.most_common(5)) or "nothing"
     raise InputError(
-        f"{source}: holds neither annotations.json nor label images, nor another format that is read: "
-        f"{', '.join(readable())}"
+        f"{source}: holds neither annotations.json nor label images, nor another format that is read "
+        f"({', '.join(readable())}); there is {there}"
     )
 
 

@@ -9,7 +9,8 @@ from hashlib import blake2b
 
 from maskseg.core.errors import InputError
 from maskseg.core.rle import Runs, kaggle_to_runs
-from maskseg.formats.kaggle import Fault, Row, overlapping, rows_of
+from maskseg.formats.kaggle import overlapping
+from maskseg.formats.kaggle_reader import Fault, Row, rows_of
 
 
 def check_submission(path: str | os.PathLike[str], sizes: Mapping[str, tuple[int, int]]) -> list[Fault]:

@@ -78,12 +78,15 @@ class Writer:
         Pixels that overlapping nuclei could not all keep, known after `close`.
     left_out : list of str
         Why nuclei are not in the file, a line each, known after `close`.
+    notes : list of str
+        What else of them is lost in the format, known after `close`.
     """
 
     def __init__(self, image: ImageInfo, *paths: Path) -> None:
         self.image, self.paths = image, paths
         self.shared = 0
         self.left_out: list[str] = []
+        self.notes: list[str] = []
 
     @property
     def path(self) -> Path:

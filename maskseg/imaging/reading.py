@@ -270,6 +270,20 @@ def zip_members(path: Path) -> list[str]:
     return list(dict.fromkeys(_zip(path).namelist()))
 
 
+def zip_size(path: Path, member: str) -> int:
+    """Bytes that a file in a zip file has when it is unpacked; zipfile gives no more than that.
+
+    Raises
+    ------
+    InputError
+        If there is no such file.
+    """
+    try:
+        return _zip(path).getinfo(member).file_size
+    except KeyError as error:
+        raise InputError(f"{path}: no {member} in it; check the path") from error
+
+
 def member_path(member: str) -> PurePosixPath:
     """The name of a zip member as a path, also where it was written with backslashes."""
     return PurePosixPath(member.replace("\\", "/"))

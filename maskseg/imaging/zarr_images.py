@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from maskseg.core.errors import InputError
 from maskseg.core.limits import check_claim
 from maskseg.core.optional import need
+from maskseg.core.zarr_checks import zarr_node, zarr_parts
 from maskseg.imaging.stored import COLOURS, plausible
 from maskseg.imaging.tiff_metadata import microns_in
 from maskseg.imaging.windows import Box
@@ -31,26 +32,27 @@ class ZarrStored:
         scale: tuple[float, float] | None = None
         names: list[str] = []
         try:
-            node = zarr.open(path, mode="r")
-            if isinstance(node, zarr.Group):
-                attributes = dict(node.attrs)
-                attributes = attributes.get("ome", attributes)
+            node, parts = zarr_node(Path(path)), [Path(path)]
+            if not node.is_array:
+                attributes = node.attributes.get("ome", node.attributes)
                 image = attributes["multiscales"][0]
                 listed = image.get("axes", list(_AXES))
                 axes = [axis if isinstance(axis, str) else axis["name"] for axis in listed]
                 units = [axis.get("unit") if isinstance(axis, dict) else None for axis in listed]
-                self._arrays = [node[item["path"]] for item in image["datasets"]]
+                parts = zarr_parts(Path(path), [item["path"] for item in image["datasets"]], node.zarr_format)
                 scale = _scale(image["datasets"][0], axes, units)
                 names = [str(channel.get("label", "")) for channel in attributes.get("omero", {}).get("channels", [])]
-            else:
-                self._arrays, shape = [node], node.shape
+            # Opened only now that each is known to hold numbers, in the format that was looked at.
+            self._arrays = [zarr.open_array(part, mode="r", zarr_format=node.zarr_format) for part in parts]
+            if node.is_array:
+                shape = self._arrays[0].shape
                 axes = list("yx" if len(shape) == 2 else "yxc" if len(shape) == 3 and shape[-1] <= 4 else _AXES)
                 axes = axes[-len(shape) :] if axes == list(_AXES) and len(shape) != 3 else axes
                 axes = list("cyx") if axes == list(_AXES) else axes
             sizes = dict(zip(axes, self._arrays[0].shape, strict=True))
             y, x = axes.index("y"), axes.index("x")
         except Exception as error:  # zarr has errors of its own; all mean the same here
-            reason = " ".join(str(error).split())
+            reason = " ".join(str(error).split())[:300]
             raise InputError(f"{self.name}: no OME-Zarr image that can be read ({reason}); check the path") from error
         if any(size > 1 for axis, size in sizes.items() if axis not in _AXES):
             raise InputError(f"{self.name}: it holds {sizes}; save one plane of it")

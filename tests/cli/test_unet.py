@@ -8,7 +8,7 @@ import pytest
 import tifffile
 
 from maskseg.data.dataset import dataset_dicts
-from maskseg.formats.kaggle import read_submission
+from maskseg.formats.kaggle_reader import read_submission
 from maskseg.imaging.reading import read_image
 from maskseg.inference.api import load_model
 from maskseg.models.checkpoint import model_weights

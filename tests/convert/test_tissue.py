@@ -2,6 +2,7 @@ import csv
 import filecmp
 import shutil
 import zipfile
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -199,19 +200,56 @@ def test_zip_files_are_read_and_processes_change_nothing(make, tmp_path):
     assert filecmp.cmpfiles(tmp_path / "out", tmp_path / "zipped", names, shallow=False)[0] == names
 
 
-@pytest.mark.parametrize("bad", ["no folder", "no xml", "same name", "no pair", "too small"])
+@pytest.mark.parametrize("bad", ["no folder", "no xml", "no pair", "too small", "no layer"])
 def test_what_cannot_be_converted_at_all_is_one_line(make, tmp_path, bad):
     tissue, xml = make("t", box(2, 2, 12, 12))
     if bad == "no folder":
         xml = tmp_path / "none"
     elif bad == "no xml":
         (xml / "t.xml").unlink()
-    elif bad == "same name":
-        (xml / "more").mkdir()
-        shutil.copy(xml / "t.xml", xml / "more")
     elif bad == "no pair":
         (xml / "t.xml").rename(xml / "u.xml")
     with pytest.raises(InputError) as error:
-        convert(tissue, xml, tmp_path / "out", pieces=41 if bad == "too small" else 2, progress=False)
+        layers = ["none"] if bad == "no layer" else []
+        pieces = 41 if bad == "too small" else 2
+        convert(tissue, xml, tmp_path / "out", pieces=pieces, layers=layers, progress=False)
     assert len(str(error.value).splitlines()) == 1
     assert not (tmp_path / "out" / "annotations.json").exists()
+
+
+def test_a_second_file_of_a_name_costs_only_itself(make, tmp_path):
+    tissue, xml = make("t", box(2, 2, 12, 12))
+    for folder, name in ((tissue, "t.tif"), (xml, "t.xml")):
+        (folder / "more").mkdir()
+        shutil.copy(folder / name, folder / "more")
+    # MoNuSAC's slides, beside the pictures that its scripts make of them.
+    (tissue / "t.svs").write_bytes(b"a slide")
+    summary = convert(tissue, xml, tmp_path / "out", progress=False)
+    assert (summary.images, summary.masks) == (4, 1)
+    assert sorted(Path(one.file).relative_to(tmp_path).parts[0] for one in summary.left_out) == ["tissue", "xml"]
+
+
+def test_a_layer_without_a_name_has_that_of_its_attribute(make, tmp_path):
+    source = make("t", layers={"x": [box(2, 2, 12, 12)], "y": [box(32, 2, 42, 12)], "z": [box(22, 22, 32, 32)]})
+    path = source[1] / "t.xml"
+    text = path.read_text()
+    for layer, attributes in (
+        ("x", '<Attribute Name="Epithelial" Id="0" Value=""/>'),
+        ("y", '<Attribute Name="Description" Id="0" Value=""/>'),
+        ("z", '<Attribute Name="Description" Id="0" Value="Ambiguous"/>'),
+    ):
+        text = text.replace(f'Name="{layer}">', f'Name=""><Attributes>{attributes}</Attributes>')
+    path.write_text(text)
+    assert [row["layer"] for row in run(source, tmp_path / "all")[0].rows] == ["Epithelial", "1", "Ambiguous"]
+    assert run(source, tmp_path / "one", layers=["Epithelial"])[0].masks == 1
+    with pytest.raises(InputError, match="--layer Epitelial: no file has that layer; there are 1, Ambiguous, Epithel"):
+        convert(*source, tmp_path / "none", layers=["Epithelial", "Epitelial"], progress=False)
+
+
+def test_an_image_of_which_no_outline_can_be_used_is_left_out(make, tmp_path):
+    source = make("t", box(102, 102, 112, 112))
+    make("u", box(2, 2, 12, 12))
+    summary, met, _ = run(source, tmp_path / "out")
+    assert summary.images == 4
+    assert "none of its 1 outlines can be used" in summary.left_out[0].reason
+    assert met == [("dropped", ""), ("kept", "u_0_0")]

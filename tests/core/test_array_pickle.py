@@ -167,3 +167,20 @@ def test_a_changed_byte_gives_arrays_or_one_error(at, value):
     data[at % len(data)] = value
     with contextlib.suppress(pickle.UnpicklingError):
         load(bytes(data))
+
+
+def test_a_dict_that_numpy_saved_comes_back_where_that_is_asked_for():
+    """As Cellpose saves ``_seg.npy``: an array without axes, of one dict."""
+    saved = {"masks": np.arange(6, dtype=np.uint16).reshape(2, 3), "flows": [np.ones(2), None], "name": "a", "n": 1.5}
+    data = pickle.dumps(np.array(saved, dtype=object), protocol=3)
+    ((found),) = load_array_pickle(io.BytesIO(data), objects=True)
+    np.testing.assert_array_equal(found["masks"], saved["masks"])
+    assert (found["flows"][1], found["name"], found["n"]) == (None, "a", 1.5)
+    with pytest.raises(pickle.UnpicklingError):
+        load(data)
+
+
+@pytest.mark.parametrize("name", ["objects by their bytes", "scalar object", "buffer of objects", "structure"])
+def test_no_pointer_is_taken_for_a_value_where_there_may_be_objects(name):
+    with pytest.raises(pickle.UnpicklingError):
+        load_array_pickle(io.BytesIO(pickle.dumps(REFUSED[name]())), objects=True)

@@ -15,6 +15,8 @@ from maskseg.data.dataset import image_id, load_coco
 from maskseg.formats.coco_reader import segmentation_runs
 from tests.fixtures.converting import convert_coco as convert
 
+from .annotated import read_all, zipped
+
 SHAPE = (40, 50)
 MASK = np.zeros(SHAPE, np.uint8)
 MASK[5:15, 5:20] = 1
@@ -258,8 +260,10 @@ def test_a_folder_with_one_json_file_and_images_beside_it(tmp_path):
     (tmp_path / "set" / "labels.json").write_text(json.dumps({"images": [record()], "annotations": [item(SQUARE)]}))
     cv2.imwrite(str(tmp_path / "set" / "a.png"), np.zeros((*SHAPE, 3), np.uint8))
     assert convert(tmp_path / "set", tmp_path / "out", progress=False).masks == 1
-    (tmp_path / "set" / "second.json").write_text("{}")
-    with pytest.raises(InputError, match="2 JSON files"):
+    (tmp_path / "set" / "second.json").write_text('{"settings": {}}')
+    assert convert(tmp_path / "set", tmp_path / "out", progress=False).masks == 1
+    (tmp_path / "set" / "labels.json").unlink()
+    with pytest.raises(InputError, match="no COCO file"):
         convert(tmp_path / "set", tmp_path / "out", progress=False)
 
 
@@ -269,3 +273,88 @@ def test_a_wrong_folder_of_images_is_one_line(fault, coco, tmp_path):
     with pytest.raises(InputError, match="--images") as error:
         coco([record()], [item(SQUARE)], images=tmp_path / ("none" if fault == "images" else "empty"))
     assert "\n" not in str(error.value)
+
+
+def test_numbers_count_by_their_values(coco):
+    """Ids, sizes and iscrowd as numbers of any kind or as text."""
+    names = [{"id": 1.0, "name": "nucleus"}, {"id": "2", "name": "debris"}]
+    sized = {**record("1"), "height": "40", "width": 50.0}
+    rle = {**compressed(MASK), "size": ["40", 50.0]}
+    items = [item(rle, "7", 1.0, "1", iscrowd="0"), item(SQUARE, 8.0, "1", 2.0, iscrowd=0.0)]
+    summary, masks = coco([sized], items, names, categories=["nucleus"])
+    assert (summary.masks, summary.left_out) == (1, [])
+    np.testing.assert_array_equal(masks["a"][0], MASK)
+    assert coco([sized], items, names, categories=["all"])[0].masks == 2
+    crowd = [item(SQUARE, 1), item(SQUARE, 2, iscrowd="1"), item(SQUARE, 3, iscrowd=True)]
+    assert [one.file.rpartition(" ")[2] for one in coco([sized], crowd)[0].left_out] == ["2", "3"]
+
+
+def test_run_lengths_with_iscrowd_throughout_are_an_encoding(coco):
+    other = np.roll(MASK, 9, axis=1)
+    encoded = [item(compressed(mask), number, iscrowd=1) for number, mask in enumerate((MASK, other), start=1)]
+    summary, masks = coco([record()], encoded)
+    assert (summary.masks, summary.left_out, len(summary.notes)) == (2, [], 1)
+    np.testing.assert_array_equal(masks["a"], [MASK, other])
+    # With polygons beside them where they are many and no larger, or as CVAT marks them.
+    boxed = [{**one, "bbox": [5, 5, 15, 10]} for one in encoded]
+    assert coco([record()], [*boxed, item(SQUARE, 3, bbox=[10, 20, 8, 10])])[0].masks == 3
+    marked = [{**one, "attributes": {"occluded": False}} for one in encoded]
+    assert coco([record()], [*marked, item(SQUARE, 3)])[0].masks == 3
+
+
+def test_a_crowd_beside_single_nuclei_is_left_out(coco):
+    crowd = item(compressed(np.ones(SHAPE, np.uint8)), 9, iscrowd=1, bbox=[0, 0, 50, 40])
+    summary, _ = coco([record()], [item(SQUARE, 1, bbox=[10, 20, 8, 10]), crowd])
+    assert summary.masks == 1
+    assert "crowd" in summary.left_out[0].reason
+
+
+def test_annotations_by_their_ids_are_their_values(coco):
+    text = json.dumps({"images": [record()], "annotations": {"5": item(SQUARE, 5)}, "categories": []})
+    assert coco([], [], text=text)[0].masks == 1
+
+
+def test_a_list_of_results_is_for_the_images_of_its_numbers(coco):
+    results = [{**item(compressed(MASK), image=number), "score": 0.5} for number in (1, 2)]
+    summary, masks = coco([], [], text=json.dumps(results), files=("img1.png", "img02.png"))
+    assert (summary.masks, summary.left_out) == (2, [])
+    assert sorted(masks) == ["img02", "img1"]
+
+
+def test_the_parts_of_a_roboflow_export_are_one_set(tmp_path):
+    for part, grey in (("train", 10), ("valid", 20)):
+        (tmp_path / "set" / part).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "set" / part / "a.png"), np.full((*SHAPE, 3), grey, np.uint8))
+        text = json.dumps({"images": [record()], "annotations": [item(SQUARE)]})
+        (tmp_path / "set" / part / "_annotations.coco.json").write_text(text)
+    for source in (tmp_path / "set", zipped(tmp_path / "set", tmp_path / "set.zip")):
+        summary = convert(source, tmp_path / "out", progress=False)
+        assert (summary.images, summary.masks, summary.left_out) == (2, 2, [])
+        assert sorted(path.name for path in (tmp_path / "out" / "images").iterdir()) == ["train_a.png", "valid_a.png"]
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("my%20cell%2B.png", "my cell+.png"),
+        ("https://x.y/a.png?token=1#2", "a.png"),
+        ("..\\raw\\a.png", "a.png"),
+        ("zelle_ä.png", "zelle_a\u0308.png"),
+        ("zelle_a\u0308.png", "zelle_ä.png"),
+        ("a.tif", "a.png"),
+        ("/data/upload/1/0a1b2c3d-a.png", "a.png"),
+    ],
+)
+def test_names_as_programs_write_them_lead_to_the_file(coco, name, file):
+    summary, _ = coco([record(name=name)], [item(SQUARE)], files=(file,))
+    assert (summary.masks, summary.left_out) == (1, [])
+
+
+def test_a_size_that_is_claimed_costs_nothing(tmp_path):
+    side = 1 << 16
+    huge, small = ({"size": [side, side], "counts": [0, count, side * side - count]} for count in (1 << 31, 9))
+    data = {"images": [{**record(), "height": side, "width": side}], "annotations": [item(huge), item(small, 2)]}
+    (tmp_path / "a.json").write_text(json.dumps(data))
+    found = read_all("coco", tmp_path / "a.json")[0]["a"]
+    assert found.masks.areas.tolist() == [9]
+    assert "too large" in found.left_out[0].reason

@@ -106,14 +106,13 @@ def test_other_forms_are_read(tmp_path):
     features = [
         square(measurements=[{"name": "Area", "value": 6}, {"name": "score", "value": 0.5}]),
         {"type": "Feature", "geometry": several, "properties": None},
-        {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [[[90, 90, 0], [99, 90, 0], [99, 99, 0]]]}},
     ]
     path.write_text(json.dumps(features))
     masks = read_geojson(path, (5, 6))
-    np.testing.assert_array_equal(masks.scores, [0.5, 1, 1])
-    np.testing.assert_array_equal(masks.boxes[:2], [[1, 1, 4, 3], [0, 0, 6, 5]])
-    # Polygons of one nucleus that overlap are joined; what lies outside the image is an empty mask.
-    assert masks.areas.tolist() == [6, 30, 0]
+    np.testing.assert_array_equal(masks.scores, [0.5, 1])
+    np.testing.assert_array_equal(masks.boxes, [[1, 1, 4, 3], [0, 0, 6, 5]])
+    # Polygons of one nucleus that overlap are joined.
+    assert masks.areas.tolist() == [6, 30]
     path.write_text(json.dumps(features[0]))
     assert read_geojson(path, (5, 6)).areas.tolist() == [6]
 
@@ -140,6 +139,14 @@ def test_what_is_no_outline_is_one_line(tmp_path, text):
     with pytest.raises(InputError, match=r"x\.geojson: ") as error:
         read_geojson(path, (9, 9))
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_what_lies_outside_the_image_is_said(tmp_path):
+    path = tmp_path / "x.geojson"
+    far = {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [[[90, 90, 0], [99, 90, 0], [99, 99, 0]]]}}
+    path.write_text(json.dumps([square(), far]))
+    with pytest.raises(InputError, match="feature 2 not one pixel"):
+        read_geojson(path, (5, 6))
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -7,12 +7,8 @@ from hypothesis.extra import numpy as hnp
 from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks
 from maskseg.core.rle import runs_to_crop
-from maskseg.formats.kaggle import (
-    ONE_ROW,
-    read_encoded,
-    read_submission,
-    write_submission,
-)
+from maskseg.formats.kaggle import ONE_ROW, write_submission
+from maskseg.formats.kaggle_reader import read_encoded, read_submission
 from maskseg.formats.submission_check import check_submission
 
 label_images = hnp.arrays(np.int32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.integers(0, 5))

@@ -10,6 +10,8 @@ from maskseg.imaging.channels import Choice
 from maskseg.imaging.reading import ImageFile
 from tests.fixtures.converting import convert_labels as convert
 
+from .annotated import zipped
+
 SHAPE = (40, 50)
 # Not in a row, one label in two pieces, one with a hole.
 LABELS = np.zeros(SHAPE, np.int64)
@@ -100,6 +102,9 @@ def test_seventy_thousand_labels(tmp_path):
         ("a.png", "a_seg.npy"),
         ("images/a.png", "images/a_masks.png"),
         ("a_img.png", "a_masks.png"),
+        ("images/a.png", "masks/a_cp_masks.png"),
+        ("images/a.png", "masks/a_mask.tif"),
+        ("images/a.png", "labels/a-labels.tif"),
     ],
 )
 def test_each_layout_is_found(image, labels, tmp_path):
@@ -111,6 +116,30 @@ def test_each_layout_is_found(image, labels, tmp_path):
     summary = convert(tmp_path / "source", tmp_path / "out", progress=False)
     assert summary.left_out == []
     assert list(nuclei(tmp_path / "out").values()) == [expected()]
+
+
+def test_the_masks_of_a_cellpose_file_are_read(tmp_path):
+    put_image(tmp_path / "source" / "a.png")
+    seg = {"masks": LABELS.astype(np.uint16), "outlines": LABELS * 0, "filename": "a.png", "flows": [np.ones(3), None]}
+    np.save(tmp_path / "source" / "a_seg.npy", {**seg, "ismanual": np.zeros(3, bool), "est_diam": 15.0})
+    summary = convert(tmp_path / "source", tmp_path / "out", progress=False)
+    assert summary.left_out == []
+    assert nuclei(tmp_path / "out") == {"a": expected()}
+
+
+def test_what_is_no_label_image_is_said_once(tmp_path):
+    for name in "ab":
+        put_pair(tmp_path / "source", name, (LABELS > 0) * 255)
+    summary = convert(tmp_path / "source", tmp_path / "out", progress=False)
+    assert (summary.masks, summary.left_out) == (8, [])
+    assert list(summary.notes.values()) == [2]
+
+
+def test_a_zip_file_is_read_like_the_folder(tmp_path):
+    put_pair(tmp_path / "source")
+    summary = convert(zipped(tmp_path / "source", tmp_path / "source.zip"), tmp_path / "out", progress=False)
+    assert (summary.masks, summary.left_out) == (3, [])
+    assert nuclei(tmp_path / "out") == {"a": expected()}
 
 
 def test_an_image_without_nuclei_is_kept(tmp_path):
@@ -165,9 +194,16 @@ def fractions(source):
     return "float32"
 
 
-def colours(source):
-    put_labels(source / "masks" / "bad.tif", np.repeat(LABELS[:, :, None], 3, axis=2).astype(np.uint8))
-    return "one channel"
+def photograph(source):
+    noise = np.random.default_rng(0).integers(0, 99, (*SHAPE, 3)).astype(np.uint8)
+    put_labels(source / "masks" / "bad.tif", noise)
+    return "photograph"
+
+
+def lossy(source):
+    (source / "masks" / "bad.tif").unlink()
+    cv2.imwrite(str(source / "masks" / "bad.jpg"), LABELS.astype(np.uint8))
+    return "JPEG"
 
 
 def two(source):
@@ -178,7 +214,7 @@ def two(source):
 def objects(source):
     (source / "masks" / "bad.tif").unlink()
     (source / "images" / "bad.png").rename(source / "bad.png")
-    np.save(source / "bad_seg.npy", {"masks": LABELS}, allow_pickle=True)
+    np.save(source / "bad_seg.npy", {"masks": LABELS, "filename": source}, allow_pickle=True)
     return "save the masks as TIFF or PNG"
 
 
@@ -194,7 +230,8 @@ def objects(source):
         turned,
         negative,
         fractions,
-        colours,
+        photograph,
+        lossy,
         two,
         objects,
     ],

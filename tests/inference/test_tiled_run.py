@@ -11,7 +11,7 @@ import zarr
 from maskseg.core.masks import CropMasks
 from maskseg.data.dataset import load_coco
 from maskseg.formats.geojson import read_geojson
-from maskseg.formats.kaggle import read_submission
+from maskseg.formats.kaggle_reader import read_submission
 from maskseg.formats.labels import LabelWriter, read_labels
 from maskseg.formats.registry import predicted
 from maskseg.formats.writer import ImageInfo, write_all

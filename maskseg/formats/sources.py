@@ -1,0 +1,167 @@
+"""Files of annotations in a folder, in a zip file, or alone: found by their names, read within bounds."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import re
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from maskseg.core.errors import InputError
+from maskseg.imaging.reading import ImageFile, leads_outside, member_path, zip_members, zip_size
+
+# Bytes in which a file says what it is.
+LOOK = 8192
+# A file of annotations is smaller than this, also when it is unpacked.
+MOST_BYTES = 1 << 31
+# An image that annotations speak of has at most this many pixels, 65,536 x 65,536.
+MOST_PIXELS = 1 << 32
+# What file managers leave behind, and folders of other programs.
+_PASSED_OVER = ("__MACOSX",)
+
+
+def files_of(source: Path, *endings: str) -> list[ImageFile]:
+    """The files below a folder, in a zip file, or one file, that end so; sorted by path.
+
+    Parameters
+    ----------
+    source : Path
+    *endings : str
+        In small letters: ``".json"``, ``"_seg.npy"``. A path to one file needs one of them, too.
+
+    Raises
+    ------
+    InputError
+        If a zip file cannot be read.
+    """
+    if source.is_dir():
+        return [ImageFile(path.stem, path) for path in _below(source) if path.name.lower().endswith(endings)]
+    if source.suffix.lower() == ".zip" and source.is_file():
+        found = []
+        for member in sorted(zip_members(source)):
+            path = member_path(member)
+            wanted = path.name.lower().endswith(endings) and not member.endswith("/") and _is_wanted(path)
+            if wanted and not leads_outside(member):
+                found.append(ImageFile(path.stem, source, member))
+        return found
+    if source.name.lower().endswith(endings) and source.is_file():
+        return [ImageFile(source.stem, source)]
+    return []
+
+
+def _below(folder: Path) -> list[Path]:
+    found = []
+    for where, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in _PASSED_OVER]
+        found += [Path(where) / name for name in names if not name.startswith(".")]
+    return sorted(found)
+
+
+def _is_wanted(path: PurePosixPath) -> bool:
+    return not any(part.startswith(".") or part in _PASSED_OVER for part in path.parts)
+
+
+def inner_path(file: ImageFile, source: Path) -> PurePosixPath:
+    """Path of a file below its folder, or in its zip file."""
+    if file.member:
+        return member_path(file.member)
+    return PurePosixPath(file.path.relative_to(source).as_posix() if source.is_dir() else file.path.name)
+
+
+def content(file: ImageFile) -> bytes:
+    """All bytes of a file.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or has more than `MOST_BYTES` when unpacked.
+    """
+    try:
+        size = zip_size(file.path, file.member) if file.member else file.path.stat().st_size
+    except OSError as error:
+        raise InputError(f"{file.name}: cannot be read ({error.strerror or error}); check the path") from error
+    if size > MOST_BYTES:
+        raise InputError(f"{file.name}: {size} bytes are more than annotations have; divide it")
+    return file.bytes()
+
+
+def beginning(file: ImageFile) -> bytes:
+    """The first bytes of a file; none if it cannot be read."""
+    try:
+        if file.member:
+            return content(file)[:LOOK]
+        with file.path.open("rb") as opened:
+            return opened.read(LOOK)
+    except (OSError, InputError):
+        return b""
+
+
+def begins_with(source: Path, pattern: re.Pattern[bytes], *endings: str, least: int = 1) -> bool:
+    """Whether the first of the files that end so holds a pattern in its first bytes; never raises."""
+    try:
+        files = files_of(source, *endings)
+    except (InputError, OSError):
+        return False
+    return len(files) >= least and pattern.search(beginning(files[0])) is not None
+
+
+@contextmanager
+def understood(what: str, remedy: str = "export it again") -> Iterator[None]:
+    """Around code that takes a file to be what it should be: what goes wrong there is an InputError of one line.
+
+    Parameters
+    ----------
+    what : str
+        The place in the file; empty where the caller says it.
+    remedy : str
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # the libraries that decode have errors of their own; all mean the same here
+        name = "" if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: "
+        reason = " ".join(f"{name}{error}".split())[:120]
+        raise InputError(f"{what}{': ' if what else ''}not as it should be ({reason}); {remedy}") from error
+
+
+def stated_shape(height: object, width: object) -> tuple[int, int] | None:
+    """The size of an image as annotations say it, in numbers or texts of numbers; None if no image has that size."""
+    tall, wide = whole(height), whole(width)
+    return (tall, wide) if tall and wide and min(tall, wide) > 0 and tall * wide <= MOST_PIXELS else None
+
+
+def whole(value: object) -> int | None:
+    """A whole number that a file has as 7, 7.0 or "7"; None if it is none."""
+    if isinstance(value, bool):
+        return None
+    try:
+        number = float(value)  # type: ignore[arg-type]
+        return int(number) if number == int(number) else None
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def json_of(file: ImageFile, remedy: str = "export it again", kind: str = "JSON") -> Any:
+    """The content of a JSON file in a folder or zip file, also of one packed with gzip.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or is no JSON.
+    """
+    data = content(file)
+    try:
+        if data[:2] == b"\x1f\x8b":
+            with gzip.open(io.BytesIO(data)) as packed:
+                data = packed.read(MOST_BYTES)
+        return json.loads(data.decode("utf-8-sig"))
+    except (ValueError, RecursionError, EOFError, OSError, zlib.error) as error:
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise InputError(f"{file.name}: not a {kind} file ({reason}); {remedy}") from error

@@ -1,0 +1,127 @@
+"""YOLO's segmentation labels: a text file for each image, ``class x y x y ...`` a line, as shares of its sides.
+
+Files that YOLO writes have a score at the end of a line. A line of four numbers is a box, which is no outline. What is
+written are outer outlines along the edges of pixels: holes are lost, and each piece of a nucleus is one of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from maskseg.core.errors import InputError
+from maskseg.core.files import write_whole
+from maskseg.core.masks import CropMasks
+from maskseg.core.outlines import outlines
+from maskseg.formats.drawing import Drawing, flat_ring, number
+from maskseg.formats.reader import Item, Nuclei, Shape, known_shape
+from maskseg.formats.sources import beginning, content, files_of, inner_path
+from maskseg.formats.writer import WholeWriter
+from maskseg.imaging.reading import ImageFile
+
+_LINE = re.compile(rb"^\s*\d+([ \t]+-?\d*\.?\d+([eE][-+]?\d+)?){4,}\s*$")
+_NAME = re.compile(r"^\s*['\"]?(\d+)['\"]?\s*:\s*['\"]?(.+?)['\"]?\s*$")
+# Beside the labels, with names of classes and of images.
+_NO_LABELS = ("classes", "train", "val", "test", "valid", "readme", "requirements", "notes")
+# Digits of a share: a hundredth of a pixel of a slide.
+_DIGITS = 9
+
+
+def recognises(source: Path) -> bool:
+    """Whether a path is a label file, or a folder or zip file with such files."""
+    try:
+        files = _label_files(source)
+    except InputError:
+        return False
+    for file in files[:20]:  # those of images without nuclei are empty
+        lines = beginning(file).splitlines()
+        if lines:
+            return _LINE.match(lines[0]) is not None
+    return bool(files) and bool(files_of(source, ".yaml", ".yml"))
+
+
+def _label_files(source: Path) -> list[ImageFile]:
+    return [file for file in files_of(source, ".txt") if not file.id.lower().startswith(_NO_LABELS)]
+
+
+def read(source: Path) -> Iterator[Item]:
+    """The label files of a folder or zip file, or one of them; each is for the image of the same name.
+
+    Classes have the names of ``data.yaml`` or ``classes.txt``, where there is one.
+
+    Raises
+    ------
+    InputError
+        If there are none.
+    """
+    files = _label_files(source)
+    if not files:
+        raise InputError(f"{source}: no .txt file there; check the path")
+    names = _class_names(source)
+    for file in files:
+        path = inner_path(file, source)
+        # train/labels/a.txt is for train/images/a.jpg; an image of any ending will do.
+        parts = ["images" if part == "labels" else part for part in path.parent.parts]
+        near = "/".join([*parts, f"{path.stem}.png"])
+        yield Item(path.stem, partial(_load, file, names), file.name, file_name=near, needs_shape=True)
+
+
+def _class_names(source: Path) -> dict[int, str]:
+    """Names of the classes: lines ``0: nucleus`` or ``names: [nucleus]`` of a YAML file, or those of classes.txt."""
+    where = source if source.is_dir() or source.suffix.lower() == ".zip" else source.parent
+    for file in files_of(where, "classes.txt", "data.yaml", "dataset.yaml", ".yaml"):
+        text = content(file).decode("utf-8-sig", errors="replace") if beginning(file) else ""
+        if file.name.lower().endswith(".txt"):
+            return {place: line.strip() for place, line in enumerate(text.splitlines()) if line.strip()}
+        listed = re.search(r"^names\s*:\s*\[(.*?)\]", text, re.MULTILINE | re.DOTALL)
+        if listed:
+            return {place: name.strip(" '\"\n") for place, name in enumerate(listed[1].split(","))}
+        _, _, after = text.partition("names:")
+        numbered = {int(found[1]): found[2] for found in map(_NAME.match, after.splitlines()) if found}
+        if not numbered and after:
+            lines = (re.match(r"^\s*-\s*['\"]?(.+?)['\"]?\s*$", line) for line in after.splitlines())
+            numbered = {place: found[1] for place, found in enumerate(filter(None, lines))}
+        if numbered:
+            return numbered
+    return {}
+
+
+def _load(file: ImageFile, names: dict[int, str], shape: Shape | None) -> Nuclei:
+    height, width = known_shape(shape, file.name)
+    drawing = Drawing(file.name, (height, width))
+    for line, text in enumerate(content(file).decode("utf-8-sig", errors="replace").splitlines(), start=1):
+        words = text.split()
+        if not words:
+            continue
+        name = names.get(int(words[0]), words[0]) if words[0].isdecimal() and len(words[0]) < 10 else words[0]
+        with drawing.annotation(f"line {line}", name[:200]):
+            if len(words) == 5:
+                raise InputError("a box and no outline; train and export for segmentation")
+            if len(words) % 2 == 0:  # a score at the end
+                drawing.score(number(words.pop()))
+            drawing.polygons([[flat_ring(words[1:], (width, height))]])
+    return drawing.nuclei()
+
+
+class YoloWriter(WholeWriter):
+    """A label file of each image."""
+
+    def write(self, masks: CropMasks) -> None:
+        """See `WholeWriter`; what is lost is in `left_out`."""
+        height, width = masks.shape
+        lines = []
+        for bitmap, box in zip(masks.bitmaps, masks.boxes.tolist(), strict=True):
+            polygons = outlines(bitmap, (box[0], box[1]))
+            for outer, *_ in polygons:
+                shares = np.round(outer / np.array([width, height]), _DIGITS)
+                lines.append(" ".join(["0", *(f"{share:.{_DIGITS}g}" for share in shares.ravel())]))
+            if not polygons:
+                self.left_out.append("without a pixel")
+            self.notes += ["of nuclei with holes the holes are lost"] * any(len(polygon) > 1 for polygon in polygons)
+            self.notes += ["each piece of a nucleus in pieces is one of its own"] * (len(polygons) > 1)
+        with write_whole(self.path, "w", encoding="utf-8") as file:
+            file.write("".join(f"{line}\n" for line in lines))

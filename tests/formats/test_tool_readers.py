@@ -1,0 +1,379 @@
+"""One faithful file of each program, and the masks that it stands for."""
+
+import csv
+import json
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from scipy import io as matlab
+
+from maskseg.core.errors import InputError
+from maskseg.formats import mat, stacks
+from maskseg.formats.cellpose import CellposeWriter
+from maskseg.formats.label_studio import brush
+from maskseg.formats.registry import recognise
+from maskseg.formats.writer import ImageInfo
+
+from .annotated import LABELS, masks_of, pixels, read_all, zipped
+
+SHAPE = (40, 50)
+SQUARE = [(2, 3), (12, 3), (12, 9), (2, 9)]
+SQUARE_BOX = [2, 3, 12, 9]
+
+
+def image(path, shape=SHAPE, value=90):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.full((*shape, 3), value, np.uint8))
+
+
+def only(name, source, shape=SHAPE):
+    """The nuclei of the one image, read from the folder and from a zip file of it, and its id."""
+    assert recognise(source).name == name
+    items, _ = read_all(name, source, shape)
+    ((image_id, found),) = items.items()
+    if source.is_dir() and name != "stacks":
+        archive = zipped(source, source.with_suffix(".zip"))
+        assert recognise(archive).name == name
+        ((_, packed),) = read_all(name, archive, shape)[0].items()
+        assert pixels(packed.masks) == pixels(found.masks)
+    return image_id, found
+
+
+# ---- CVAT ----
+
+
+def runs_of(bitmap):
+    """Runs along the rows, outside first, the plain way."""
+    runs, value = [0], 0
+    for pixel in bitmap.ravel().tolist():
+        if pixel != value:
+            runs.append(0)
+            value = pixel
+        runs[-1] += 1
+    return ", ".join(map(str, runs))
+
+
+def test_cvat(tmp_path):
+    mask = (LABELS == 1)[1:8, 1:9]
+    points = ";".join(f"{x:.2f},{y:.2f}" for x, y in SQUARE)
+    source = tmp_path / "job"
+    image(source / "images" / "sub" / "a.png")
+    (source / "annotations.xml").write_text(
+        f"""<?xml version="1.0" encoding="utf-8"?><annotations><version>1.1</version><meta><task/></meta>
+        <image id="0" name="sub/a.png" width="50" height="40">
+        <polygon label="nucleus" source="manual" occluded="0" points="{points}" z_order="0"/>
+        <mask label="nucleus" source="manual" rle="{runs_of(mask)}" left="20" top="10" width="8" height="7"/>
+        <box label="cell" xtl="30" ytl="1" xbr="34" ybr="3" z_order="0"/>
+        <ellipse label="cell" cx="40" cy="30" rx="6" ry="4" z_order="0"/>
+        <polygon label="cell" points="1,20;5,20;5,24;1,24" group_id="3"/>
+        <polygon label="cell" points="8,20;9,20;9,24;8,24" group_id="3"/>
+        <points label="cell" points="1,1"/><tag label="good"/><polyline label="cell" points="1,1;2,2"/>
+        <mask label="nucleus" rle="3, 4" left="1" top="1" width="1000000" height="1000000"/>
+        </image></annotations>"""
+    )
+    image_id, found = only("cvat", source)
+    assert image_id == "a"
+    np.testing.assert_array_equal(found.masks.boxes[0], SQUARE_BOX)
+    np.testing.assert_array_equal(found.masks.boxes[1], [20, 10, 28, 17])
+    np.testing.assert_array_equal(found.masks.bitmaps[1], mask)
+    assert found.masks.areas[[2, 4]].tolist() == [8, 20]
+    y, x = np.indices(SHAPE) + 0.5
+    assert found.masks.areas[3] == np.count_nonzero(((x - 40) / 6) ** 2 + ((y - 30) / 4) ** 2 <= 1)
+    assert found.classes == ["nucleus", "nucleus", "cell", "cell", "cell"]
+    assert len(found.left_out) == 3
+
+
+def test_cvat_of_a_video_is_said(tmp_path):
+    (tmp_path / "a.xml").write_text('<annotations><track id="0"><box frame="0"/></track></annotations>')
+    assert "video" in read_all("cvat", tmp_path / "a.xml")[1][0].reason
+
+
+# ---- ASAP ----
+
+
+def test_asap(tmp_path):
+    def annotation(kind, group, points):
+        coordinates = "".join(f'<Coordinate Order="{i}" X="{x}" Y="{y}" />' for i, (x, y) in enumerate(points))
+        return (
+            f'<Annotation Name="Annotation 0" Type="{kind}" PartOfGroup="{group}" Color="#F4FA58">'
+            f"<Coordinates>{coordinates}</Coordinates></Annotation>"
+        )
+
+    comma = [(f"{x},0", f"{y},0") for x, y in ((20, 3), (24, 3), (24, 9))]
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "a.xml").write_text(
+        '<?xml version="1.0"?><ASAP_Annotations><Annotations>'
+        + annotation("Polygon", "Tumor", SQUARE)
+        + annotation("Spline", "None", comma)
+        + annotation("Dot", "Tumor", [(1, 1)])
+        + '</Annotations><AnnotationGroups><Group Name="Tumor" PartOfGroup="None" Color="#64FE2E"/></AnnotationGroups>'
+        "</ASAP_Annotations>"
+    )
+    image_id, found = only("asap", tmp_path / "set")
+    assert image_id == "a"
+    np.testing.assert_array_equal(found.masks.boxes[0], SQUARE_BOX)
+    assert found.classes == ["Tumor", ""]
+    assert len(found.left_out) == 1
+
+
+# ---- YOLO ----
+
+
+def test_yolo(tmp_path):
+    source = tmp_path / "set"
+    image(source / "train" / "images" / "a.jpg")
+    (source / "train" / "labels").mkdir()
+    (source / "data.yaml").write_text("train: ../train/images\nnc: 2\nnames: ['cell', 'nucleus']\n")
+    line = " ".join(f"{x / 50} {y / 40}" for x, y in SQUARE)
+    (source / "train" / "labels" / "a.txt").write_text(
+        f"1 {line}\n0 {line} 0.25\n0 0.5 0.5 0.1 0.1\n0 0.1 x 3 4 5 6\n\n"
+    )
+    image_id, found = only("yolo", source)
+    assert image_id == "a"
+    np.testing.assert_array_equal(found.masks.boxes, [SQUARE_BOX] * 2)
+    assert found.classes == ["nucleus", "cell"]
+    assert found.masks.scores.tolist() == [1, 0.25]
+    assert ["box" in one.reason for one in found.left_out] == [True, False]
+
+
+def test_yolo_names_in_every_form_of_yaml(tmp_path):
+    line = " ".join(f"{x / 50} {y / 40}" for x, y in SQUARE)
+    (tmp_path / "a.txt").write_text(f"1 {line}\n")
+    for text in ("names:\n  0: cell\n  1: nucleus\n", 'names:\n- cell\n- "nucleus"\n', "names: [cell, nucleus]\n"):
+        (tmp_path / "data.yaml").write_text(text)
+        assert read_all("yolo", tmp_path, SHAPE)[0]["a"].classes == ["nucleus"]
+
+
+# ---- VIA ----
+
+
+def via_regions():
+    x, y = ([int(value) for value in column] for column in zip(*SQUARE, strict=True))
+    polygon = {"name": "polygon", "all_points_x": x, "all_points_y": y}
+    ellipse = {"name": "ellipse", "cx": 30, "cy": 20, "rx": 8, "ry": 4, "theta": 0}
+    rect = {"name": "rect", "x": 40, "y": 30, "width": 4, "height": 5}
+    point = {"name": "point", "cx": 1, "cy": 1}
+    names = ({"type": "nucleus"}, {"name": "cell"}, {"kind": {"a": True, "b": False}}, {})
+    shapes = (polygon, ellipse, rect, point)
+    return [{"shape_attributes": one, "region_attributes": name} for one, name in zip(shapes, names, strict=True)]
+
+
+def via_file(kind, folder):
+    regions = via_regions()
+    record = {"filename": "a.png", "size": 123, "regions": regions, "file_attributes": {}}
+    if kind == "csv":
+        with (folder / "via.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            names = ["filename", "file_size", "file_attributes", "region_count", "region_id"]
+            writer.writerow([*names, "region_shape_attributes", "region_attributes"])
+            for number, one in enumerate(regions):
+                cells = [json.dumps(one[key]) for key in ("shape_attributes", "region_attributes")]
+                writer.writerow(["a.png", 123, "{}", len(regions), number, *cells])
+        return
+    if kind == "version 1":
+        record["regions"] = {str(number): one for number, one in enumerate(regions)}
+    data = {"a.png123": record}
+    if kind == "project":
+        data = {"_via_settings": {"ui": {}}, "_via_img_metadata": data, "_via_attributes": {}}
+    (folder / "via.json").write_text(json.dumps(data))
+
+
+@pytest.mark.parametrize("kind", ["version 1", "version 2", "project", "csv"])
+def test_via(tmp_path, kind):
+    (tmp_path / "set").mkdir()
+    via_file(kind, tmp_path / "set")
+    image_id, found = only("via", tmp_path / "set")
+    assert image_id == "a"
+    np.testing.assert_array_equal(found.masks.boxes, [SQUARE_BOX, [22, 16, 38, 24], [40, 30, 44, 35]])
+    assert found.classes == ["nucleus", "cell", "a"]
+    assert len(found.left_out) == 1
+
+
+# ---- Label Studio ----
+
+
+def packed(values, lengths=(3, 4, 8, 16)):
+    """Label Studio's packing of bytes: repeats where there are some, otherwise as they are."""
+    bits = [f"{len(values):032b}", f"{7:05b}", *(f"{one - 1:04b}" for one in lengths)]
+    at = 0
+    while at < len(values):
+        same = 1
+        while at + same < len(values) and values[at + same] == values[at]:
+            same += 1
+        count = min(same if same > 1 else 3, len(values) - at, 1 << lengths[-1])
+        which = next(i for i, one in enumerate(lengths) if count <= 1 << one)
+        bits += ["1" if same > 1 else "0", f"{which:02b}", f"{count - 1:0{lengths[which]}b}"]
+        bits += [f"{value:08b}" for value in (values[at : at + 1] if same > 1 else values[at : at + count])]
+        at += count
+    text = "".join(bits)
+    text += "0" * (-len(text) % 8)
+    return [int(text[place : place + 8], 2) for place in range(0, len(text), 8)]
+
+
+def test_label_studio(tmp_path):
+    bitmap = np.zeros(SHAPE, bool)
+    bitmap[5:9, 20:33] = True
+    bitmap[6, 22] = False
+    rle = packed(np.repeat(np.where(bitmap, 255, 0).ravel(), 4).tolist())
+    np.testing.assert_array_equal(brush(rle, SHAPE), bitmap)
+
+    def region(kind, value, **more):
+        size = {"original_width": 50, "original_height": 40, "image_rotation": 0}
+        names = {"from_name": "tag", "to_name": "image", "type": kind}
+        return {**size, **names, "value": value, **more}
+
+    regions = [
+        region("polygonlabels", {"points": [[x * 2, y * 2.5] for x, y in SQUARE], "polygonlabels": ["nucleus"]}),
+        region("brushlabels", {"format": "rle", "rle": rle, "brushlabels": ["cell"]}),
+        region(
+            "ellipselabels", {"x": 60, "y": 75, "radiusX": 10, "radiusY": 5, "rotation": 0, "ellipselabels": ["cell"]}
+        ),
+        region("rectanglelabels", {"x": 2, "y": 50, "width": 8, "height": 10, "rotation": 0}),
+        region("keypointlabels", {"x": 2, "y": 50, "width": 0.3, "keypointlabels": ["cell"]}),
+        region("choices", {"choices": ["good"]}),
+    ]
+    old = {"id": 1, "was_cancelled": False, "result": []}
+    task = {
+        "id": 7,
+        "annotations": [old, {"id": 2, "result": regions}],
+        "data": {"image": "/data/upload/1/0a1b2c3d-a.png"},
+    }
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "export.json").write_text(json.dumps([task]))
+    image_id, found = only("labelstudio", tmp_path / "set")
+    assert image_id == "0a1b2c3d-a"
+    np.testing.assert_array_equal(found.masks.boxes[0], SQUARE_BOX)
+    np.testing.assert_array_equal(found.masks.boxes[2:], [[25, 28, 35, 32], [1, 20, 5, 24]])
+    np.testing.assert_array_equal(found.masks.bitmaps[1], bitmap[5:9, 20:33])
+    assert found.classes == ["nucleus", "cell", "cell", ""]
+    assert len(found.left_out) == 1
+
+
+def test_label_studio_in_the_short_form(tmp_path):
+    region = {"points": [[x * 2, y * 2.5] for x, y in SQUARE], "polygonlabels": ["nucleus"]}
+    task = {"image": "s3://bucket/a.png", "id": 1, "label": [{**region, "original_width": 50, "original_height": 40}]}
+    (tmp_path / "a.json").write_text(json.dumps([task]))
+    image_id, found = only("labelstudio", tmp_path / "a.json")
+    assert image_id == "a"
+    np.testing.assert_array_equal(found.masks.boxes, [SQUARE_BOX])
+
+
+def test_a_brush_that_claims_more_than_it_has_is_one_line():
+    full = packed([0] * (4 * 40 * 50))
+    for rle in (full[:9], packed([0] * 8), [256], "x", [], full[:4] + [255] * 9):
+        with pytest.raises(InputError):
+            brush(rle, SHAPE)
+    with pytest.raises(InputError, match="too large"):
+        brush(full, (1 << 16, 1 << 16))
+
+
+# ---- label images in other files ----
+
+KINDS = {1: 2, 2: 1, 3: 2, 7: 4}
+
+
+@pytest.mark.parametrize("kind", ["type_map", "inst_type", "class"])
+def test_matlab(tmp_path, kind):
+    saved = {"inst_map": LABELS.astype(float), "other": np.array([{"a": 1}], dtype=object)}
+    if kind == "type_map":
+        saved["type_map"] = np.vectorize(lambda value: KINDS.get(value, 0))(LABELS).astype(float)
+    else:
+        saved[kind] = np.array([[KINDS[key]] for key in KINDS], float)
+        if kind == "class":
+            saved["id"] = np.array([[key] for key in KINDS], np.int32)
+    (tmp_path / "Labels").mkdir()
+    matlab.savemat(tmp_path / "Labels" / "a.mat", saved, do_compression=True)
+    if kind == "inst_type":  # in the order of the nuclei
+        saved["inst_map"] = np.searchsorted([0, 1, 2, 3, 7], LABELS).astype(float)
+        matlab.savemat(tmp_path / "Labels" / "a.mat", saved)
+    image_id, found = only("mat", tmp_path / "Labels", LABELS.shape)
+    assert image_id == "a"
+    assert pixels(found.masks) == pixels(masks_of())
+    assert found.classes == ["2", "1", "2", "4"]
+
+
+def test_matlab_files_that_are_none_are_one_line(tmp_path):
+    for name, saved in (
+        ("cells", np.array([[1], ["a"]], dtype=object)),
+        ("text", "abc"),
+        ("half", np.full((3, 3), 0.5)),
+    ):
+        matlab.savemat(tmp_path / f"{name}.mat", {"inst_map": saved})
+    matlab.savemat(tmp_path / "none.mat", {"x": np.ones((2, 2))})
+    (tmp_path / "new.mat").write_bytes(b"MATLAB 7.3 MAT-file".ljust(512, b" "))
+    (tmp_path / "cut.mat").write_bytes((tmp_path / "none.mat").read_bytes()[:140])
+    for item in mat.read(tmp_path):
+        with pytest.raises(InputError, match=rf"{item.image_id}\.mat") as error:
+            item.read(None)
+        assert len(str(error.value).splitlines()) == 1
+
+
+def test_pannuke(tmp_path):
+    masks = np.zeros((2, *LABELS.shape, 6))
+    masks[0, ..., 0], masks[0, ..., 4] = LABELS * (LABELS == 1), LABELS * (LABELS == 7)
+    images = np.random.default_rng(0).integers(0, 255, (2, *LABELS.shape, 3)).astype(float)
+    for part, values in (("images", images), ("masks", masks)):
+        (tmp_path / part / "fold1").mkdir(parents=True)
+        np.save(tmp_path / part / "fold1" / f"{part}.npy", values)
+    np.save(tmp_path / "images" / "fold1" / "types.npy", np.array(["Breast", "Colon"]))
+    assert recognise(tmp_path).name == "stacks"
+    first, second = stacks.read(tmp_path)
+    np.testing.assert_array_equal(first.image.read(), images[0])
+    assert first.read().classes == ["Neoplastic", "Epithelial"]
+    assert pixels(first.read().masks) == pixels(masks_of(LABELS * ((LABELS == 1) | (LABELS == 7))))
+    assert len(second.read().masks) == 0
+
+
+def test_conic_and_tissuenet(tmp_path):
+    kinds = np.vectorize(lambda value: KINDS.get(value, 0))(LABELS)
+    (tmp_path / "conic").mkdir()
+    np.save(tmp_path / "conic" / "images.npy", np.full((1, *LABELS.shape, 3), 90, np.uint8))
+    np.save(tmp_path / "conic" / "labels.npy", np.stack([LABELS, kinds], axis=-1)[None].astype(np.int32))
+    ((_, found),) = read_all("stacks", tmp_path / "conic")[0].items()
+    assert pixels(found.masks) == pixels(masks_of())
+    assert found.classes == ["Epithelial", "Neutrophil", "Epithelial", "Plasma"]
+    nuclei = np.stack([(LABELS > 0) * 9, LABELS], axis=-1)[None]
+    pictures = np.random.default_rng(0).random((1, *LABELS.shape, 2)).astype(np.float32)
+    np.savez_compressed(tmp_path / "net.npz", X=pictures, y=nuclei, meta=np.array([{"a": 1}], dtype=object))
+    assert recognise(tmp_path / "net.npz").name == "stacks"
+    ((_, found),) = read_all("stacks", tmp_path / "net.npz")[0].items()
+    assert pixels(found.masks) == pixels(masks_of())
+
+
+def test_nuinsseg(tmp_path):
+    source = tmp_path / "set"
+    image(source / "human liver" / "tissue images" / "human_liver_01.png", LABELS.shape)
+    for name, values in (("label masks", LABELS > 0), ("label masks modify", LABELS), ("mask binary", LABELS > 0)):
+        (source / "human liver" / name).mkdir()
+        tifffile.imwrite(source / "human liver" / name / "human_liver_01.tif", values.astype(np.uint16))
+    image_id, found = only("nuinsseg", source, LABELS.shape)
+    assert image_id == "human_liver_01"
+    assert pixels(found.masks) == pixels(masks_of())
+
+
+def test_ctc(tmp_path):
+    source = tmp_path / "set"
+    for folder, name, values in (
+        ("01", "t005", np.full(LABELS.shape, 7)),
+        ("01", "t006", np.full(LABELS.shape, 7)),
+        ("01_GT/SEG", "man_seg005", LABELS),
+        ("01_GT/TRA", "man_track005", LABELS > 0),
+        ("01_ST/SEG", "man_seg005", LABELS > 0),
+        ("01_GT/SEG", "man_seg_006_003", LABELS),
+    ):
+        (source / folder).mkdir(parents=True, exist_ok=True)
+        tifffile.imwrite(source / folder / f"{name}.tif", values.astype(np.uint16))
+    image_id, found = only("ctc", source, LABELS.shape)
+    assert image_id == "01_t005"
+    assert pixels(found.masks) == pixels(masks_of())
+
+
+def test_cellpose_opens_what_is_written(tmp_path):
+    CellposeWriter(ImageInfo("a", LABELS.shape, "a.png"), tmp_path / "a_seg.npy").write(masks_of())
+    saved = np.load(tmp_path / "a_seg.npy", allow_pickle=True).item()
+    assert {"masks", "outlines", "colors", "filename", "flows", "chan_choose", "ismanual", "est_diam"} <= saved.keys()
+    np.testing.assert_array_equal(saved["masks"], np.searchsorted([0, 1, 2, 3, 7], LABELS))
+    assert set(np.unique(saved["outlines"])) == {0, 1, 2, 3, 4}
+    assert len(saved["colors"]) == len(saved["ismanual"]) == 4
