@@ -1,6 +1,7 @@
 # make setup   the environment in .venv (nothing but Python 3.11+, pip and a package index needed)
 # make demo    the whole main job on the sample images; open out/demo/overview.png
 # make test    lint and tests
+# make fuzz    spoiled files for every reader, for MINUTES=5
 # make wheel   dist/: maskseg's wheel, which carries Detectron2, and wheels of what the index has as source only
 # make bench   the tables of benchmarks/README.md
 PYTHON ?= python3
@@ -11,7 +12,7 @@ STAMP := $(VENV)/maskseg-setup-done
 
 SOURCE_ONLY := fvcore iopath antlr4-python3-runtime
 
-.PHONY: setup demo test lint wheel bench
+.PHONY: setup demo test fuzz lint wheel bench
 
 setup: $(STAMP)
 
@@ -27,6 +28,12 @@ demo: setup
 
 test: setup lint
 	$(PY) -m pytest
+
+# Hypothesis goes on with new examples until the time is over; what it finds is printed with the bytes that show it.
+MINUTES ?= 5
+fuzz: setup
+	end=$$(($$(date +%s) + 60 * $(MINUTES))); while test $$(date +%s) -lt $$end; do \
+	  MASKSEG_FUZZ_EXAMPLES=300 $(PY) -m pytest tests/fuzz -q -p no:cacheprovider || exit 1; done
 
 lint: setup
 	$(PY) -m ruff check .

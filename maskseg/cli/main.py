@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 import maskseg
 from maskseg.core.errors import InputError
+from maskseg.core.text import printable
 from maskseg.core.user import name_user
 
 # Command -> "module:attribute", in the order of use; the attribute is a function, or a Typer app.
@@ -127,7 +128,8 @@ def main() -> None:
 
 
 def _fail(message: str) -> None:
-    print("maskseg: error:", " ".join(message.splitlines()), file=sys.stderr)
+    # Escape sequences in names of files stay text.
+    print("maskseg: error:", printable(" ".join(message.splitlines())), file=sys.stderr)
     sys.exit(2)
 
 
