@@ -133,7 +133,7 @@ def json_file(source: Path) -> Path:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    data = read_json(path, "get it again", "COCO")
+    data: dict[str, Any] = read_json(path, "get it again", "COCO")
     for key in ("images", "annotations"):
         rows = data.get(key) if isinstance(data, dict) else None
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):

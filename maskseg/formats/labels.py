@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import imagecodecs
 import numpy as np
@@ -112,7 +112,8 @@ def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
 
 def _read(path: Path, suffix: str) -> np.ndarray:
     if suffix == ".npy":
-        return np.load(path, allow_pickle=False)
+        stored: NDArray[Any] = np.load(path, allow_pickle=False)
+        return stored
     if suffix == ".png":
         with Image.open(path) as image:
             return np.asarray(image)

@@ -255,7 +255,8 @@ def scaled(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
     """
     if values.dtype == np.uint8 and values.size > 256:
         table = scaled(np.arange(256, dtype=np.uint8), low, high)
-        return cv2.LUT(np.ascontiguousarray(values), table).reshape(values.shape)
+        mapped: NDArray[Any] = cv2.LUT(np.ascontiguousarray(values), table)
+        return mapped.reshape(values.shape)
     with np.errstate(invalid="ignore"):
         wide = (values.astype(np.float32) - np.float32(low)) * np.float32(255.0 / (high - low))
         return np.rint(np.nan_to_num(np.clip(wide, 0, 255))).astype(np.uint8)
@@ -343,4 +344,5 @@ def jitter(
     values = (
         mean + (values - mean) * np.exp(rng.uniform(-contrast, contrast)) + 255.0 * rng.uniform(-brightness, brightness)
     )
-    return cv2.LUT(image, np.rint(np.clip(values, 0, 255)).astype(np.uint8))
+    changed: NDArray[Any] = cv2.LUT(image, np.rint(np.clip(values, 0, 255)).astype(np.uint8))
+    return changed

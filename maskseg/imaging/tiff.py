@@ -83,6 +83,7 @@ class TiffStored:
         self._source = source
         self._meaning = meaning(key)
         self.dtype, self.rgb = self._meaning.dtype, self._meaning.rgb
+        self.channels: Sequence[str] = []
         self._transposed, self._down, self._across = _TURNS.get(_orientation(key), _TURNS[1])
         y, x = series.axes.index("Y"), series.axes.index("X")
         sizes = [(level.shape[y], level.shape[x]) for level in self._series]
@@ -126,7 +127,7 @@ class TiffStored:
         self._sizes = shape
         # Pages of which it is not known what they are may be channels too.
         self.pages_unknown = len(axes) > 0 and "C" not in axes and not set(axes) & set("ZT")
-        self.planes = {name: len(found) for name, found in self._places.items() if name != "c"}
+        self.planes: Mapping[str, int] = {name: len(found) for name, found in self._places.items() if name != "c"}
 
     def _check_whole(self, series: tifffile.TiffPageSeries) -> None:
         size = self._file.filehandle.size
@@ -192,12 +193,13 @@ class TiffStored:
             series.dataoffset is not None
             and not key.is_tiled
             and not key.is_subsampled
-            and all(page.parent is self._file for page in series._pages)
+            and all(page is not None and page.parent is self._file for page in series._pages)
         )
 
     def _mapped(self, series: tifffile.TiffPageSeries, index: Sequence[int], box: Box) -> NDArray[Any]:
         """Pixels as they lie in the file. Mapped anew each time, so that no page of it stays in memory."""
         kind = np.dtype(series.keyframe.dtype).newbyteorder(self._file.byteorder)
+        assert series.dataoffset is not None, "`_is_mapped` says so"
         offset, count = int(series.dataoffset), math.prod(series.shape)
         try:
             if isinstance(self._source, bytes):
@@ -219,7 +221,7 @@ class TiffStored:
         samples = 1 if self._planar else key.samplesperpixel
         height, width = key.imagelength, key.imagewidth
         tall, wide = (key.tilelength, key.tilewidth) if key.is_tiled else (min(key.rowsperstrip, height), width)
-        if tall * wide * key.dtype.itemsize * samples > _LARGEST_PIECE:
+        if tall * wide * np.dtype(key.dtype).itemsize * samples > _LARGEST_PIECE:
             raise InputError(f"{self.name}: it is compressed in one piece; save it as a tiled TIFF")
         down, across = -(-height // tall), -(-width // wide)
         pixels = np.zeros((y1 - y0, x1 - x0, samples * planes), key.dtype)
@@ -244,6 +246,8 @@ class TiffStored:
             self._kept.move_to_end(name)
             return self._kept[name]
         page = self._series[level]._pages[number]
+        if page is None:
+            return None
         try:
             offset, size = page.dataoffsets[index], page.databytecounts[index]
             if size == 0:
@@ -271,7 +275,7 @@ def _open(source: Path | bytes) -> tifffile.TiffFile:
 
     Some kinds of TIFF name other files, by any path: no file is read for that but those.
     """
-    alone = {"_multifile": False, "is_ndtiff": False, "is_mmstack": False}
+    alone: dict[str, Any] = {"_multifile": False, "is_ndtiff": False, "is_mmstack": False}
     file = tifffile.TiffFile(io.BytesIO(source) if isinstance(source, bytes) else source, **alone)
     names = set(ome_file_names(file))
     if isinstance(source, bytes) or not names - {source.name} or any(not _is_plain(name) for name in names):

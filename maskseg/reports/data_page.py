@@ -173,7 +173,7 @@ def _anchors(page: Page, statistics: Statistics, setting: Setting) -> None:
         "Boxes in network pixels (darker: more) with the anchors' shapes.",
     )
     figure, axes = _axes("IoU with the best anchor", "nuclei")
-    bins = np.linspace(0, 1, _BINS + 1)
+    bins = np.linspace(0, 1, _BINS + 1).tolist()
     axes.hist(now, bins, histtype="step", color=_COLOURS[1], label="configured", linewidth=1.6)
     axes.hist(then, bins, histtype="step", color=_COLOURS[0], label="suggested", linewidth=1.6)
     axes.axvline(FITS, color="#888888", linewidth=0.8)
@@ -208,7 +208,7 @@ def _histogram(values: Mapping[str, NDArray[Any]], x: str, y: str) -> Figure:
     figure, axes = _axes(x, y)
     together = np.concatenate(list(values.values())).astype(float)
     low, high = max(together.min(), 0.1), together.max()
-    bins = np.geomspace(low, max(high, low * 1.5) * 1.001, _BINS + 1)
+    bins = np.geomspace(low, max(high, low * 1.5) * 1.001, _BINS + 1).tolist()
     colours = [_COLOURS[place % len(_COLOURS)] for place in range(len(values))]
     axes.hist([np.maximum(v, low) for v in values.values()], bins, stacked=True, color=colours, label=list(values))
     axes.set_xscale("log")
@@ -225,7 +225,8 @@ def _shapes(boxes: NDArray[np.float64], anchors: Anchors, suggested: Anchors) ->
     for kind, name, colour, marker in ((anchors, "configured", 1, "o"), (suggested, "suggested", 0, "x")):
         sizes = [(size, ratio) for s, r in zip(kind.sizes, kind.ratios, strict=True) for size in s for ratio in r]
         size, ratio = np.array(sizes).T
-        plain = {"o": {"facecolors": "none", "edgecolors": _COLOURS[colour]}, "x": {"color": _COLOURS[colour]}}[marker]
+        drawn = _COLOURS[colour]
+        plain: Any = {"o": {"facecolors": "none", "edgecolors": drawn}, "x": {"color": drawn}}[marker]
         axes.scatter(size / np.sqrt(ratio), size * np.sqrt(ratio), marker=marker, s=34, label=name, **plain)
     for axis, scale in ((axes.xaxis, axes.set_xscale), (axes.yaxis, axes.set_yscale)):
         scale("log")
