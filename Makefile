@@ -1,6 +1,8 @@
 # make setup   the environment in .venv (nothing but Python 3.11+, pip and a package index needed)
 # make demo    the whole main job on the sample images; open out/demo/overview.png
-# make test    lint and tests
+# make test    lint, all tests with the examples of the docstrings, and the share of the branches that they reach
+# make quick   the same tests but for the slow ones
+# make lint    formatting, lint, which module may import which, types
 # make wheel   dist/: maskseg's wheel, which carries Detectron2, and wheels of what the index has as source only
 # make bench   the tables of benchmarks/README.md
 PYTHON ?= python3
@@ -11,7 +13,7 @@ STAMP := $(VENV)/maskseg-setup-done
 
 SOURCE_ONLY := fvcore iopath antlr4-python3-runtime
 
-.PHONY: setup demo test lint wheel bench
+.PHONY: setup demo test quick lint wheel bench
 
 setup: $(STAMP)
 
@@ -26,10 +28,16 @@ demo: setup
 	$(PY) tools/demo.py
 
 test: setup lint
-	$(PY) -m pytest
+	$(PY) -m pytest --cov
+
+quick: setup
+	$(PY) -m pytest -m "not slow"
 
 lint: setup
+	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
+	$(VENV)/bin/lint-imports --no-logo
+	$(PY) -m mypy
 
 # fvcore, iopath and antlr are on the index as source only. With their wheels a whole set can be carried to where there
 # is no network, for another system too:

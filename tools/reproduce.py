@@ -89,8 +89,8 @@ def speed(predictor: Predictor, records: list[dict[str, Any]], tta: str) -> floa
     return len(images) / (time.monotonic() - begin)
 
 
-def main() -> None:
-    """Train, score, measure, write."""
+def parsed() -> argparse.Namespace:
+    """The arguments of the call."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", required=True)
     parser.add_argument("--data", required=True, help="data set folder with a split.csv")
@@ -100,8 +100,12 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, help="of the whole training, in place of the config's")
     parser.add_argument("--score", default="dev,val_stratified,val_grouped", help="parts to score at the end")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE")
-    arguments = parser.parse_args()
+    return parser.parse_args()
 
+
+def main() -> None:
+    """Train, score, measure, write."""
+    arguments = parsed()
     cfg = load_config(arguments.config_file, arguments.opts)
     to_device(cfg)
     cfg.DATASETS.TRAIN = (f"{arguments.data}:train",)

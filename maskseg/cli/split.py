@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -55,7 +56,6 @@ def split(
       maskseg split data/mine --folds 5 --grouped
       maskseg split data/dsb2018 --from datasets/splits/dsb2018_stage1.csv
     """
-    from collections import Counter
     from fnmatch import fnmatchcase
 
     from maskseg.convert.mosaics import read_table
@@ -95,12 +95,7 @@ def split(
                 f"--folds {folds}: {dataset} has {len(set(units))} images or groups that may be parted (near "
                 "duplicates and tiles of a mosaic stay together); give no more folds than that"
             )
-        if folds:
-            shares = {f"fold{number}": 1 / folds for number in range(1, folds + 1)}
-        else:
-            train = 1 - dev - val - val_grouped
-            shares = {"val_stratified" if val_grouped else "val": val, "dev": dev, "train": train}
-        wanted = {name: share for name, share in shares.items() if share}
+        wanted = _shares(folds, dev, val, val_grouped)
         part = divide(
             names,
             found.modalities,
@@ -121,7 +116,23 @@ def split(
             for name, kind, mosaic in zip(names, found.modalities, found.mosaics, strict=True)
         ],
     )
-    typer.echo(f"modality: {len(names) - len(found.inferred)} given, {len(found.inferred)} inferred from the colours")
+    _report(found, part)
+    if found.unreadable:
+        raise typer.Exit(2)
+
+
+def _shares(folds: int | None, dev: float, val: float, val_grouped: float) -> dict[str, float]:
+    """The parts with their shares; val_grouped comes from elsewhere."""
+    if folds:
+        return {f"fold{number}": 1 / folds for number in range(1, folds + 1)}
+    train = 1 - dev - val - val_grouped
+    shares = {"val_stratified" if val_grouped else "val": val, "dev": dev, "train": train}
+    return {name: share for name, share in shares.items() if share}
+
+
+def _report(found: Survey, part: Mapping[str, str]) -> None:
+    """Print what was found, how many images of each modality are in each part, and what is wrong."""
+    typer.echo(f"modality: {len(part) - len(found.inferred)} given, {len(found.inferred)} inferred from the colours")
     typer.echo(
         f"{len(set(found.groups))} groups; {sum(map(bool, found.mosaics))} tiles in {len(set(found.mosaics) - {''})} "
         f"mosaics; {len(found.duplicates)} pairs of near duplicates"
@@ -131,8 +142,6 @@ def split(
         typer.echo(f"{name:16s} {kind or 'unknown modality':20s} {count:5d}")
     _list(_divided_duplicates(found, part), "pairs of near duplicates in different parts")
     _list(found.unreadable, "images that cannot be read")
-    if found.unreadable:
-        raise typer.Exit(2)
 
 
 def _divided_duplicates(found: Survey, part: Mapping[str, str]) -> list[str]:
