@@ -158,10 +158,8 @@ def predict(
     cfg = on_device(found.cfg, device.value)
     if cluster is None:
         typer.echo(describe_device(cfg.MODEL.DEVICE))
-    tiles = None
-    if any(value is not None for value in cut.values()):
-        sizes = {"side": tile, "overlap": tile_overlap}
-        tiles = Tiles(level=level, mpp=mpp, **{key: size for key, size in sizes.items() if size is not None})
+    sizes = {key: size for key, size in (("side", tile), ("overlap", tile_overlap)) if size is not None}
+    tiles = Tiles(level=level, mpp=mpp, **sizes) if sizes or level or mpp is not None else None
     with found.weights.open("rb") as file:
         # A training that went on under the same name is another model.
         weights = hashlib.file_digest(file, "sha256").hexdigest()

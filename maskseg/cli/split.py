@@ -63,7 +63,7 @@ def split(
     from maskseg.core.processes import available_cores
     from maskseg.curate.survey import survey
     from maskseg.data.dataset import image_id, load_coco
-    from maskseg.data.split import SPLIT_FILE, UNLISTED, divide, read_modalities, read_split, write_split
+    from maskseg.data.split import SPLIT_FILE, divide, read_modalities, read_split, write_split
 
     data = load_coco(dataset)
     names = [image_id(image) for image in data.images]
@@ -83,11 +83,8 @@ def split(
         tile_of = {tile.image: tile.mosaic for tile in read_table(mosaics)}
     found = survey(data, known, tile_of, workers or available_cores())
     if table:
-        part = {name: given[name]["part"] if name in given else UNLISTED for name in names}
+        part = _taken_over(table, given, names)
         group = {name: given.get(name, {}).get("group", "") for name in names}
-        unlisted = [name for name in names if name not in given]
-        if unlisted:
-            typer.echo(f"{len(unlisted)} images are not in {table}, such as {unlisted[0]}: part {UNLISTED}", err=True)
     else:
         units = found.groups if grouped else found.units
         if folds and len(set(units)) < folds:
@@ -119,6 +116,16 @@ def split(
     _report(found, part)
     if found.unreadable:
         raise typer.Exit(2)
+
+
+def _taken_over(table: Path, given: Mapping[str, Mapping[str, str]], names: list[str]) -> dict[str, str]:
+    """The part of each image as a table has it; what the table does not list is said."""
+    from maskseg.data.split import UNLISTED
+
+    unlisted = [name for name in names if name not in given]
+    if unlisted:
+        typer.echo(f"{len(unlisted)} images are not in {table}, such as {unlisted[0]}: part {UNLISTED}", err=True)
+    return {name: given[name]["part"] if name in given else UNLISTED for name in names}
 
 
 def _shares(folds: int | None, dev: float, val: float, val_grouped: float) -> dict[str, float]:
