@@ -1,6 +1,8 @@
 # make setup   the environment in .venv (nothing but Python 3.11+, pip and a package index needed)
 # make demo    the whole main job on the sample images; open out/demo/overview.png
-# make test    lint and tests
+# make test    lint, all tests with the examples of the docstrings, and the share of the branches that they reach
+# make quick   the same tests but for the slow ones
+# make lint    formatting, lint, which module may import which, types
 # make fuzz    spoiled files for every reader, for MINUTES=5
 # make wheel   dist/: maskseg's wheel, which carries Detectron2, and wheels of what the index has as source only
 # make bench   the tables of benchmarks/README.md
@@ -12,7 +14,7 @@ STAMP := $(VENV)/maskseg-setup-done
 
 SOURCE_ONLY := fvcore iopath antlr4-python3-runtime
 
-.PHONY: setup demo test fuzz lint wheel bench
+.PHONY: setup demo test quick fuzz lint wheel bench
 
 setup: $(STAMP)
 
@@ -27,7 +29,10 @@ demo: setup
 	$(PY) tools/demo.py
 
 test: setup lint
-	$(PY) -m pytest
+	$(PY) -m pytest --cov
+
+quick: setup
+	$(PY) -m pytest -m "not slow"
 
 # Hypothesis goes on with new examples until the time is over; what it finds is printed with the bytes that show it.
 MINUTES ?= 5
@@ -36,7 +41,10 @@ fuzz: setup
 	  MASKSEG_FUZZ_EXAMPLES=300 $(PY) -m pytest tests/fuzz -q -p no:cacheprovider || exit 1; done
 
 lint: setup
+	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
+	$(VENV)/bin/lint-imports --no-logo
+	$(PY) -m mypy
 
 # fvcore, iopath and antlr are on the index as source only. With their wheels a whole set can be carried to where there
 # is no network, for another system too:

@@ -272,7 +272,8 @@ def scaled(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
     """
     if values.dtype == np.uint8 and values.size > 256:
         table = scaled(np.arange(256, dtype=np.uint8), low, high)
-        return cv2.LUT(np.ascontiguousarray(values), table).reshape(values.shape)
+        mapped: NDArray[Any] = cv2.LUT(np.ascontiguousarray(values), table)
+        return mapped.reshape(values.shape)
     if values.size > _STRIP and len(values) > 1:
         # Strip by strip: floats take four times the memory of what becomes of them, several times over.
         rows = max(1, _STRIP * len(values) // values.size)
@@ -364,4 +365,5 @@ def jitter(
     values = (
         mean + (values - mean) * np.exp(rng.uniform(-contrast, contrast)) + 255.0 * rng.uniform(-brightness, brightness)
     )
-    return cv2.LUT(image, np.rint(np.clip(values, 0, 255)).astype(np.uint8))
+    changed: NDArray[Any] = cv2.LUT(image, np.rint(np.clip(values, 0, 255)).astype(np.uint8))
+    return changed

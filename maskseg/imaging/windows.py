@@ -38,7 +38,10 @@ class Source(Protocol):
 
     name: str
     shape: tuple[int, int]
-    preview: NDArray[np.uint8] | None
+
+    @property
+    def preview(self) -> NDArray[np.uint8] | None:
+        """See above."""
 
     @property
     def overview(self) -> Source:
@@ -54,7 +57,7 @@ class Source(Protocol):
 class ArraySource:
     """An image that is in memory, uint8 (H, W, 3), and its values as they are in the file, (H, W, 1 or 3)."""
 
-    preview = None
+    preview: NDArray[np.uint8] | None = None
 
     def __init__(self, image: NDArray[np.uint8], name: str = "image", values: NDArray[Any] | None = None) -> None:
         self.name, self.shape = name, image.shape[:2]

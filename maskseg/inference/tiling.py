@@ -252,7 +252,7 @@ class TiledImage:
             (bottom - top, right - left),
             soft.scores,
         )
-        shape, moved = view.shape(self.source.shape), found.boxes + np.int32([left, top, left, top])
+        shape, moved = view.shape(self.source.shape), found.boxes + np.array([left, top, left, top], np.int32)
         return boxes, view.undo_crops(SoftCrops(shape, moved, found.crops, found.scores))
 
     def _in_image(self, window: Box, view: View = PLAIN) -> Box:

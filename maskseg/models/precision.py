@@ -28,7 +28,7 @@ def computes_in_bfloat16(device: torch.device) -> bool:
     return True
 
 
-def in_bfloat16(cfg: CfgNode, model: torch.nn.Module) -> bool:
+def in_bfloat16(cfg: CfgNode, model: GeneralizedRCNN) -> bool:
     """Whether a Mask R-CNN predicts in bfloat16: MODEL.BFLOAT16 says so, and the CPU has instructions for it."""
     return (
         cfg.MODEL.BFLOAT16

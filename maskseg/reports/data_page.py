@@ -168,7 +168,7 @@ def _anchors(page: Page, statistics: Statistics, setting: Setting) -> None:
         "Boxes in network pixels (darker: more) with the anchors' shapes.",
     )
     figure, axes = new_axes("IoU with the best anchor", "nuclei")
-    bins = np.linspace(0, 1, BINS + 1)
+    bins = np.linspace(0, 1, BINS + 1).tolist()
     axes.hist(now, bins, histtype="step", color=COLOURS[1], label="configured", linewidth=1.6)
     axes.hist(then, bins, histtype="step", color=COLOURS[0], label="suggested", linewidth=1.6)
     axes.axvline(FITS, color="#888888", linewidth=0.8)
@@ -197,7 +197,8 @@ def _shapes(boxes: NDArray[np.float64], anchors: Anchors, suggested: Anchors) ->
     for kind, name, colour, marker in ((anchors, "configured", 1, "o"), (suggested, "suggested", 0, "x")):
         sizes = [(size, ratio) for s, r in zip(kind.sizes, kind.ratios, strict=True) for size in s for ratio in r]
         size, ratio = np.array(sizes).T
-        plain = {"o": {"facecolors": "none", "edgecolors": COLOURS[colour]}, "x": {"color": COLOURS[colour]}}[marker]
+        drawn = COLOURS[colour]
+        plain: Any = {"o": {"facecolors": "none", "edgecolors": drawn}, "x": {"color": drawn}}[marker]
         axes.scatter(size / np.sqrt(ratio), size * np.sqrt(ratio), marker=marker, s=34, label=name, **plain)
     for axis, scale in ((axes.xaxis, axes.set_xscale), (axes.yaxis, axes.set_yscale)):
         scale("log")

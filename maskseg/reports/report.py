@@ -143,7 +143,7 @@ def _errors(page: Page, results: Results, modality: Mapping[str, str]) -> None:
     page.figure(figures.kinds_by_size(by_size, SIZES, _TRUE_KINDS), "Errors by size of the nucleus.")
     found = [result for result in results.values() if result.detections is not None]
     if sum(len(result.pred_areas) for result in found):
-        score = np.concatenate([result.detections for result in found])  # type: ignore[misc]
+        score = np.concatenate([result.detections for result in found])
         right = {p: np.concatenate([result.kinds[p].pred == ErrorType.right for result in found]) for p in ERROR_IOU}
         page.figure(
             figures.calibration(score, right),

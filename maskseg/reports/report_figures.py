@@ -54,12 +54,12 @@ def precision_curves(curves: Sequence[tuple[str, NDArray[np.float64]]]) -> Figur
 def score_histogram(scores: Mapping[str, Sequence[float]]) -> Figure:
     """Images by score, stacked by modality."""
     figure, axis = _axes("mean IoU (DSB score)", "images")
-    axis.hist(list(scores.values()), bins=np.linspace(0, 1, 21), stacked=True, label=list(scores))
+    axis.hist(list(scores.values()), bins=np.linspace(0, 1, 21).tolist(), stacked=True, label=list(scores))
     axis.legend(frameon=False, fontsize=9)
     return figure
 
 
-def kinds_by_size(counts: Mapping[int, NDArray[np.int64]], sizes: Sequence[str], shown: Sequence[ErrorType]) -> Figure:
+def kinds_by_size(counts: Mapping[str, NDArray[np.int64]], sizes: Sequence[str], shown: Sequence[ErrorType]) -> Figure:
     """A bar for each size and IoU: shares of the true nuclei by kind, and extra ones above the line of 100 %.
 
     Parameters
@@ -71,7 +71,8 @@ def kinds_by_size(counts: Mapping[int, NDArray[np.int64]], sizes: Sequence[str],
         Of the true nuclei, from the bottom.
     """
     figure, axis = _axes("", "% of the true nuclei")
-    at, names = [], []
+    at: list[float] = []
+    names: list[str] = []
     for column, (iou, table) in enumerate(counts.items()):
         place = np.arange(len(sizes)) + column * (len(sizes) + 0.6)
         share = 100 * table / np.maximum(table[:, : ErrorType.extra].sum(axis=1, keepdims=True), 1)
@@ -128,5 +129,6 @@ def _axes(x: str, y: str) -> tuple[Figure, Axes]:
     return figure, axis
 
 
-def _unit(colour: tuple[int, int, int]) -> tuple[float, ...]:
-    return tuple(value / 255 for value in colour)
+def _unit(colour: tuple[int, int, int]) -> tuple[float, float, float]:
+    red, green, blue = colour
+    return red / 255, green / 255, blue / 255

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,11 +19,14 @@ from maskseg.inference.predictor import Predictor, refuse_formats, refuse_option
 from maskseg.projects.protein.data import CLASSES, group_channels, read_channels, write_predicted
 from maskseg.projects.protein.evaluator import decide
 
+if TYPE_CHECKING:
+    from maskseg.projects.protein.network import ProteinClassifier
+
 
 def network_image(cfg: CfgNode, image_id: str, files: Mapping[str, ImageFile]) -> torch.Tensor:
     """Channels of an image as the network sees them, uint8 (C, h, w), without augmentation."""
     image = read_channels(image_id, files, cfg.INPUT.CHANNELS)
-    image = resize_image(image, input_scale(image.shape[:2], cfg.INPUT.LONG_SIDE, cfg.INPUT.SHRINK))  # type: ignore[arg-type]
+    image = resize_image(image, input_scale(image.shape[:2], cfg.INPUT.LONG_SIDE, cfg.INPUT.SHRINK))
     # OpenCV drops the third axis where there is one channel.
     return torch.from_numpy(channels_first(np.atleast_3d(image), "RGB"))
 
@@ -34,7 +38,7 @@ class ProteinPredictor(Predictor):
     # One table for Kaggle.
     formats = ("rle",)
 
-    def __init__(self, cfg: CfgNode, model: torch.nn.Module) -> None:
+    def __init__(self, cfg: CfgNode, model: ProteinClassifier) -> None:
         self.cfg = cfg
         self.model = model
 
