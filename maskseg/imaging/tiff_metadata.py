@@ -82,7 +82,7 @@ def check_ome_planes(file: tifffile.TiffFile) -> None:
     InputError
     """
     try:
-        root = ElementTree.fromstring(file.ome_metadata) if file.is_ome else None
+        root = ElementTree.fromstring(file.ome_metadata or "") if file.is_ome else None
     except Exception:  # of metadata that is not as it should be
         return
     for element in () if root is None else root.iter():

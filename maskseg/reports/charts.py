@@ -34,7 +34,7 @@ def histogram(values: Mapping[str, NDArray[Any]], x: str, y: str) -> Figure:
     high = together.max()
     # What is 0 or less has no place on the axis: it stands at its left end.
     low = max(together.min(), min(0.1, high / 100) if high > 0 else 0.1)
-    bins = np.geomspace(low, max(high, low * 1.5) * 1.001, BINS + 1)
+    bins = np.geomspace(low, max(high, low * 1.5) * 1.001, BINS + 1).tolist()
     colours = [COLOURS[place % len(COLOURS)] for place in range(len(values))]
     axes.hist([np.maximum(v, low) for v in values.values()], bins, stacked=True, color=colours, label=list(values))
     axes.set_xscale("log")
