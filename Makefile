@@ -1,6 +1,9 @@
 # make setup   the environment in .venv (nothing but Python 3.11+, pip and a package index needed)
 # make demo    the whole main job on the sample images; open out/demo/overview.png
-# make test    lint and tests
+# make test    lint, all tests with the examples of the docstrings, and the share of the branches that they reach
+# make quick   the same tests but for the slow ones
+# make lint    formatting, lint, which module may import which, types
+# make fuzz    spoiled files for every reader, for MINUTES=5
 # make web     the page of maskseg serve, from web/ into the package (node comes with the environment)
 # make wheel   dist/: maskseg's wheel, which carries Detectron2, and wheels of what the index has as source only
 # make bench   the tables of benchmarks/README.md
@@ -15,7 +18,7 @@ SOURCE_ONLY := fvcore iopath antlr4-python3-runtime
 # The page as the package holds it; newer than all that it is made of.
 PAGE := maskseg/serve/static/index.html
 
-.PHONY: setup demo test lint web wheel bench
+.PHONY: setup demo test quick fuzz lint web wheel bench
 
 setup: $(STAMP)
 
@@ -35,10 +38,22 @@ $(PAGE): $(wildcard web/*.json web/*.ts web/*.html web/src/*) | setup
 	cd web && export PATH="$(abspath $(VENV))/bin:$$PATH" && npm ci --no-audit --no-fund && npm run build
 
 test: setup lint web
-	$(PY) -m pytest
+	$(PY) -m pytest --cov
+
+quick: setup
+	$(PY) -m pytest -m "not slow"
+
+# Hypothesis goes on with new examples until the time is over; what it finds is printed with the bytes that show it.
+MINUTES ?= 5
+fuzz: setup
+	end=$$(($$(date +%s) + 60 * $(MINUTES))); while test $$(date +%s) -lt $$end; do \
+	  MASKSEG_FUZZ_EXAMPLES=300 $(PY) -m pytest tests/fuzz -q -p no:cacheprovider || exit 1; done
 
 lint: setup
+	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
+	$(VENV)/bin/lint-imports --no-logo
+	$(PY) -m mypy
 
 # fvcore, iopath and antlr are on the index as source only. With their wheels a whole set can be carried to where there
 # is no network, for another system too:

@@ -3,15 +3,15 @@
     python benchmarks/brightness.py [--model nuclei] [--images datasets/sample/heldout] [--sizes 256,512,1024,4096]
                                     [--diameter estimated] [--only fields|fills|kinds|blank]
 
-Small fluorescence images of a folder (DSB layout) are set in the middle of larger fields of their own background, with
-its noise and a smooth unevenness of two of its grey values. Each is written as a tiled TIFF and predicted as a whole
-and in tiles of 256 network pixels. One table varies the fields, one what is filled in (rows at the top, a border,
-single dead rows, a scale bar, outside of the nuclei), one the kind of values, and one counts what is found where
-nothing is: noise of several grains, blank wells, uneven light. Scores are the mean IoU (DSB score), of all images
+Small fluorescence images of a folder (DSB layout), without the nuclei at their edges, are set in the middle of larger
+fields of their own background, with its noise and a smooth unevenness of two of its grey values. Each is written as a
+tiled TIFF and predicted as a whole and in tiles of 256 network pixels. One table varies the fields, one what is filled
+in (rows at the top, a border, a scale bar, outside of the nuclei), one the kind of values, and one counts what is found
+where nothing is: noise of several grains, blank wells, uneven light. Scores are the mean IoU (DSB score), of all images
 together.
 
 The diameter of the nuclei is told to the model, so that all fields are seen at one magnification, but for
-``--diameter estimated``.
+``--diameter estimated``. One view of each, which takes half the time of two.
 """
 
 from __future__ import annotations
@@ -50,9 +50,24 @@ def sample(folder: Path) -> tuple[Image, Labels]:
 
 
 def samples(folder: Path, count: int) -> list[tuple[Image, Labels]]:
-    """The first images of 256 x 256 pixels that are bright on dark."""
+    """The first images of 256 x 256 pixels that are bright on dark, without the nuclei at their edges."""
     found = [sample(path) for path in sorted(folder.iterdir()) if path.is_dir()]
-    return [one for one in found if one[0].shape == (256, 256) and np.median(one[0]) < 30][:count]
+    return [whole_ones(*one) for one in found if one[0].shape == (256, 256) and np.median(one[0]) < 30][:count]
+
+
+def whole_ones(image: Image, labels: Labels, edge: int = 8) -> tuple[Image, Labels]:
+    """An image in which the nuclei near its edges are painted over: a larger field would cut them."""
+    inner = np.s_[edge:-edge, edge:-edge]
+    cut = ~np.isin(labels, _away(labels, inner)) & (labels > 0)
+    around = cv2.dilate(cut.astype(np.uint8), np.ones((13, 13), np.uint8)).astype(bool) & ((labels == 0) | cut)
+    return np.where(around, np.median(image), image), np.where(cut, 0, labels)
+
+
+def _away(labels: Labels, inner: Any) -> NDArray[Any]:
+    """The labels that have no pixel outside of a part of the image."""
+    outside = labels.copy()
+    outside[inner] = 0
+    return np.setdiff1d(labels, outside[outside > 0])
 
 
 def field(image: Image, labels: Labels, side: int, seed: int = 0) -> tuple[Image, Labels]:
@@ -120,7 +135,7 @@ def blanks(side: int) -> Iterator[tuple[str, Image]]:
     yield "noise, 14 +- 1", 14 + white
     yield "noise, 128 +- 20", 128 + 20 * white
     yield "Poisson noise, 3", rng.poisson(3, (side, side)).astype(float)
-    for grain in (1, 2):
+    for grain in (1, 2, 3, 4):
         soft = cv2.GaussianBlur(rng.normal(size=(side, side)), (0, 0), grain)
         yield f"noise, 40 +- 6, grain {grain}", 40 + 6 * soft / soft.std()
     yield "vignette, 20 to 80", 20 + 60 * middle + white
@@ -177,7 +192,8 @@ def main() -> None:
     chosen = samples(options.images, options.number)
     areas = np.concatenate([np.bincount(labels.ravel())[1:] for _, labels in chosen])
     diameter = str(float(np.median(np.sqrt(4 / np.pi * areas[areas > 0]))))
-    predictor = load_model(options.model, ["POSTPROCESS.DIAMETER", diameter] if options.diameter == "told" else None)
+    told = ["POSTPROCESS.DIAMETER", diameter] if options.diameter == "told" else []
+    predictor = load_model(options.model, ["POSTPROCESS.TTA", "none", *told])
     with tempfile.TemporaryDirectory() as folder:
         scorer = Scorer(predictor, Path(folder))
 

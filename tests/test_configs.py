@@ -237,3 +237,14 @@ def test_normalize_is_the_same_text_from_yaml_the_command_line_and_a_saved_confi
 def test_other_values_of_normalize_are_one_line():
     with pytest.raises(InputError, match="give auto, off, or the two values"):
         load_config("nuclei_R_18_FPN", ["INPUT.NORMALIZE", "4000,100"])
+
+
+def test_ultrasound_is_trained_for_20_epochs_whatever_the_number_of_frames():
+    from maskseg.training.schedule import fit_schedule
+
+    for frames, iterations in ((5635, 14088), (40, 100)):
+        cfg = load_config("ultrasound_unet")
+        fit_schedule(cfg, frames)
+        assert iterations == cfg.SOLVER.MAX_ITER
+        assert round(iterations / 20) == cfg.SOLVER.WARMUP_ITERS
+        assert pytest.approx(iterations / 8, abs=0.5) == cfg.TEST.EVAL_PERIOD

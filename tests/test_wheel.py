@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import tifffile
 
+pytestmark = pytest.mark.slow
+
 MOST = 60e6  # bytes
 
 # Put before the entry point: from here on the process cannot reach a network.

@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 import maskseg
 from maskseg.core.errors import InputError
+from maskseg.core.text import printable
 from maskseg.core.user import name_user
 
 # Command -> "module:attribute", in the order of use; the attribute is a function, or a Typer app.
@@ -59,7 +60,7 @@ def load_command(name: str, where: str) -> Any:
     if isinstance(target, typer.Typer):
         target.rich_markup_mode = None
         # Not get_command, which makes a group with one command into that command.
-        command = typer.main.get_group(target)
+        command: Any = typer.main.get_group(target)
     else:
         alone = typer.Typer(rich_markup_mode=None, add_completion=False)
         alone.command(name)(target)
@@ -73,11 +74,11 @@ def load_command(name: str, where: str) -> Any:
 class LazyCommands(TyperGroup):
     """A group that imports a command when it is asked for."""
 
-    def list_commands(self, ctx: typer.Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         """Name the commands in their order of use."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return the command of that name, or None."""
         return load_command(cmd_name, COMMANDS[cmd_name]) if cmd_name in COMMANDS else None
 
@@ -128,7 +129,8 @@ def main() -> None:
 
 
 def _fail(message: str) -> None:
-    print("maskseg: error:", " ".join(message.splitlines()), file=sys.stderr)
+    # Escape sequences in names of files stay text.
+    print("maskseg: error:", printable(" ".join(message.splitlines())), file=sys.stderr)
     sys.exit(2)
 
 

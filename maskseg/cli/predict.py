@@ -125,7 +125,6 @@ def predict(
     from maskseg.core.errors import InputError
     from maskseg.imaging.channels import Choice
     from maskseg.imaging.finding import LeftFiles, find_images
-    from maskseg.imaging.intensity import fixed_limits
     from maskseg.inference.api import build_predictor
     from maskseg.inference.predictor import refuse_formats, refuse_options
     from maskseg.inference.tile_grid import Tiles
@@ -133,25 +132,11 @@ def predict(
     from maskseg.models.devices import describe_device, on_device
     from maskseg.models.zoo import find_model
 
-    chosen = None if formats is None else list(dict.fromkeys(filter(None, map(str.strip, formats.split(",")))))
-    if chosen is not None and (not chosen or set(chosen) - set(predicted())):
-        raise InputError(f"--formats {formats}: choose from {', '.join(predicted())}")
-    if microns_per_pixel is not None and not 0 < microns_per_pixel < math.inf:
-        raise InputError(f"--microns-per-pixel {microns_per_pixel}: give a size above 0, such as 0.25")
-    if level < 0 or (mpp is not None and not 0 < mpp < math.inf) or (level and mpp):
-        raise InputError("--level counts from 0, --mpp is a size above 0 such as 0.5; give one of them")
+    chosen = None if formats is None else _chosen(formats)
+    _check_pixels(microns_per_pixel, level, mpp)
     if cluster and device != Device.auto:
         raise InputError(f"--device {device}: each machine of a cluster takes its GPU, or its CPU; leave it out")
-    # Beyond these it is a mistake, such as a size in micrometres.
-    if diameter is not None and not 1 <= diameter <= 10_000:
-        raise InputError(f"--diameter {diameter}: give the diameter of a nucleus in pixels of the image, such as 25")
-    overrides = [] if diameter is None else ["POSTPROCESS.DIAMETER", str(float(diameter))]
-    if normalize is not None:
-        try:
-            fixed_limits(normalize)
-        except InputError as error:
-            raise InputError(f"--{error}") from None
-        overrides += ["INPUT.NORMALIZE", normalize]
+    overrides = _overrides(diameter, normalize)
     left = LeftFiles()
     files = find_images(inputs, Choice.parse(channel, plane), out, left)
     if str(left):
@@ -173,10 +158,8 @@ def predict(
     cfg = on_device(found.cfg, device.value)
     if cluster is None:
         typer.echo(describe_device(cfg.MODEL.DEVICE))
-    tiles = None
-    if any(value is not None for value in cut.values()):
-        sizes = {"side": tile, "overlap": tile_overlap}
-        tiles = Tiles(level=level, mpp=mpp, **{key: size for key, size in sizes.items() if size is not None})
+    sizes = {key: size for key, size in (("side", tile), ("overlap", tile_overlap)) if size is not None}
+    tiles = Tiles(level=level, mpp=mpp, **sizes) if sizes or level or mpp is not None else None
     with found.weights.open("rb") as file:
         # A training that went on under the same name is another model.
         weights = hashlib.file_digest(file, "sha256").hexdigest()
@@ -196,3 +179,41 @@ def predict(
         typer.echo(f"left out {image_id}: {reason}", err=True)
     if failed:
         raise typer.Exit(2)
+
+
+def _chosen(formats: str) -> list[str]:
+    """The names in --formats."""
+    from maskseg.core.errors import InputError
+
+    chosen = list(dict.fromkeys(filter(None, map(str.strip, formats.split(",")))))
+    if not chosen or set(chosen) - set(predicted()):
+        raise InputError(f"--formats {formats}: choose from {', '.join(predicted())}")
+    return chosen
+
+
+def _check_pixels(microns_per_pixel: float | None, level: int, mpp: float | None) -> None:
+    """Refuse sizes of pixels and levels that no image has."""
+    from maskseg.core.errors import InputError
+
+    if microns_per_pixel is not None and not 0 < microns_per_pixel < math.inf:
+        raise InputError(f"--microns-per-pixel {microns_per_pixel}: give a size above 0, such as 0.25")
+    if level < 0 or (mpp is not None and not 0 < mpp < math.inf) or (level and mpp):
+        raise InputError("--level counts from 0, --mpp is a size above 0 such as 0.5; give one of them")
+
+
+def _overrides(diameter: float | None, normalize: str | None) -> list[str]:
+    """What --diameter and --normalize change in the config of the model."""
+    from maskseg.core.errors import InputError
+    from maskseg.imaging.intensity import fixed_limits
+
+    # Beyond these it is a mistake, such as a size in micrometres.
+    if diameter is not None and not 1 <= diameter <= 10_000:
+        raise InputError(f"--diameter {diameter}: give the diameter of a nucleus in pixels of the image, such as 25")
+    overrides = [] if diameter is None else ["POSTPROCESS.DIAMETER", str(float(diameter))]
+    if normalize is not None:
+        try:
+            fixed_limits(normalize)
+        except InputError as error:
+            raise InputError(f"--{error}") from None
+        overrides += ["INPUT.NORMALIZE", normalize]
+    return overrides

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -55,7 +56,6 @@ def split(
       maskseg split data/mine --folds 5 --grouped
       maskseg split data/dsb2018 --from datasets/splits/dsb2018_stage1.csv
     """
-    from collections import Counter
     from fnmatch import fnmatchcase
 
     from maskseg.convert.mosaics import read_table
@@ -63,7 +63,7 @@ def split(
     from maskseg.core.processes import available_cores
     from maskseg.curate.survey import survey
     from maskseg.data.dataset import image_id, load_coco
-    from maskseg.data.split import SPLIT_FILE, UNLISTED, divide, read_modalities, read_split, write_split
+    from maskseg.data.split import SPLIT_FILE, divide, read_modalities, read_split, write_split
 
     data = load_coco(dataset)
     names = [image_id(image) for image in data.images]
@@ -83,11 +83,8 @@ def split(
         tile_of = {tile.image: tile.mosaic for tile in read_table(mosaics)}
     found = survey(data, known, tile_of, workers or available_cores())
     if table:
-        part = {name: given[name]["part"] if name in given else UNLISTED for name in names}
+        part = _taken_over(table, given, names)
         group = {name: given.get(name, {}).get("group", "") for name in names}
-        unlisted = [name for name in names if name not in given]
-        if unlisted:
-            typer.echo(f"{len(unlisted)} images are not in {table}, such as {unlisted[0]}: part {UNLISTED}", err=True)
     else:
         units = found.groups if grouped else found.units
         if folds and len(set(units)) < folds:
@@ -95,12 +92,7 @@ def split(
                 f"--folds {folds}: {dataset} has {len(set(units))} images or groups that may be parted (near "
                 "duplicates and tiles of a mosaic stay together); give no more folds than that"
             )
-        if folds:
-            shares = {f"fold{number}": 1 / folds for number in range(1, folds + 1)}
-        else:
-            train = 1 - dev - val - val_grouped
-            shares = {"val_stratified" if val_grouped else "val": val, "dev": dev, "train": train}
-        wanted = {name: share for name, share in shares.items() if share}
+        wanted = _shares(folds, dev, val, val_grouped)
         part = divide(
             names,
             found.modalities,
@@ -121,7 +113,33 @@ def split(
             for name, kind, mosaic in zip(names, found.modalities, found.mosaics, strict=True)
         ],
     )
-    typer.echo(f"modality: {len(names) - len(found.inferred)} given, {len(found.inferred)} inferred from the colours")
+    _report(found, part)
+    if found.unreadable:
+        raise typer.Exit(2)
+
+
+def _taken_over(table: Path, given: Mapping[str, Mapping[str, str]], names: list[str]) -> dict[str, str]:
+    """The part of each image as a table has it; what the table does not list is said."""
+    from maskseg.data.split import UNLISTED
+
+    unlisted = [name for name in names if name not in given]
+    if unlisted:
+        typer.echo(f"{len(unlisted)} images are not in {table}, such as {unlisted[0]}: part {UNLISTED}", err=True)
+    return {name: given[name]["part"] if name in given else UNLISTED for name in names}
+
+
+def _shares(folds: int | None, dev: float, val: float, val_grouped: float) -> dict[str, float]:
+    """The parts with their shares; val_grouped comes from elsewhere."""
+    if folds:
+        return {f"fold{number}": 1 / folds for number in range(1, folds + 1)}
+    train = 1 - dev - val - val_grouped
+    shares = {"val_stratified" if val_grouped else "val": val, "dev": dev, "train": train}
+    return {name: share for name, share in shares.items() if share}
+
+
+def _report(found: Survey, part: Mapping[str, str]) -> None:
+    """Print what was found, how many images of each modality are in each part, and what is wrong."""
+    typer.echo(f"modality: {len(part) - len(found.inferred)} given, {len(found.inferred)} inferred from the colours")
     typer.echo(
         f"{len(set(found.groups))} groups; {sum(map(bool, found.mosaics))} tiles in {len(set(found.mosaics) - {''})} "
         f"mosaics; {len(found.duplicates)} pairs of near duplicates"
@@ -131,8 +149,6 @@ def split(
         typer.echo(f"{name:16s} {kind or 'unknown modality':20s} {count:5d}")
     _list(_divided_duplicates(found, part), "pairs of near duplicates in different parts")
     _list(found.unreadable, "images that cannot be read")
-    if found.unreadable:
-        raise typer.Exit(2)
 
 
 def _divided_duplicates(found: Survey, part: Mapping[str, str]) -> list[str]:

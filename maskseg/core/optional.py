@@ -1,4 +1,4 @@
-"""Packages that not everybody needs: extras of the installation."""
+"""Optional dependencies: the extras of the installation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The user who runs maskseg, where the system knows no name for him."""
+"""The name of the user who runs maskseg, also where the system knows none."""
 
 from __future__ import annotations
 

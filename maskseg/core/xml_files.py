@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from io import TextIOBase
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from xml.etree.ElementTree import Element, ParseError
 from xml.sax.saxutils import XMLGenerator
 from xml.sax.xmlreader import AttributesImpl
@@ -56,7 +55,7 @@ class XmlWriter:
         What a level is indented by; without it everything between elements is the caller's.
     """
 
-    def __init__(self, file: TextIOBase, indent: str = "") -> None:
+    def __init__(self, file: IO[Any], indent: str = "") -> None:
         self._xml = XMLGenerator(file, "utf-8", short_empty_elements=True)
         self._indent, self._depth = indent, 0
 

@@ -97,21 +97,21 @@ def near_duplicates(thumbnails: Sequence[NDArray[np.float32]], similarity: float
         return []
     images = np.stack([thumbnails[number] for number in index])
     signs = _signs(images)
-    found: dict[tuple[int, int], float] = {}
+    correlations: dict[tuple[int, int], float] = {}
     for turns in range(4):
         for flip in (1, -1):
             other = np.rot90(images, turns, axes=(1, 2))[:, :, ::flip]
             for first, second, value in _pairs(images, signs, other, similarity):
                 pair = index[first], index[second]
-                found[pair] = max(found.get(pair, 0.0), value)
-    return [NearDuplicate(*pair, found[pair]) for pair in sorted(found)]
+                correlations[pair] = max(correlations.get(pair, 0.0), value)
+    return [NearDuplicate(*pair, correlations[pair]) for pair in sorted(correlations)]
 
 
 def _pairs(
     images: NDArray[np.float32], signs: NDArray[np.float32], other: NDArray[np.float32], similarity: float
 ) -> list[tuple[int, int, float]]:
     """Pairs of one orientation, first < second."""
-    found = []
+    pairs = []
     other_signs = _signs(other)
     flat, other_flat = images.reshape(len(images), -1), other.reshape(len(other), -1)
     for start in range(0, len(images), _BLOCK):
@@ -121,8 +121,8 @@ def _pairs(
         columns = np.flatnonzero(alike.any(axis=0))
         correlation = flat[rows] @ other_flat[start + columns].T
         for row, column in np.argwhere(alike[:, columns] & (correlation >= similarity)):
-            found.append((start + int(row), start + int(columns[column]), float(correlation[row, column])))
-    return found
+            pairs.append((start + int(row), start + int(columns[column]), float(correlation[row, column])))
+    return pairs
 
 
 def _signs(thumbnails: NDArray[np.float32]) -> NDArray[np.float32]:

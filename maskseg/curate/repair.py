@@ -190,16 +190,16 @@ def _in_pieces(mask: _Mask, min_area: int, log: Any) -> list[_Mask]:
     pieces, areas = components(mask.bitmap)
     if len(areas) == 1:
         return [mask]
-    found = []
+    masks = []
     # The largest first, which the id stays with.
     for rank, piece in enumerate(np.argsort(-areas, kind="stable")):
         if areas[piece] < min_area:
             log(mask, "pieces", "a piece dropped", int(areas[piece]))
             continue
-        found.append(_Mask(mask.source, *trim(pieces == piece + 1, *mask.box[:2])))
+        masks.append(_Mask(mask.source, *trim(pieces == piece + 1, *mask.box[:2])))
         if rank:
             log(mask, "pieces", "a piece made a nucleus of its own", int(areas[piece]))
-    return found
+    return masks
 
 
 def _without_duplicates(kept: list[_Mask], shape: tuple[int, int], log: Any) -> list[_Mask]:
@@ -225,7 +225,7 @@ def _without_overlaps(kept: list[_Mask], shape: tuple[int, int], min_area: int, 
     if not len(overlaps_within(crops).first):
         return kept
     labels = crops.to_labels()
-    found = []
+    masks = []
     for index, mask in enumerate(kept):
         x0, y0, x1, y1 = mask.box
         left = mask.bitmap & (labels[y0:y1, x0:x1] == index + 1)
@@ -241,8 +241,8 @@ def _without_overlaps(kept: list[_Mask], shape: tuple[int, int], min_area: int, 
             if mask.area < max(min_area, 1):
                 log(mask, "overlap", "dropped: a speck is left", mask.area)
                 continue
-        found.append(mask)
-    return found
+        masks.append(mask)
+    return masks
 
 
 def _fill(kept: list[_Mask], shape: tuple[int, int], log: Any) -> None:

@@ -14,7 +14,11 @@ from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks
 from maskseg.core.rle import coco_to_runs_of_all
 from maskseg.data.split import SPLIT_FILE, images_of_part, read_split
-from maskseg.formats.coco import CocoData, image_id, is_dataset, load_coco, write_coco  # noqa: F401
+from maskseg.formats.coco import CocoData as CocoData
+from maskseg.formats.coco import image_id as image_id
+from maskseg.formats.coco import is_dataset as is_dataset
+from maskseg.formats.coco import load_coco as load_coco
+from maskseg.formats.coco import write_coco as write_coco
 from maskseg.imaging.reading import read_image
 
 # Detectron2's BoxMode.XYWH_ABS, without importing it.
@@ -25,7 +29,7 @@ def folder_and_part(spec: str | os.PathLike[str]) -> tuple[str, str]:
     """The two sides of ``DIR:PART``; the part is "" where all of it is meant.
 
     What exists under the whole name is no ``DIR:PART``, and a part has no slash in it, so that colons in the names of
-    folders and drives are in nobody's way.
+    folders and drives do not get in the way.
 
     Examples
     --------

@@ -21,7 +21,7 @@ def aji(pairs: Overlaps) -> float:
 
     Every true nucleus takes the predicted one of the highest IoU, of equals the first, which may be taken more than
     once. The index is the sum of the intersections over the sum of the unions and of the areas of the predicted
-    nuclei that nobody took [1]_. 1 where there are no nuclei on both sides.
+    nuclei that were not matched [1]_. 1 where there are no nuclei on both sides.
 
     References
     ----------

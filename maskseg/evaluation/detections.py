@@ -141,18 +141,18 @@ def _each_suppression(heads: Any, thresholds: Sequence[float]) -> Iterator[list[
 
     def inference(predictions: Any, proposals: list[Instances]) -> tuple[list[Instances], list[torch.Tensor]]:
         (proposal,) = proposals
-        found = []
+        of_thresholds = []
         for threshold in thresholds:
             heads.test_nms_thresh = threshold
             (instances,), (index,) = plain(predictions, [proposal])
-            found.append((instances, index))
-        everything = Instances.cat([instances for instances, _ in found])
-        index = torch.cat([index for _, index in found])
+            of_thresholds.append((instances, index))
+        everything = Instances.cat([instances for instances, _ in of_thresholds])
+        index = torch.cat([index for _, index in of_thresholds])
         distinct, which = torch.unique(index, return_inverse=True)
         survives = torch.zeros(len(distinct), len(thresholds), dtype=torch.bool, device=index.device)
         first = torch.zeros(len(distinct), dtype=torch.long, device=index.device)
         at = 0
-        for column, (_, some) in enumerate(found):
+        for column, (_, some) in enumerate(of_thresholds):
             mine = which[at : at + len(some)]
             survives[mine, column] = True
             first[mine] = torch.arange(at, at + len(some), device=index.device)

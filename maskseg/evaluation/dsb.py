@@ -64,20 +64,20 @@ def pair_scores(pairs: Overlaps) -> dict[str, Any]:
     """
     n_truth, n_pred = len(pairs.truth_labels), len(pairs.pred_labels)
     at_half = matches(pairs, 50)
-    found = {percent: int(matches(pairs, percent).sum()) for percent in THRESHOLDS}
+    true_positives = {percent: int(matches(pairs, percent).sum()) for percent in THRESHOLDS}
     scores: dict[str, Any] = {}
-    precisions = [_ratio(found[t], n_truth + n_pred - found[t]) for t in THRESHOLDS]
+    precisions = [_ratio(true_positives[t], n_truth + n_pred - true_positives[t]) for t in THRESHOLDS]
     scores["dsb_score"] = sum(precisions) / len(THRESHOLDS)
     for percent in (50, 70):
-        scores[f"precision_{percent}"] = _ratio(found[percent], n_pred, n_truth)
-        scores[f"recall_{percent}"] = _ratio(found[percent], n_truth, n_pred)
-        scores[f"f1_{percent}"] = _ratio(2 * found[percent], n_truth + n_pred)
+        scores[f"precision_{percent}"] = _ratio(true_positives[percent], n_pred, n_truth)
+        scores[f"recall_{percent}"] = _ratio(true_positives[percent], n_truth, n_pred)
+        scores[f"f1_{percent}"] = _ratio(2 * true_positives[percent], n_truth + n_pred)
     scores |= {name: measure(pairs) for name, measure in _AGGREGATES.items()}
     scores["matched_iou"] = float(pairs.iou[at_half].mean()) if at_half.any() else None
-    scores["matched"] = found[50]
+    scores["matched"] = true_positives[50]
     scores["n_truth"] = n_truth
     scores["n_pred"] = n_pred
-    return scores | {f"tp_{percent}": count for percent, count in found.items()}
+    return scores | {f"tp_{percent}": count for percent, count in true_positives.items()}
 
 
 def summarise(
@@ -182,9 +182,9 @@ def _join(scores: Sequence[dict[str, Any]], groups: Sequence[str] | None, chosen
 def _by_threshold(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     n_truth = np.array([row["n_truth"] for row in rows])[:, None]
     n_pred = np.array([row["n_pred"] for row in rows])[:, None]
-    found = np.array([[row[f"tp_{percent}"] for percent in THRESHOLDS] for row in rows])
-    mean = {key: value.mean(axis=0) for key, value in at_thresholds(n_truth, n_pred, found).items()}
-    pooled = at_thresholds(n_truth.sum(), n_pred.sum(), found.sum(axis=0))
+    true_positives = np.array([[row[f"tp_{percent}"] for percent in THRESHOLDS] for row in rows])
+    mean = {key: value.mean(axis=0) for key, value in at_thresholds(n_truth, n_pred, true_positives).items()}
+    pooled = at_thresholds(n_truth.sum(), n_pred.sum(), true_positives.sum(axis=0))
     return {
         "thresholds": {
             f"{percent / 100:.2f}": {

@@ -23,7 +23,7 @@ from maskseg.evaluation.matching import Overlaps, matches
 _TOUCH = 10
 
 
-class Kind(IntEnum):
+class ErrorType(IntEnum):
     """What became of a nucleus."""
 
     right = 0
@@ -35,8 +35,8 @@ class Kind(IntEnum):
 
 
 @dataclass(frozen=True)
-class Kinds:
-    """The kind of every nucleus of an image, in the order of the labels of `Overlaps`.
+class ErrorTypes:
+    """The error type of every nucleus of an image, in the order of the labels of `Overlaps`.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class Kinds:
     pred: NDArray[np.int8]
 
 
-def kinds(pairs: Overlaps, percent: int) -> Kinds:
+def error_types(pairs: Overlaps, percent: int) -> ErrorTypes:
     """Sort the nuclei of an image by what became of them at an IoU threshold.
 
     Parameters
@@ -61,23 +61,23 @@ def kinds(pairs: Overlaps, percent: int) -> Kinds:
     percent : int
         A match is an IoU above this, 50 or more.
     """
-    at, found = pairs.truth_index, pairs.pred_index
-    in_pred = 2 * pairs.intersection > pairs.truth_areas[at]
-    in_truth = 2 * pairs.intersection > pairs.pred_areas[found]
+    true_at, pred_at = pairs.truth_index, pairs.pred_index
+    in_pred = 2 * pairs.intersection > pairs.truth_areas[true_at]
+    in_truth = 2 * pairs.intersection > pairs.pred_areas[pred_at]
     met = 100 * pairs.intersection > _TOUCH * pairs.union
     right = matches(pairs, percent)
     n_truth, n_pred = len(pairs.truth_areas), len(pairs.pred_areas)
-    holds_several = np.bincount(found[in_pred], minlength=n_pred) > 1
-    in_several = np.bincount(at[in_truth], minlength=n_truth) > 1
+    holds_several = np.bincount(pred_at[in_pred], minlength=n_pred) > 1
+    in_several = np.bincount(true_at[in_truth], minlength=n_truth) > 1
 
-    truth = np.full(n_truth, Kind.missed, np.int8)
-    truth[at[met]] = Kind.inexact
-    truth[in_several] = Kind.split
-    truth[at[in_pred & holds_several[found]]] = Kind.merged
-    truth[at[right]] = Kind.right
-    pred = np.full(n_pred, Kind.extra, np.int8)
-    pred[found[met]] = Kind.inexact
-    pred[found[in_truth & in_several[at]]] = Kind.split
-    pred[holds_several] = Kind.merged
-    pred[found[right]] = Kind.right
-    return Kinds(truth, pred)
+    truth = np.full(n_truth, ErrorType.missed, np.int8)
+    truth[true_at[met]] = ErrorType.inexact
+    truth[in_several] = ErrorType.split
+    truth[true_at[in_pred & holds_several[pred_at]]] = ErrorType.merged
+    truth[true_at[right]] = ErrorType.right
+    pred = np.full(n_pred, ErrorType.extra, np.int8)
+    pred[pred_at[met]] = ErrorType.inexact
+    pred[pred_at[in_truth & in_several[true_at]]] = ErrorType.split
+    pred[holds_several] = ErrorType.merged
+    pred[pred_at[right]] = ErrorType.right
+    return ErrorTypes(truth, pred)

@@ -120,13 +120,13 @@ def matches(pairs: Overlaps, percent: int, inclusive: bool = False) -> np.ndarra
         raise ValueError(f"a match is unique from an IoU of 50 percent on, not at {percent}")
     if not inclusive:
         return 100 * pairs.intersection > percent * pairs.union
-    found = 100 * pairs.intersection >= percent * pairs.union
+    matched = 100 * pairs.intersection >= percent * pairs.union
     for index in (pairs.truth_index, pairs.pred_index):
-        chosen = np.flatnonzero(found)
+        chosen = np.flatnonzero(matched)
         again = np.ones(len(chosen), bool)
         again[np.unique(index[chosen], return_index=True)[1]] = False
-        found[chosen[again]] = False
-    return found
+        matched[chosen[again]] = False
+    return matched
 
 
 def _checked(labels: np.ndarray, name: str) -> np.ndarray:

@@ -49,13 +49,13 @@ def paired(before: ArrayLike, after: ArrayLike) -> dict[str, Any]:
 def paired_by_modality(before: ArrayLike, after: ArrayLike, modalities: Sequence[str] | None = None) -> dict[str, Any]:
     """`paired` of the set and, as `by_modality`, of each modality; an empty one counts as "unknown"."""
     before, after = np.asarray(before, np.float64), np.asarray(after, np.float64)
-    found = paired(before, after)
+    changes = paired(before, after)
     if modalities is not None:
         names = np.array([modality or "unknown" for modality in modalities])
-        found["by_modality"] = {
+        changes["by_modality"] = {
             str(name): paired(before[names == name], after[names == name]) for name in np.unique(names)
         }
-    return found
+    return changes
 
 
 def paired_table(found: dict[str, Any]) -> str:

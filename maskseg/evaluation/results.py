@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskseg.evaluation.dsb import THRESHOLDS, pair_scores
-from maskseg.evaluation.error_types import Kind, Kinds, kinds
+from maskseg.evaluation.error_types import ErrorType, ErrorTypes, error_types
 from maskseg.evaluation.matching import Overlaps, matches, overlaps
 
 # IoU in percent at which errors are told apart.
@@ -29,7 +29,7 @@ class ImageResult:
         Of `maskseg.evaluation.dsb.pair_scores`.
     truth_areas, pred_areas : int64 arrays (N,), (M,)
         Pixels.
-    kinds : dict of percent to Kinds
+    kinds : dict of percent to ErrorTypes
         For each of `ERROR_IOU`.
     detections : float32 array (M,) or None
         Scores of the predicted nuclei.
@@ -40,7 +40,7 @@ class ImageResult:
     scores: dict[str, Any]
     truth_areas: NDArray[np.int64]
     pred_areas: NDArray[np.int64]
-    kinds: dict[int, Kinds]
+    kinds: dict[int, ErrorTypes]
     detections: NDArray[np.float32] | None
     hits: NDArray[np.bool_] | None
 
@@ -68,7 +68,7 @@ def compare_image(truth: np.ndarray, prediction: np.ndarray, detections: NDArray
         pair_scores(pairs),
         pairs.truth_areas,
         pairs.pred_areas,
-        {percent: kinds(pairs, percent) for percent in ERROR_IOU},
+        {percent: error_types(pairs, percent) for percent in ERROR_IOU},
         detections,
         None if detections is None else _hits(pairs, detections),
     )
@@ -108,12 +108,12 @@ def coco_ap(results: Sequence[ImageResult]) -> dict[str, float] | None:
     score = np.concatenate([result.detections for result in results])
     hits = np.concatenate([result.hits for result in results])
     hits = hits[np.argsort(-score, kind="stable")]
-    found = hits.cumsum(axis=0)
-    precision = found / np.arange(1, len(hits) + 1)[:, None]
+    true_positives = hits.cumsum(axis=0)
+    precision = true_positives / np.arange(1, len(hits) + 1)[:, None]
     precision = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
     means = []
     for column in range(len(THRESHOLDS)):
-        at = np.searchsorted(found[:, column] / n_truth, _RECALLS, side="left")
+        at = np.searchsorted(true_positives[:, column] / n_truth, _RECALLS, side="left")
         reached = at < len(hits)
         means.append(precision[at[reached], column].sum() / len(_RECALLS))
     at_75 = THRESHOLDS.index(75)
@@ -133,15 +133,15 @@ def errors_by_size(results: Sequence[ImageResult]) -> dict[str, Any]:
     """
     areas = np.concatenate([result.truth_areas for result in results])
     bounds = np.percentile(areas, [100 / 3, 200 / 3]) if len(areas) else np.zeros(2)
-    found: dict[str, Any] = {"small_up_to": int(bounds[0]), "medium_up_to": int(bounds[1])}
+    errors: dict[str, Any] = {"small_up_to": int(bounds[0]), "medium_up_to": int(bounds[1])}
     for percent in ERROR_IOU:
-        table = np.zeros((len(SIZES), len(Kind)), np.int64)
+        table = np.zeros((len(SIZES), len(ErrorType)), np.int64)
         for result in results:
             of = result.kinds[percent]
-            extra = of.pred == Kind.extra
+            extra = of.pred == ErrorType.extra
             np.add.at(table, (np.searchsorted(bounds, result.truth_areas), of.truth), 1)
-            np.add.at(table, (np.searchsorted(bounds, result.pred_areas[extra]), Kind.extra), 1)
-        found[f"{percent / 100:.2f}"] = {
-            size: {kind.name: int(row[kind]) for kind in Kind} for size, row in zip(SIZES, table, strict=True)
+            np.add.at(table, (np.searchsorted(bounds, result.pred_areas[extra]), ErrorType.extra), 1)
+        errors[f"{percent / 100:.2f}"] = {
+            size: {kind.name: int(row[kind]) for kind in ErrorType} for size, row in zip(SIZES, table, strict=True)
         }
-    return found
+    return errors

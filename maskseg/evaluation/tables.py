@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from maskseg.evaluation.dsb import text_table
-from maskseg.evaluation.error_types import Kind
+from maskseg.evaluation.error_types import ErrorType
 
 
 def threshold_table(summary: dict[str, Any]) -> str:
@@ -24,9 +24,9 @@ def error_table(errors: dict[str, Any]) -> str:
         "medium": f"medium (up to {errors['medium_up_to']} px)",
         "large": "large",
     }
-    rows = [["errors", "IoU", "true", *(kind.name for kind in Kind)]]
+    rows = [["errors", "IoU", "true", *(kind.name for kind in ErrorType)]]
     for iou, table in errors.items():
         for size, row in table.items() if isinstance(table, dict) else ():
-            true = sum(count for name, count in row.items() if name != Kind.extra.name)
-            rows.append([sizes[size], iou, str(true), *(str(row[kind.name]) for kind in Kind)])
+            true = sum(count for name, count in row.items() if name != ErrorType.extra.name)
+            rows.append([sizes[size], iou, str(true), *(str(row[kind.name]) for kind in ErrorType)])
     return text_table(rows)

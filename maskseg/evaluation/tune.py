@@ -249,8 +249,8 @@ def tune(
 def _dsb_score(truth: NDArray[np.int32], prediction: NDArray[np.int32]) -> float:
     """The score of `maskseg.evaluation.dsb.image_scores` without all the others."""
     pairs = overlaps(truth, prediction)
-    found = [matches(pairs, percent).sum() for percent in THRESHOLDS]
-    return float(at_thresholds(len(pairs.truth_areas), len(pairs.pred_areas), found)["ap"].mean())
+    true_positives = [matches(pairs, percent).sum() for percent in THRESHOLDS]
+    return float(at_thresholds(len(pairs.truth_areas), len(pairs.pred_areas), true_positives)["ap"].mean())
 
 
 def _value(cfg: CfgNode, key: str) -> Any:

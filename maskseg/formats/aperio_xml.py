@@ -211,7 +211,7 @@ def region_masks(
         if hole.negative:
             lost[i] = "a hole (NegativeROA) in no larger region"
             if hole.nucleus:
-                keys = [(hole.layer, hole.nucleus)]
+                keys: list[tuple[str, object]] = [(hole.layer, hole.nucleus)]
             else:
                 keys = [key for key in groups if key[0] == hole.layer and areas[key] > np.count_nonzero(bitmap)]
             for key in keys:
@@ -242,7 +242,7 @@ def _rasterise(points: NDArray[np.float64], shape: tuple[int, int]) -> tuple[_Cr
 def _union(crops: list[_Crop]) -> _Crop:
     """The pixels of all crops in the box around them."""
     boxes = np.array([box for box, _ in crops])
-    x0, y0, x1, y1 = *boxes[:, :2].min(axis=0).tolist(), *boxes[:, 2:].max(axis=0).tolist()
+    (x0, y0), (x1, y1) = boxes[:, :2].min(axis=0).tolist(), boxes[:, 2:].max(axis=0).tolist()
     bitmap = np.zeros((y1 - y0, x1 - x0), bool)
     for (left, top, right, bottom), part in crops:
         bitmap[top - y0 : bottom - y0, left - x0 : right - x0] |= part

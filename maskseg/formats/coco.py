@@ -24,6 +24,7 @@ from maskseg.core.errors import InputError
 from maskseg.core.files import write_whole
 from maskseg.core.json_files import read_json, write_json
 from maskseg.core.masks import CropMasks
+from maskseg.formats.coco_checks import check_records
 from maskseg.formats.writer import Joined, WholeWriter
 
 ANNOTATIONS = "annotations.json"
@@ -88,12 +89,14 @@ def load_coco(path: str | os.PathLike[str]) -> CocoData:
         If it is missing or not such a file.
     """
     path = Path(path)
-    if path.is_dir():
+    own = path.is_dir()
+    if own:
         packed = path / PACKED
         path = path / ANNOTATIONS
         if packed.is_file() and not path.is_file():
             path = packed
     data = read_annotations(path)
+    check_records(path, data, own)
     try:
         images = sorted(data["images"], key=lambda image: image["id"])
         grouped: dict[int, list[dict[str, Any]]] = defaultdict(list)

@@ -71,7 +71,7 @@ def _region(polygons: list[Polygon]) -> ImagejRoi:
             roitype=ROI_TYPE.TRACED,
             **bounds,
             n_coordinates=len(corners),
-            integer_coordinates=corners - np.int32([left, top]),
+            integer_coordinates=corners - np.array([left, top], np.int32),
         )
     path = np.concatenate([_segments(ring) for polygon in polygons for ring in polygon])
     return ImagejRoi(roitype=ROI_TYPE.RECT, **bounds, shape_roi_size=len(path), multi_coordinates=path)

@@ -42,8 +42,9 @@ def check_label_claims(data: bytes) -> None:
                 size = math.prod(series.shape) * np.dtype(series.dtype).itemsize
                 check_claim(size, len(data), LABELS, f"values {series.shape}")
             for page in file.pages:
-                if page.shape and page.dtype is not None:
-                    tile = page.keyframe.tile if page.keyframe.is_tiled else page.shape
+                if page is not None and page.shape and page.dtype is not None:
+                    tiled = page.keyframe is not None and page.keyframe.is_tiled
+                    tile = (page.keyframe.tile if tiled and page.keyframe else None) or page.shape
                     check_claim(math.prod(tile) * np.dtype(page.dtype).itemsize, len(data), LABELS, f"pieces {tile}")
 
 

@@ -110,7 +110,7 @@ def _with_border(labels: NDArray[Any], interior: NDArray[np.bool_]) -> NDArray[n
 
 def connected(values: NDArray[Any]) -> NDArray[np.int64]:
     """The pieces of one value, numbered from 1; 0 is background. Pixels that touch at a corner are of one piece."""
-    return np.asarray(measure.label(values, background=0, connectivity=2))  # type: ignore[no-untyped-call]
+    return np.asarray(measure.label(values, background=0, connectivity=2))
 
 
 def _of_colours(values: NDArray[Any]) -> NDArray[np.int64]:

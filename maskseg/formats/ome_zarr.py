@@ -103,7 +103,7 @@ def zarr_labels(
 
 def write_zarr_labels(path: str | os.PathLike[str], labels: NDArray[np.integer]) -> None:
     """Write a label image, integer (H, W), as OME-Zarr, whole or not at all."""
-    with zarr_labels(path, labels.shape, labels.dtype) as write:  # type: ignore[arg-type]
+    with zarr_labels(path, labels.shape, labels.dtype) as write:
         for top in range(0, len(labels), _CHUNK[0]):
             write(labels[top : top + _CHUNK[0]])
 

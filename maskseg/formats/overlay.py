@@ -13,6 +13,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from maskseg.core.errors import InputError
@@ -174,7 +175,7 @@ def _outlines(masks: np.ndarray | CropMasks | None, shape: tuple[int, int], fact
             f"masks of {labels.shape[0]} x {labels.shape[1]} pixels on an image of {shape[0]} x {shape[1]}"
         )
     labels = _enlarge(labels, factor)
-    border = np.zeros(labels.shape, bool)
+    border: NDArray[np.bool_] = np.zeros(labels.shape, bool)
     across, down = labels[:, 1:] != labels[:, :-1], labels[1:] != labels[:-1]
     border[:, 1:] |= across
     border[:, :-1] |= across
@@ -182,7 +183,8 @@ def _outlines(masks: np.ndarray | CropMasks | None, shape: tuple[int, int], fact
     border[:-1] |= down
     if factor > 1:
         border = cv2.dilate(border.view(np.uint8), np.ones((3, 3), np.uint8)).view(bool)
-    return border & (labels != 0)
+    inner: NDArray[np.bool_] = border & (labels != 0)
+    return inner
 
 
 def _enlarge(array: np.ndarray, factor: int) -> np.ndarray:

@@ -57,7 +57,7 @@ from typing import TYPE_CHECKING
 
 from maskseg.core.errors import InputError
 from maskseg.formats.built_in import FORMATS
-from maskseg.formats.form import Format
+from maskseg.formats.form import Format as Format
 
 if TYPE_CHECKING:
     from maskseg.formats.writer import ImageInfo, Writer

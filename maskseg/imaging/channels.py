@@ -114,7 +114,7 @@ class Chosen:
         )
         axes = dict(stored.planes)
         self._plane: dict[str, int] = {}
-        if self._paged:
+        if self._paged and choice.channel is not None:
             ((axis, count),) = axes.items()
             self._plane[axis] = _number(self.name, choice.channel, [""] * count)
             axes = {}
@@ -204,7 +204,8 @@ class Chosen:
             if way == "mean":
                 values = values.astype(np.float64)
             total = values if total is None else np.maximum(total, values) if way == "max" else total + values
-        if total is None or way == "max":
+        assert total is not None, "an axis has one plane or more"
+        if way == "max":
             return total
         mean = total / count
         return (np.rint(mean) if self.dtype.kind in "ui" else mean).astype(self.dtype)

@@ -35,10 +35,13 @@ class LeftFiles:
         How many there are of each ending.
     parts : int
         Files that are read as part of another one: of an OME image in several files.
+    closed : list of str
+        Folders that cannot be read, each with what the system says.
     """
 
     kinds: Counter[str] = field(default_factory=Counter)
     parts: int = 0
+    closed: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         """One line, empty if there are none."""
@@ -51,6 +54,9 @@ class LeftFiles:
                 lines.append(f"pip install 'maskseg[formats]' reads {', '.join(known)}")
         if self.parts:
             lines.append(f"{_files(self.parts)} read with the others of the same OME image")
+        if self.closed:
+            more = f" and {len(self.closed) - 3} more" if len(self.closed) > 3 else ""
+            lines.append(f"folders that cannot be read: {', '.join(self.closed[:3])}{more}")
         return "; ".join(lines)
 
 
@@ -100,7 +106,7 @@ def find_images(
     for item in inputs:
         some = list(_expand(os.fspath(item), results, left))
         if not some:
-            note = f"; {left}" if left.kinds else ""
+            note = f"; {left}" if left.kinds or left.closed else ""
             raise InputError(f"{printable(item)}: no image found ({', '.join(SUFFIXES)}){note}; check the path")
         for one in some:
             # Of the same folder; a link to a file is a file of its own.
@@ -135,7 +141,11 @@ def _found(file: ImageFile, path: Path | PurePosixPath, named: bool = False) -> 
 
 def _in_folder(folder: Path, results: Path | None, left: LeftFiles) -> Iterator[_Found]:
     seen: set[tuple[int, int]] = set()
-    for where, folders, names in os.walk(folder, followlinks=True):
+
+    def closed(error: OSError) -> None:
+        left.closed.append(printable(f"{error.filename} ({error.strerror})"))
+
+    for where, folders, names in os.walk(folder, followlinks=True, onerror=closed):
         here = Path(where)
         status = here.stat()
         inside = results is not None and here.resolve().is_relative_to(results)

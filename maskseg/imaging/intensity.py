@@ -12,10 +12,12 @@ and its noise becomes white. So the limits come from what stands out, by rank fi
    (unscanned area, border of a registration, scale bar, dead rows), as long as what is left has a background.
 3. The local background is the median of squares of 64 pixels, smoothed. What is compact and brighter than it by several
    times its spread is the bright share, what is darker by as much the dark share, whatever the part of the picture.
-4. The upper limit is the 96.5th percentile of the bright share, or the 99.5th of all that is not in it, whichever is
-   higher; the lower limit is the same upside down. In the images of the 2018 Data Science Bowl that is about where the
-   0.5 and 99.5 percentiles of all pixels are.
-5. The limits are apart by at least a multiple of the noise, so that noise alone stays dim.
+4. The upper limit is where 92 % of the light of the bright share are below, or the 99.5th percentile of all that is
+   not in it, whichever is higher; the lower limit is the same upside down. Light is the difference to the background:
+   haze and noise that are counted as outstanding in a large field hardly move the limit, since they have little of it.
+   In the images of the 2018 Data Science Bowl that is about where the 0.5 and 99.5 percentiles of all pixels are.
+5. The limits are apart by at least a multiple of the noise, so that noise alone stays dim; by a greater one where what
+   stands out most is no more than noise of any grain has by chance.
 """
 
 from __future__ import annotations
@@ -36,14 +38,18 @@ AUTO, OFF = "auto", "off"
 _STEP, _MOST = 4, 4096 * 4096
 # Side in samples of the squares whose medians are the background, and the least share of one that is not fill.
 _SQUARE, _LEAST_SHARE = 16, 0.25
-# Shares of the background, and of what stands out from it, that saturate at either end.
-_BACKGROUND_SHARE, _OUTSTANDING_SHARE = 0.005, 0.035
+# Shares of the background, and of the light that stands out from it, that saturate at either end.
+_BACKGROUND_SHARE, _OUTSTANDING_SHARE = 0.005, 0.08
 # What stands out differs from the local background by this many times its spread, and by this part of the difference
 # that _COMPACT samples exceed.
 _SPREADS, _PART, _COMPACT = 5.0, 0.05, 16
-# The limits are apart by at least this many times the noise. To that belongs what even the quietest twentieth of the
-# squares have; whole numbers have so much at least, and such a spread.
-_NOISES, _QUIET, _LEAST_NOISE, _LEAST_SPREAD = 18.0, 0.05, 0.5, 0.25
+# The limits are apart by at least this many times the noise, by the first number where _FEWEST samples differ from the
+# local background by at most so many times the noise as the first of _SIGNALS (Gaussian noise of any grain in up to
+# 2048 x 2048 pixels: 3 to 7), by the last where by its last or more (DSB 2018: from 19 on).
+_NOISES, _SIGNALS = (80.0, 18.0), (7.0, 14.0)
+# To the noise belongs what even the quietest twentieth of the squares have; whole numbers have so much at least, and
+# such a spread.
+_QUIET, _LEAST_NOISE, _LEAST_SPREAD = 0.05, 0.5, 0.25
 # Where no _FEWEST samples differ from the local background by this part of the distance of the limits, it is widened,
 # by the square of what is missing, up to so many times.
 _FEWEST, _LEAST_CONTRAST, _MOST_WIDER = 4, 0.5, 8.0
@@ -153,7 +159,8 @@ def limits_of(samples: Samples) -> tuple[float, float]:
     # Where next to nothing stands out, what the picture holds is uneven light.
     contrast = _quantile(np.abs(differences), 1 - _FEWEST / max(len(differences), _FEWEST))
     uneven = min((_LEAST_CONTRAST * (high - low) / max(contrast, 1e-12)) ** 2, _MOST_WIDER) * (high - low)
-    least = max(_NOISES * noise, uneven, 1e-6 * abs(high), 1e-12)
+    noises = float(np.interp(contrast / max(noise, 1e-12), _SIGNALS, _NOISES))
+    least = max(noises * noise, uneven, 1e-6 * abs(high), 1e-12)
     if high - low < least:
         # Away from the background: in fluorescence it is dark, in transmitted light bright.
         if _quantile(plain[used], 0.5) > low + 0.6 * (high - low):
@@ -169,6 +176,14 @@ def _quantile(values: NDArray[np.float32], share: float) -> float:
     below, part = divmod(share * (len(ranked) - 1), 1)
     low, high = ranked[int(below)], ranked[min(int(below) + 1, len(ranked) - 1)]
     return float(low + (high - low) * part)
+
+
+def _weighted_quantile(values: NDArray[np.float32], weights: NDArray[np.float32], share: float) -> float:
+    """Where a share of the weights (N,) belongs to smaller values (N,), half of a value's own among them."""
+    order = np.argsort(values, kind="stable")
+    below = np.cumsum(weights[order], dtype=np.float64)
+    below -= weights[order] / 2
+    return float(np.interp(share * (below[-1] + weights[order[-1]] / 2), below, values[order]))
 
 
 def _deviation(values: NDArray[np.float32]) -> float:
@@ -188,9 +203,9 @@ def _outer_limit(
     least = max(_SPREADS * spread, _PART * most)
     rest = plain[plain_difference <= least]
     limit = _quantile(rest, 1 - _BACKGROUND_SHARE) if rest.size else -np.inf
-    outstanding = compact[difference > least]
-    if len(outstanding) >= _FEWEST or not rest.size:
-        limit = max(limit, _quantile(outstanding, 1 - _OUTSTANDING_SHARE))
+    far = difference > least
+    if far.sum() >= _FEWEST or not rest.size:
+        limit = max(limit, _weighted_quantile(compact[far], difference[far], 1 - _OUTSTANDING_SHARE))
     return limit
 
 
@@ -257,7 +272,8 @@ def scaled(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
     """
     if values.dtype == np.uint8 and values.size > 256:
         table = scaled(np.arange(256, dtype=np.uint8), low, high)
-        return cv2.LUT(np.ascontiguousarray(values), table).reshape(values.shape)
+        mapped: NDArray[Any] = cv2.LUT(np.ascontiguousarray(values), table)
+        return mapped.reshape(values.shape)
     if values.size > _STRIP and len(values) > 1:
         # Strip by strip: floats take four times the memory of what becomes of them, several times over.
         rows = max(1, _STRIP * len(values) // values.size)
@@ -349,4 +365,5 @@ def jitter(
     values = (
         mean + (values - mean) * np.exp(rng.uniform(-contrast, contrast)) + 255.0 * rng.uniform(-brightness, brightness)
     )
-    return cv2.LUT(image, np.rint(np.clip(values, 0, 255)).astype(np.uint8))
+    changed: NDArray[Any] = cv2.LUT(image, np.rint(np.clip(values, 0, 255)).astype(np.uint8))
+    return changed

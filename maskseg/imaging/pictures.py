@@ -84,7 +84,10 @@ def _decode(image: Image.Image, data: bytes) -> NDArray[Any]:
         check_pixels((image.height, image.width, 1 if image.mode.startswith("I") else 4), 2, len(data))
         image.load()  # a file that is cut short fails here
         # Pillow keeps 8 of the 16 bits of colour; OpenCV keeps all.
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+        unchanged = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
+        pixels: NDArray[Any] | None = cv2.imdecode(np.frombuffer(data, np.uint8), unchanged)
+        if pixels is None:
+            raise ValueError("not decoded")
         return turned(pixels if pixels.ndim == 2 else pixels[:, :, 2::-1], orientation)
     if image.format == "JPEG2000":
         # The stream in the file may say another size than the file.
@@ -140,8 +143,10 @@ class FramesStored:
         self.name, self._data = name, data
         with opened(data) as image:
             self.shapes = [(image.height, image.width)]
-            self.planes: Mapping[str, int] = {"t": image.n_frames}
-        self.dtype, self.rgb, self.channels, self.mpp = np.dtype(np.uint8), True, COLOURS, None
+            self.planes: Mapping[str, int] = {"t": getattr(image, "n_frames", 1)}
+        self.dtype, self.rgb = np.dtype(np.uint8), True
+        self.channels: Sequence[str] = COLOURS
+        self.mpp: float | None = None
         self._kept: tuple[int, NDArray[Any]] | None = None
 
     def values(self, level: int, box: Box, channels: Sequence[int], plane: Mapping[str, int]) -> NDArray[Any]:

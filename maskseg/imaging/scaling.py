@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +27,7 @@ def input_scale(shape: tuple[int, int], long_side: int, shrink: bool) -> float:
 
 def resize_image(image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
     """The image magnified by `scale`; averaging when it shrinks, so that nothing aliases."""
-    return to_shape(image, scaled_shape(image.shape[:2], scale))  # type: ignore[arg-type]
+    return to_shape(image, scaled_shape(image.shape[:2], scale))
 
 
 def to_shape(image: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:
@@ -33,7 +35,8 @@ def to_shape(image: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uin
     if shape == image.shape[:2]:
         return image
     how = cv2.INTER_AREA if shape[0] * shape[1] < image.shape[0] * image.shape[1] else cv2.INTER_LINEAR
-    return cv2.resize(image, shape[::-1], interpolation=how)
+    resized: NDArray[Any] = cv2.resize(image, shape[::-1], interpolation=how)
+    return resized
 
 
 def scaled_shape(shape: tuple[int, int], scale: float) -> tuple[int, int]:

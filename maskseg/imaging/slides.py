@@ -18,7 +18,7 @@ from maskseg.imaging.containers import only_in_parts
 from maskseg.imaging.intensity import in_8_bits
 from maskseg.imaging.reading import ImageFile
 from maskseg.imaging.scaling import scaled_shape
-from maskseg.imaging.windows import Box, Resized, Source, limits_in_parts
+from maskseg.imaging.windows import Box, Resized, limits_in_parts
 
 # Longest side of the picture of a slide in which its tissue is looked for.
 _PREVIEW = 2048
@@ -70,7 +70,7 @@ class FileSource:
         return Resized(source, (height, width)).read((0, 0, width, height))
 
     @cached_property
-    def overview(self) -> Source:
+    def overview(self) -> FileSource:
         """See `Source`."""
         levels = self._levels.shapes
         coarser = [k for k in range(self._level, len(levels)) if self.shape[1] <= _COARSER * levels[k][1]]

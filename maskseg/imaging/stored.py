@@ -81,7 +81,7 @@ class ArrayStored:
         self.shapes = [(pixels.shape[0], pixels.shape[1])]
         self.dtype = pixels.dtype
         self.rgb = pixels.shape[2] == len(COLOURS)
-        self.channels = COLOURS if self.rgb else [""] * pixels.shape[2]
+        self.channels: Sequence[str] = COLOURS if self.rgb else [""] * pixels.shape[2]
 
     def values(self, level: int, box: Box, channels: Sequence[int], plane: Mapping[str, int]) -> NDArray[Any]:
         """See `Stored`."""

@@ -86,6 +86,7 @@ class TiffStored:
         self._source = source
         self._meaning = meaning(key)
         self.dtype, self.rgb = self._meaning.dtype, self._meaning.rgb
+        self.channels: Sequence[str] = []
         self._transposed, self._down, self._across = _TURNS.get(_orientation(key), _TURNS[1])
         y, x = series.axes.index("Y"), series.axes.index("X")
         sizes = [(level.shape[y], level.shape[x]) for level in self._series]
@@ -129,7 +130,7 @@ class TiffStored:
         self._sizes = shape
         # Pages of which it is not known what they are may be channels too.
         self.pages_unknown = len(axes) > 0 and "C" not in axes and not set(axes) & set("ZT")
-        self.planes = {name: len(found) for name, found in self._places.items() if name != "c"}
+        self.planes: Mapping[str, int] = {name: len(found) for name, found in self._places.items() if name != "c"}
 
     def _check_claims(self, series: tifffile.TiffPageSeries) -> None:
         """Refuse sizes that the bytes of the file, or of the files that belong together, do not bear out."""
@@ -206,12 +207,13 @@ class TiffStored:
             series.dataoffset is not None
             and not key.is_tiled
             and not key.is_subsampled
-            and all(page.parent is self._file for page in series._pages)
+            and all(page is not None and page.parent is self._file for page in series._pages)
         )
 
     def _mapped(self, series: tifffile.TiffPageSeries, index: Sequence[int], box: Box) -> NDArray[Any]:
         """Pixels as they lie in the file. Mapped anew each time, so that no page of it stays in memory."""
         kind = np.dtype(series.keyframe.dtype).newbyteorder(self._file.byteorder)
+        assert series.dataoffset is not None, "`_is_mapped` says so"
         offset, count = int(series.dataoffset), math.prod(series.shape)
         try:
             if isinstance(self._source, bytes):
@@ -233,7 +235,7 @@ class TiffStored:
         samples = 1 if self._planar else key.samplesperpixel
         height, width = key.imagelength, key.imagewidth
         tall, wide = (key.tilelength, key.tilewidth) if key.is_tiled else (min(key.rowsperstrip, height), width)
-        piece_bytes = tall * wide * key.dtype.itemsize * samples
+        piece_bytes = tall * wide * np.dtype(key.dtype).itemsize * samples
         if piece_bytes > _LARGEST_PIECE:
             raise InputError(f"{self.name}: it is compressed in one piece; save it as a tiled TIFF")
         check_claim(piece_bytes, self._file.filehandle.size, what=f"pieces of {tall} x {wide} pixels")
@@ -260,6 +262,8 @@ class TiffStored:
             self._kept.move_to_end(name)
             return self._kept[name]
         page = self._series[level]._pages[number]
+        if page is None:
+            return None
         offset, size = page.dataoffsets[index], page.databytecounts[index]
         if size == 0:
             return None
@@ -285,7 +289,7 @@ def _open(source: Path | bytes) -> tifffile.TiffFile:
     Some kinds of TIFF name other files, by any path: no file is read for that but those.
     """
     check_structure(source)
-    alone = {"_multifile": False, "is_ndtiff": False, "is_mmstack": False}
+    alone: dict[str, Any] = {"_multifile": False, "is_ndtiff": False, "is_mmstack": False}
     file = tifffile.TiffFile(io.BytesIO(source) if isinstance(source, bytes) else source, **alone)
     names = set(ome_file_names(file))
     if isinstance(source, bytes) or not names - {source.name} or any(not _is_plain(name) for name in names):

@@ -53,7 +53,7 @@ def channel_names(file: tifffile.TiffFile, count: int) -> list[str]:
         elif file.is_imagej:
             names = _imagej_names(file, count)
         elif file.is_lsm:
-            names = list(file.lsm_metadata["ChannelColors"]["ColorNames"])
+            names = list((file.lsm_metadata or {})["ChannelColors"]["ColorNames"])
         elif file.shaped_metadata:
             names = list(file.shaped_metadata[0].get("Channel", {}).get("Name", []))
         elif file.is_qpi:
@@ -67,7 +67,7 @@ def channel_names(file: tifffile.TiffFile, count: int) -> list[str]:
 def ome_file_names(file: tifffile.TiffFile) -> list[str]:
     """The files that an OME image lies in, as its description names them; empty where it names none."""
     try:
-        root = ElementTree.fromstring(file.ome_metadata) if file.is_ome else None
+        root = ElementTree.fromstring(file.ome_metadata or "") if file.is_ome else None
     except Exception:  # of metadata that is not as it should be
         return []
     found = [] if root is None else [element.get("FileName") for element in root.iter() if _tag(element) == "UUID"]
@@ -82,7 +82,7 @@ def check_ome_planes(file: tifffile.TiffFile) -> None:
     InputError
     """
     try:
-        root = ElementTree.fromstring(file.ome_metadata) if file.is_ome else None
+        root = ElementTree.fromstring(file.ome_metadata or "") if file.is_ome else None
     except Exception:  # of metadata that is not as it should be
         return
     for element in () if root is None else root.iter():
@@ -99,7 +99,7 @@ def _tag(element: Any) -> str:
 
 def _pixels(file: tifffile.TiffFile) -> Any:
     """OME's description of the first image."""
-    root = ElementTree.fromstring(file.ome_metadata)
+    root = ElementTree.fromstring(file.ome_metadata or "")
     return next(element for element in root.iter() if _tag(element) == "Pixels")
 
 
@@ -110,8 +110,8 @@ def _imagej_names(file: tifffile.TiffFile, count: int) -> list[str]:
 
 
 def _qptiff_names(file: tifffile.TiffFile) -> list[str]:
-    pages = (page for page in file.series[0].pages if page.description)
-    return [ElementTree.fromstring(page.description).findtext("Name", "") for page in pages]
+    told = (page.description for page in file.series[0].pages if isinstance(page, tifffile.TiffPage))
+    return [ElementTree.fromstring(text).findtext("Name", "") for text in told if text]
 
 
 def _ome(file: tifffile.TiffFile, series: Any) -> tuple[float, float] | None:
@@ -151,15 +151,14 @@ def _imagej(file: tifffile.TiffFile, series: Any) -> tuple[float, float] | None:
 
 
 def _lsm(file: tifffile.TiffFile, series: Any) -> tuple[float, float] | None:
-    if not file.is_lsm:
-        return None
-    return file.lsm_metadata["VoxelSizeX"] * 1e6, file.lsm_metadata["VoxelSizeY"] * 1e6
+    found = file.lsm_metadata
+    return (found["VoxelSizeX"] * 1e6, found["VoxelSizeY"] * 1e6) if found else None
 
 
 def _stk(file: tifffile.TiffFile, series: Any) -> tuple[float, float] | None:
-    if not file.is_stk:
-        return None
     found = file.stk_metadata
+    if not found:
+        return None
     unit = microns_in(found.get("CalibrationUnits"))
     return (found["XCalibration"] * unit, found["YCalibration"] * unit) if unit else None
 

@@ -16,9 +16,9 @@ Box = tuple[int, int, int, int]
 
 # Rows that are resampled at a time, and the side of the blocks in which a whole image is gone through.
 _STRIP, _BLOCK = 64, 2048
-# Grey values: glass is at least this bright, and within this distance of its most frequent colour; above the third it
-# is what scanners fill in where they did not look.
-_GLASS, _FROM_GLASS, _FILLED = 200, 12, 250
+# Grey values: empty background is at least this bright, and within this distance of its most frequent colour; above the
+# third it is what scanners fill in where they did not look.
+_BACKGROUND, _FROM_BACKGROUND, _FILLED = 200, 12, 250
 
 
 class Source(Protocol):
@@ -38,7 +38,10 @@ class Source(Protocol):
 
     name: str
     shape: tuple[int, int]
-    preview: NDArray[np.uint8] | None
+
+    @property
+    def preview(self) -> NDArray[np.uint8] | None:
+        """See above."""
 
     @property
     def overview(self) -> Source:
@@ -54,7 +57,7 @@ class Source(Protocol):
 class ArraySource:
     """An image that is in memory, uint8 (H, W, 3), and its values as they are in the file, (H, W, 1 or 3)."""
 
-    preview = None
+    preview: NDArray[np.uint8] | None = None
 
     def __init__(self, image: NDArray[np.uint8], name: str = "image", values: NDArray[Any] | None = None) -> None:
         self.name, self.shape = name, image.shape[:2]
@@ -195,8 +198,8 @@ def limits_in_parts(read: Callable[[Box], NDArray[Any]], shape: tuple[int, int])
     return limits_of(joined(rows))
 
 
-class Glass:
-    """Where a slide is empty.
+class BackgroundMask:
+    """Where a slide is empty: background without tissue.
 
     Empty is what has nearly the most frequent colour, if that is bright in all channels; and what is white. In
     fluorescence the most frequent colour is dark, so that nothing is empty.
@@ -214,8 +217,8 @@ class Glass:
         if preview is None:
             return
         frequent = np.array([np.bincount(preview[..., k].ravel(), minlength=256).argmax() for k in range(3)])
-        if frequent.min() >= _GLASS:
-            near = (np.abs(preview.astype(np.int16) - frequent) <= _FROM_GLASS).all(axis=2)
+        if frequent.min() >= _BACKGROUND:
+            near = (np.abs(preview.astype(np.int16) - frequent) <= _FROM_BACKGROUND).all(axis=2)
             self._tissue = ~(near | (preview >= _FILLED).all(axis=2))
             self._ratio = preview.shape[1] / shape[1], preview.shape[0] / shape[0]
 

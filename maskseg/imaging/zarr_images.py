@@ -94,8 +94,8 @@ class ZarrStored:
 def _scale(dataset: dict[str, Any], axes: list[str], units: list[str | None]) -> tuple[float, float] | None:
     """Width and height of a pixel in micrometres."""
     for step in dataset.get("coordinateTransformations", []):
-        factors = [microns_in(units[axes.index(axis)]) for axis in "xy"]
-        if step["type"] == "scale" and all(factors):
-            sizes = [float(step["scale"][axes.index(axis)]) for axis in "xy"]
-            return sizes[0] * factors[0], sizes[1] * factors[1]
+        across, down = (microns_in(units[axes.index(axis)]) for axis in "xy")
+        if step["type"] == "scale" and across and down:
+            width, height = (float(step["scale"][axes.index(axis)]) for axis in "xy")
+            return width * across, height * down
     return None

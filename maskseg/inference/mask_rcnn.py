@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Generator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,7 +52,7 @@ class MaskRCNNPredictor(BatchedPredictor[SoftMasks]):
 
     def __init__(self, cfg: CfgNode, model: torch.nn.Module) -> None:
         self.cfg = cfg
-        self.model = model
+        self.model: Any = model  # to nn.Module every method is a tensor or a module
         self.settings = PostprocessSettings.from_config(cfg)
         self.tiles = Tiles()
 

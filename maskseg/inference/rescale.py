@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from maskseg.core.errors import InputError
 from maskseg.inference.settings import PostprocessSettings
 
-# The median of fewer nuclei says little. A few are enough to shrink, which costs little and finds the others.
-FEWEST_TO_MAGNIFY, FEWEST_TO_SHRINK = 10, 3
+# The median of fewer nuclei says little. Fewer are enough to shrink, which costs little and finds the others.
+FEWEST_TO_MAGNIFY, FEWEST_TO_SHRINK = 5, 3
 # Where more would be needed what was found are no nuclei but noise.
 MOST = 4.0
 

@@ -39,7 +39,7 @@ from maskseg.core.masks import CropMasks, SoftCrops
 from maskseg.core.processes import give_back_memory
 from maskseg.imaging.intensity import OFF
 from maskseg.imaging.scaling import input_scale, scaled_shape
-from maskseg.imaging.windows import ArraySource, Box, Glass, Normalized, Resized, Source
+from maskseg.imaging.windows import ArraySource, BackgroundMask, Box, Normalized, Resized, Source
 from maskseg.inference.predictor import Predictor
 from maskseg.inference.rescale import magnification
 from maskseg.inference.settings import PostprocessSettings
@@ -120,7 +120,7 @@ class TiledImage:
         self.views = views_of(predictor.settings.tta if tta is None else tta)
         self.side, self.context = side, context
         self._magnify, self._given = 1.0, magnify
-        self._glass = Glass(source.preview, source.shape)
+        self._background = BackgroundMask(source.preview, source.shape)
 
     def predict(self) -> int:
         """Run the network on all tiles that are still to do; how many nuclei they claim, which is at least the result.
@@ -227,7 +227,7 @@ class TiledImage:
         return part
 
     def _empty(self, tile: int) -> bool:
-        return self._glass.covers(self._in_image(self.tiling.window(tile)))
+        return self._background.covers(self._in_image(self.tiling.window(tile)))
 
     def _part(self, canvas: Source, tile: int) -> TilePart:
         settings, tiling = self.predictor.settings, self.tiling
@@ -252,7 +252,7 @@ class TiledImage:
             (bottom - top, right - left),
             soft.scores,
         )
-        shape, moved = view.shape(self.source.shape), found.boxes + np.int32([left, top, left, top])
+        shape, moved = view.shape(self.source.shape), found.boxes + np.array([left, top, left, top], np.int32)
         return boxes, view.undo_crops(SoftCrops(shape, moved, found.crops, found.scores))
 
     def _in_image(self, window: Box, view: View = PLAIN) -> Box:

@@ -230,7 +230,8 @@ def merging(first: SoftCrops, views: Sequence[View], settings: PostprocessSettin
     masks = first.masks(threshold)
     if not len(masks) or not views:
         return np.arange(len(masks)), masks
-    boxes, crops = (first.boxes.copy(), list(first.crops)) if average else (masks.boxes.copy(), list(masks.bitmaps))
+    boxes = (first if average else masks).boxes.copy()
+    crops: list[NDArray[Any]] = [*(first.crops if average else masks.bitmaps)]
     seen = np.zeros(len(first), np.int64)
     for view in views:
         other = yield Look(view, magnify)
@@ -245,7 +246,7 @@ def merging(first: SoftCrops, views: Sequence[View], settings: PostprocessSettin
     kept = np.flatnonzero(2 * seen > len(views))
     if not average:
         return kept, CropMasks(first.shape, boxes[kept], [crops[i] for i in kept], first.scores[kept])
-    means = [crops[i] / np.float32(1 + seen[i]) for i in kept]
+    means: list[NDArray[Any]] = [crops[i] / np.float32(1 + seen[i]) for i in kept]
     return kept, SoftCrops(first.shape, boxes[kept], means, first.scores[kept]).masks(threshold)
 
 

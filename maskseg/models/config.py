@@ -43,9 +43,15 @@ _PLACES = ("MODEL.WEIGHTS", "OUTPUT_DIR", "DATALOADER.CACHE_DIR")
 
 def add_maskseg_config(cfg: CfgNode) -> None:
     """Add maskseg's keys with their defaults (the published method where it states one)."""
-    from detectron2.config import CfgNode as Node
+    _add_input(cfg)
+    _add_augmentation(cfg)
+    _add_training(cfg)
+    _add_network(cfg)
+    _add_prediction(cfg)
 
-    # ---- what the network sees ----
+
+def _add_input(cfg: CfgNode) -> None:
+    """What the network sees."""
     # The longer side is scaled to this many pixels, aspect kept, then zero-padded to a square of it.
     cfg.INPUT.LONG_SIDE = 512
     # False: images that are larger already keep their size (small nuclei stay visible); they are padded to the
@@ -61,7 +67,11 @@ def add_maskseg_config(cfg: CfgNode) -> None:
     # Protein localisation: which of red, green, blue, yellow the network sees.
     cfg.INPUT.CHANNELS = ["red", "green", "blue", "yellow"]
 
-    # ---- augmentation of the training samples, all of it one affine warp ----
+
+def _add_augmentation(cfg: CfgNode) -> None:
+    """Augmentation of the training samples, all of it one affine warp."""
+    from detectron2.config import CfgNode as Node
+
     cfg.INPUT.AUG = Node()
     # Side of the square training sample in network pixels; parts of a larger image are cut at a random place.
     cfg.INPUT.AUG.WINDOW = 512
@@ -88,7 +98,9 @@ def add_maskseg_config(cfg: CfgNode) -> None:
     # A nucleus of which fewer network pixels than this are left in the sample is not a target.
     cfg.INPUT.AUG.MIN_PIXELS = 16
 
-    # ---- training ----
+
+def _add_training(cfg: CfgNode) -> None:
+    """Data, schedule and choice of the weights in training."""
     # Share of the draws that each data set of DATASETS.TRAIN gets, in any unit, (3, 1) for instance, by which mosaics
     # and images from elsewhere are mixed in; without any, every image counts alike.
     cfg.DATASETS.TRAIN_SHARES = ()
@@ -111,7 +123,11 @@ def add_maskseg_config(cfg: CfgNode) -> None:
     # the weights of the best score, or of the least loss.
     cfg.TEST.KEEP_BEST = "score"
 
-    # ---- the network ----
+
+def _add_network(cfg: CfgNode) -> None:
+    """The network."""
+    from detectron2.config import CfgNode as Node
+
     # Loss of a classifier, bce (binary cross-entropy) or focal, and for bce the exponent of (images without a class) /
     # (images with it), the weight of the images that have it; 0 is no weight.
     cfg.MODEL.CLASS_LOSS = "bce"
@@ -140,7 +156,11 @@ def add_maskseg_config(cfg: CfgNode) -> None:
     # the least that an image gets, not a limit. TEST.DETECTIONS_PER_IMAGE -1 is no limit either.
     cfg.MODEL.RPN.SURE = 0.2
 
-    # ---- prediction ----
+
+def _add_prediction(cfg: CfgNode) -> None:
+    """Prediction, and what becomes of its masks."""
+    from detectron2.config import CfgNode as Node
+
     # Images of equal size that go through the network at once; 0: eight on a GPU and one on a CPU, which gains nothing.
     cfg.TEST.IMS_PER_BATCH = 0
     cfg.POSTPROCESS = Node()
@@ -167,7 +187,7 @@ def add_maskseg_config(cfg: CfgNode) -> None:
     cfg.POSTPROCESS.FRAGMENTS = "drop"
     # Masks of fewer pixels are dropped at the end.
     cfg.POSTPROCESS.MIN_AREA = 10
-    # U-Net: instances are connected components, the largest of them alone or, by watershed, parted at necks narrower
+    # U-Net: instances are connected components, the largest of them alone or, by watershed, split at necks narrower
     # than NECK times the nucleus.
     cfg.POSTPROCESS.INSTANCES = "watershed"
     cfg.POSTPROCESS.NECK = 0.9

@@ -28,7 +28,7 @@ def computes_in_bfloat16(device: torch.device) -> bool:
     return True
 
 
-def in_bfloat16(cfg: CfgNode, model: torch.nn.Module) -> bool:
+def in_bfloat16(cfg: CfgNode, model: GeneralizedRCNN) -> bool:
     """Whether a Mask R-CNN predicts in bfloat16: MODEL.BFLOAT16 says so, and the CPU has instructions for it."""
     return (
         cfg.MODEL.BFLOAT16
@@ -61,9 +61,9 @@ def inference(model: GeneralizedRCNN, samples: list[dict[str, Any]], bfloat16: b
         proposals, _ = model.proposal_generator(images, features)
         # What ROIAlign would do for each head and each piece.
         features = {name: level.contiguous() for name, level in features.items()}
-        found = _boxes(model.roi_heads, features, proposals)
+        detections = _boxes(model.roi_heads, features, proposals)
         pieces = []
-        for piece in _pieces(found, _MASKS):
+        for piece in _pieces(detections, _MASKS):
             filled = model.roi_heads.forward_with_given_boxes(features, _filled(piece, _MASKS_STEP))
             pieces.append([one[: len(of_image)] for one, of_image in zip(filled, piece, strict=True)])
     return [Instances.cat(list(of_image)) for of_image in zip(*pieces, strict=True)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 import torch
 from detectron2.layers import CNNBlockBase, FrozenBatchNorm2d
@@ -25,6 +26,9 @@ class TrainedAffine(FrozenBatchNorm2d):
     eps : float
     """
 
+    weight: nn.Parameter
+    bias: nn.Parameter
+
     def __init__(self, num_features: int, eps: float = 1e-5) -> None:
         super().__init__(num_features, eps)
         del self.weight, self.bias
@@ -38,8 +42,9 @@ def train_affine(module: nn.Module) -> None:
         if isinstance(child, CNNBlockBase) and not any(value.requires_grad for value in child.parameters()):
             continue
         if type(child) is FrozenBatchNorm2d:
-            trained = TrainedAffine(child.num_features, child.eps)
-            trained.load_state_dict(child.state_dict())
+            frozen: Any = child  # to nn.Module every attribute is a tensor or a module
+            trained = TrainedAffine(frozen.num_features, frozen.eps)
+            trained.load_state_dict(frozen.state_dict())
             setattr(module, name, trained)
         else:
             train_affine(child)

@@ -66,13 +66,13 @@ def find_model(name: str | os.PathLike[str], overrides: list[str] | None = None)
     """
     path = bundled().get(str(name), Path(name))
     if path.is_dir():
-        found = [path / checkpoint for checkpoint in _CHECKPOINTS if (path / checkpoint).is_file()]
-        if not found and (path / "last_checkpoint").is_file():
-            found = [last_checkpoint(path)]
-            logger.warning("%s: the training is not finished; %s is taken, its last", path, found[0].name)
-        if not found:
+        checkpoints = [path / checkpoint for checkpoint in _CHECKPOINTS if (path / checkpoint).is_file()]
+        if not checkpoints and (path / "last_checkpoint").is_file():
+            checkpoints = [last_checkpoint(path)]
+            logger.warning("%s: the training is not finished; %s is taken, its last", path, checkpoints[0].name)
+        if not checkpoints:
             raise InputError(f"{path}: no {' or '.join(_CHECKPOINTS)} in it; name the folder of a training")
-        path = found[0]
+        path = checkpoints[0]
     if not path.is_file():
         names = ", ".join(bundled()) or "none"
         raise InputError(f"{name}: no such model; give a training folder, a weight file or a bundled name ({names})")
@@ -124,7 +124,7 @@ def export(name: str | os.PathLike[str], out: str | os.PathLike[str], overrides:
     model = find_model(name, overrides)
     cfg = model.cfg.clone()
     cfg.defrost()
-    # Where it was trained is nobody's business, and would not be there anyway.
+    # The paths of the training are private, and do not exist on other machines.
     cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR = "", "."
     cfg.freeze()
     tensors = {key: value.half().contiguous() for key, value in model_weights(model.weights).items()}

@@ -94,7 +94,7 @@ def _pictures(report: Report, findings: list[Finding]) -> Iterator[Item]:
 
 
 def _picture(finding: Finding, name: str, image: NDArray[np.uint8], annotations: list[dict[str, Any]]) -> Item:
-    masks, good, _, _ = readable_masks(annotations, image.shape[:2])  # type: ignore[arg-type]
+    masks, good, _, _ = readable_masks(annotations, image.shape[:2])
     ids = [str(item.get("id")) for item in good]
     at_fault = np.array([number == str(finding.annotation) for number in ids], bool)
     if not at_fault.any():

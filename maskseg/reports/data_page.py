@@ -7,10 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -28,11 +25,9 @@ from maskseg.curate.statistics import (
 from maskseg.data.dataset import load_record
 from maskseg.formats.overlay import overlay
 from maskseg.imaging.intensity import stretch
+from maskseg.reports.charts import BINS, COLOURS, histogram, new_axes, plain_ticks
 from maskseg.reports.page import Item, Page
 
-# Okabe and Ito's colours, which colour-blind people tell apart.
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#888888")
-_BINS = 40
 # Share of the boxes that other anchors must cover more to be worth a change.
 _WORTH = 0.01
 # Rows of the table of image sizes.
@@ -112,22 +107,22 @@ def _nuclei(page: Page, statistics: Statistics) -> None:
     counts = statistics.nuclei
     # An image without nuclei stands at the left end of the logarithmic axis.
     page.figure(
-        _histogram({name: np.maximum(counts[i], 0.9) for name, i in of_images.items()}, "nuclei in an image", "images"),
+        histogram({name: np.maximum(counts[i], 0.9) for name, i in of_images.items()}, "nuclei in an image", "images"),
         "Nuclei per image.",
     )
     page.figure(
-        _histogram({name: statistics.areas[i] for name, i in of_nuclei.items()}, "area, px", "nuclei"),
+        histogram({name: statistics.areas[i] for name, i in of_nuclei.items()}, "area, px", "nuclei"),
         f"Area of a nucleus in pixels of its image; median {np.median(statistics.areas):g}, "
         f"5 % under {np.percentile(statistics.areas, 5):g}, 5 % over {np.percentile(statistics.areas, 95):g}.",
     )
     aspect = extent.max(axis=1) / np.maximum(extent.min(axis=1), 1)
     page.figure(
-        _histogram({name: aspect[i] for name, i in of_nuclei.items()}, "longer side / shorter side", "nuclei"),
+        histogram({name: aspect[i] for name, i in of_nuclei.items()}, "longer side / shorter side", "nuclei"),
         f"Aspect of the boxes; {100 * (aspect > 2).mean():.1f} % are more than twice as long as wide.",
     )
     side = extent.max(axis=1) / statistics.shapes.max(axis=1)[statistics.image]
     page.figure(
-        _histogram(
+        histogram(
             {name: 100 * side[i] for name, i in of_nuclei.items()},
             "longer side, % of the image's longer side",
             "nuclei",
@@ -172,10 +167,10 @@ def _anchors(page: Page, statistics: Statistics, setting: Setting) -> None:
         _shapes(boxes, setting.anchors, suggested),
         "Boxes in network pixels (darker: more) with the anchors' shapes.",
     )
-    figure, axes = _axes("IoU with the best anchor", "nuclei")
-    bins = np.linspace(0, 1, _BINS + 1)
-    axes.hist(now, bins, histtype="step", color=_COLOURS[1], label="configured", linewidth=1.6)
-    axes.hist(then, bins, histtype="step", color=_COLOURS[0], label="suggested", linewidth=1.6)
+    figure, axes = new_axes("IoU with the best anchor", "nuclei")
+    bins = np.linspace(0, 1, BINS + 1).tolist()
+    axes.hist(now, bins, histtype="step", color=COLOURS[1], label="configured", linewidth=1.6)
+    axes.hist(then, bins, histtype="step", color=COLOURS[0], label="suggested", linewidth=1.6)
     axes.axvline(FITS, color="#888888", linewidth=0.8)
     axes.legend(frameon=False, loc="upper left")
     page.figure(figure, f"How well the best anchor fits; the line is at {FITS:g}.")
@@ -194,51 +189,22 @@ def _samples(records: Sequence[Mapping[str, Any]], statistics: Statistics, modal
 # ---- figures ----
 
 
-def _axes(x: str, y: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(5.6, 3.4), layout="constrained")
-    axes = figure.subplots()
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def _histogram(values: Mapping[str, NDArray[Any]], x: str, y: str) -> Figure:
-    """Stacked histogram on a logarithmic axis, one colour for each modality."""
-    figure, axes = _axes(x, y)
-    together = np.concatenate(list(values.values())).astype(float)
-    low, high = max(together.min(), 0.1), together.max()
-    bins = np.geomspace(low, max(high, low * 1.5) * 1.001, _BINS + 1)
-    colours = [_COLOURS[place % len(_COLOURS)] for place in range(len(values))]
-    axes.hist([np.maximum(v, low) for v in values.values()], bins, stacked=True, color=colours, label=list(values))
-    axes.set_xscale("log")
-    _ticks(axes.xaxis)
-    axes.legend(frameon=False, fontsize="small")
-    return figure
-
-
 def _shapes(boxes: NDArray[np.float64], anchors: Anchors, suggested: Anchors) -> Figure:
-    figure, axes = _axes("width, network px", "height, network px")
+    figure, axes = new_axes("width, network px", "height, network px")
     width, height = np.maximum(boxes[:, 2:] - boxes[:, :2], 0.5).T
     bins = np.geomspace(min(width.min(), height.min()), max(width.max(), height.max(), 2) * 1.001, 60)
     axes.hist2d(width, height, bins=[bins, bins], cmap="Greys", norm="log")
     for kind, name, colour, marker in ((anchors, "configured", 1, "o"), (suggested, "suggested", 0, "x")):
         sizes = [(size, ratio) for s, r in zip(kind.sizes, kind.ratios, strict=True) for size in s for ratio in r]
         size, ratio = np.array(sizes).T
-        plain = {"o": {"facecolors": "none", "edgecolors": _COLOURS[colour]}, "x": {"color": _COLOURS[colour]}}[marker]
+        drawn = COLOURS[colour]
+        plain: Any = {"o": {"facecolors": "none", "edgecolors": drawn}, "x": {"color": drawn}}[marker]
         axes.scatter(size / np.sqrt(ratio), size * np.sqrt(ratio), marker=marker, s=34, label=name, **plain)
     for axis, scale in ((axes.xaxis, axes.set_xscale), (axes.yaxis, axes.set_yscale)):
         scale("log")
-        _ticks(axis)
+        plain_ticks(axis)
     axes.legend(frameon=False, fontsize="small", loc="upper left")
     return figure
-
-
-def _ticks(axis: Axis) -> None:
-    """Ticks of a logarithmic axis at 1, 2, 5, 10 and so on."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter("{x:g}")
-    axis.set_minor_locator(NullLocator())
 
 
 def _row(levels: Sequence[Sequence[float]]) -> str:

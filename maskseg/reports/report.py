@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskseg.evaluation.dsb import summarise
-from maskseg.evaluation.error_types import Kind
+from maskseg.evaluation.error_types import ErrorType
 from maskseg.evaluation.paired import paired
 from maskseg.evaluation.results import ERROR_IOU, SIZES, ImageResult, errors_by_size
 from maskseg.evaluation.sets import LabelSet
@@ -24,7 +24,7 @@ _SHOWN = 8
 _AT = ERROR_IOU[0]
 # Images from which on an interval is given: drawn from fewer it would be too narrow.
 _FEWEST = 5
-_TRUE_KINDS = (Kind.right, Kind.inexact, Kind.merged, Kind.split, Kind.missed)
+_TRUE_KINDS = (ErrorType.right, ErrorType.inexact, ErrorType.merged, ErrorType.split, ErrorType.missed)
 _FIGURES = {"f1_50": "F1 0.5", "f1_70": "F1 0.7", "matched_iou": "matched IoU", "pq": "PQ", "aji": "AJI"}
 
 Results = Mapping[str, ImageResult]
@@ -76,7 +76,7 @@ def build_page(
                 *(results[name].scores[key] for key in ("dsb_score", "n_truth", "n_pred", "matched")),
             ]
             + [int((results[name].kinds[_AT].truth == kind).sum()) for kind in _TRUE_KINDS[1:]]
-            + [int((results[name].kinds[_AT].pred == Kind.extra).sum())]
+            + [int((results[name].kinds[_AT].pred == ErrorType.extra).sum())]
             for name in _ranked(results)
         ],
         f"All images, the worst first; errors at IoU {_AT / 100}.",
@@ -143,8 +143,8 @@ def _errors(page: Page, results: Results, modality: Mapping[str, str]) -> None:
     page.figure(figures.kinds_by_size(by_size, SIZES, _TRUE_KINDS), "Errors by size of the nucleus.")
     found = [result for result in results.values() if result.detections is not None]
     if sum(len(result.pred_areas) for result in found):
-        score = np.concatenate([result.detections for result in found])  # type: ignore[misc]
-        right = {p: np.concatenate([result.kinds[p].pred == Kind.right for result in found]) for p in ERROR_IOU}
+        score = np.concatenate([result.detections for result in found])
+        right = {p: np.concatenate([result.kinds[p].pred == ErrorType.right for result in found]) for p in ERROR_IOU}
         page.figure(
             figures.calibration(score, right),
             "Scores of the detections against the share of them that is right: on the diagonal a score is a chance.",
@@ -161,7 +161,7 @@ def _errors(page: Page, results: Results, modality: Mapping[str, str]) -> None:
         page.table(
             [what, "IoU", "true nuclei", *(f"{name} %" for name in _names(_TRUE_KINDS)), "extra per 100 true"],
             [
-                [name, iou, int(row[: Kind.extra].sum()), *_shares(row)]
+                [name, iou, int(row[: ErrorType.extra].sum()), *_shares(row)]
                 for iou, table in tables.items()
                 for name, row in zip(names, table, strict=True)
             ],
@@ -173,7 +173,7 @@ def _tables(errors: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, dict[str
 
 
 def _shares(row: NDArray[np.int64]) -> list[str | None]:
-    total = row[: Kind.extra].sum()
+    total = row[: ErrorType.extra].sum()
     return [f"{100 * value / total:.1f}" if total else None for value in row]
 
 
@@ -225,7 +225,7 @@ def _interval(bounds: Sequence[float], images: int, form: str) -> str | None:
     return " to ".join(format(bound, form) for bound in bounds) if images >= _FEWEST else None
 
 
-def _names(some: Sequence[Kind]) -> list[str]:
+def _names(some: Sequence[ErrorType]) -> list[str]:
     return [kind.name for kind in some]
 
 

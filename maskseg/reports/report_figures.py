@@ -11,16 +11,16 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from maskseg.evaluation.dsb import THRESHOLDS
-from maskseg.evaluation.error_types import Kind
+from maskseg.evaluation.error_types import ErrorType
 from maskseg.formats.overlay import PREDICTION_COLOUR, TRUTH_COLOUR
 
 # Which errors are outlined in the pictures, on which side, in which colour: told apart on black and on stained tissue.
-MARKS: dict[Kind, tuple[str, tuple[int, int, int]]] = {
-    Kind.inexact: ("truth", (255, 150, 0)),
-    Kind.split: ("truth", (0, 255, 255)),
-    Kind.merged: ("truth", (0, 220, 0)),
-    Kind.missed: ("truth", (255, 235, 0)),
-    Kind.extra: ("pred", (255, 0, 255)),
+MARKS: dict[ErrorType, tuple[str, tuple[int, int, int]]] = {
+    ErrorType.inexact: ("truth", (255, 150, 0)),
+    ErrorType.split: ("truth", (0, 255, 255)),
+    ErrorType.merged: ("truth", (0, 220, 0)),
+    ErrorType.missed: ("truth", (255, 235, 0)),
+    ErrorType.extra: ("pred", (255, 0, 255)),
 }
 _RIGHT = (0.75, 0.75, 0.75)
 _SIZE = (5.6, 3.6)
@@ -54,12 +54,12 @@ def precision_curves(curves: Sequence[tuple[str, NDArray[np.float64]]]) -> Figur
 def score_histogram(scores: Mapping[str, Sequence[float]]) -> Figure:
     """Images by score, stacked by modality."""
     figure, axis = _axes("mean IoU (DSB score)", "images")
-    axis.hist(list(scores.values()), bins=np.linspace(0, 1, 21), stacked=True, label=list(scores))
+    axis.hist(list(scores.values()), bins=np.linspace(0, 1, 21).tolist(), stacked=True, label=list(scores))
     axis.legend(frameon=False, fontsize=9)
     return figure
 
 
-def kinds_by_size(counts: Mapping[int, NDArray[np.int64]], sizes: Sequence[str], shown: Sequence[Kind]) -> Figure:
+def kinds_by_size(counts: Mapping[str, NDArray[np.int64]], sizes: Sequence[str], shown: Sequence[ErrorType]) -> Figure:
     """A bar for each size and IoU: shares of the true nuclei by kind, and extra ones above the line of 100 %.
 
     Parameters
@@ -67,17 +67,18 @@ def kinds_by_size(counts: Mapping[int, NDArray[np.int64]], sizes: Sequence[str],
     counts : mapping of IoU to int array (sizes, 6)
         Nuclei by size and kind; extra ones in the last column.
     sizes : sequence of str
-    shown : sequence of Kind
+    shown : sequence of ErrorType
         Of the true nuclei, from the bottom.
     """
     figure, axis = _axes("", "% of the true nuclei")
-    at, names = [], []
+    at: list[float] = []
+    names: list[str] = []
     for column, (iou, table) in enumerate(counts.items()):
         place = np.arange(len(sizes)) + column * (len(sizes) + 0.6)
-        share = 100 * table / np.maximum(table[:, : Kind.extra].sum(axis=1, keepdims=True), 1)
+        share = 100 * table / np.maximum(table[:, : ErrorType.extra].sum(axis=1, keepdims=True), 1)
         bottom = np.zeros(len(sizes))
-        for kind in (*shown, Kind.extra):
-            colour = _RIGHT if kind is Kind.right else _unit(MARKS[kind][1])
+        for kind in (*shown, ErrorType.extra):
+            colour = _RIGHT if kind is ErrorType.right else _unit(MARKS[kind][1])
             axis.bar(place, share[:, kind], 0.8, bottom, color=colour, label=kind.name if column == 0 else None)
             bottom += share[:, kind]
         at.extend(place)
@@ -128,5 +129,6 @@ def _axes(x: str, y: str) -> tuple[Figure, Axes]:
     return figure, axis
 
 
-def _unit(colour: tuple[int, int, int]) -> tuple[float, ...]:
-    return tuple(value / 255 for value in colour)
+def _unit(colour: tuple[int, int, int]) -> tuple[float, float, float]:
+    red, green, blue = colour
+    return red / 255, green / 255, blue / 255

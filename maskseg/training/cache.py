@@ -50,7 +50,7 @@ class ImageCache:
         ends = len(records) + np.cumsum(sizes)
         self.starts = ends - sizes
         self.held = ends <= budget
-        self.file = None
+        self.file: IO[bytes] | None = None
         self.map: NDArray[np.uint8] | None = None
         if self.held.any() and hasattr(os, "pwrite"):  # which Windows has not
             self.file = _opened(path) if path else tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  kept open
@@ -59,6 +59,7 @@ class ImageCache:
             self._map()
 
     def _map(self) -> None:
+        assert self.file is not None
         self.map = np.asarray(np.memmap(self.file, np.uint8, "r"))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -71,8 +72,8 @@ class ImageCache:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        if self.file is not None:
-            self.file = os.fdopen(self.file.detach(), "r+b", buffering=0)
+        if state["file"] is not None:
+            self.file = os.fdopen(state["file"].detach(), "r+b", buffering=0)
             self._map()
 
     def __getitem__(self, index: int) -> NDArray[np.uint8]:
@@ -128,8 +129,8 @@ def kept_file(folder: str, records: Sequence[Mapping[str, Any]], files: Sequence
     """
     if not folder:
         return None
-    found = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    known = repr((found, [_shape(record) for record in records], settings))
+    stats = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    known = repr((stats, [_shape(record) for record in records], settings))
     return Path(folder) / f"{hashlib.sha256(known.encode()).hexdigest()[:16]}.images"
 
 

@@ -53,8 +53,8 @@ def finetune_config(model: str, data: str, out: str, overrides: list[str] | None
     InputError
         If the model or the data set is missing, it holds no nucleus, or a key or value does not fit.
     """
-    found = find_model(model)
-    cfg = found.cfg.clone()
+    start = find_model(model)
+    cfg = start.cfg.clone()
     cfg.defrost()
     train, test, said = _parts(data)
     records = dataset_dicts(train)
@@ -62,7 +62,7 @@ def finetune_config(model: str, data: str, out: str, overrides: list[str] | None
     if nuclei == 0:
         raise InputError(f"{train}: no nucleus in {len(records)} images; name a converted data set")
     solver = cfg.SOLVER
-    cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR = str(found.weights), out
+    cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR = str(start.weights), out
     cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (train,), (test,) if test else ()
     cfg.DATASETS.TRAIN_SHARES = ()
     solver.BASE_LR *= RATE
@@ -84,7 +84,7 @@ def finetune_config(model: str, data: str, out: str, overrides: list[str] | None
         said,
         f"{solver.MAX_ITER} iterations of {solver.IMS_PER_BATCH} windows: each of the {nuclei} nuclei in "
         f"{len(records)} images comes about {views:.2g} times (at least {FEWEST} iterations, at most {MOST})",
-        f"learning rate {solver.BASE_LR:g}, {RATE:g} of the model's own, falling to 0; all else as {found.weights.name}"
+        f"learning rate {solver.BASE_LR:g}, {RATE:g} of the model's own, falling to 0; all else as {start.weights.name}"
         " was trained",
     ]
     return cfg, choices

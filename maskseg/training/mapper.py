@@ -1,4 +1,4 @@
-"""From a dataset record to what Mask R-CNN eats: one image, one label map (more where nuclei overlap)."""
+"""Training samples for Mask R-CNN: one image, one label image (more where nuclei overlap)."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ class Samples(Dataset):
         rng = np.random.default_rng((self.seed, position))
         image = self.images[index]
         # Read from the run lengths each time: that takes less than keeping label images would save.
-        layers = self._layers(record, image.shape[:2])  # type: ignore[arg-type]
-        warp = self.warp.draw(image.shape[:2], rng)  # type: ignore[arg-type]
+        layers = self._layers(record, image.shape[:2])
+        warp = self.warp.draw(image.shape[:2], rng)
         image = warp_image(image, warp, self.aug.WINDOW)
         layers = warp_labels(layers, warp, self.aug.WINDOW)
         image = intensity.jitter(image, rng, self.aug.CONTRAST, self.aug.BRIGHTNESS, self.aug.GAMMA)
@@ -90,16 +90,16 @@ def validation_sample(cfg: CfgNode, record: dict[str, Any]) -> dict[str, Any]:
     """A record as prediction sees it, without augmentation, with its targets."""
     image, layers = load_layers(record)
     image = intensity.normalized(image, cfg.INPUT.NORMALIZE)
-    image = resize_image(image, input_scale(image.shape[:2], cfg.INPUT.LONG_SIDE, cfg.INPUT.SHRINK))  # type: ignore[arg-type]
+    image = resize_image(image, input_scale(image.shape[:2], cfg.INPUT.LONG_SIDE, cfg.INPUT.SHRINK))
     kind = np.uint16 if layers.dtype == np.uint16 else np.float32
     # The exact kind counts from pixel centres, as the image's resize does; the other lies half a pixel off.
-    layers = np.stack(
+    seen = np.stack(
         [
             cv2.resize(layer, image.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT)
             for layer in layers.astype(kind, copy=False)
         ]
     ).astype(np.int32)
-    return as_sample(channels_first(image, cfg.INPUT.FORMAT), layers, record, cfg.INPUT.AUG.MIN_PIXELS)
+    return as_sample(channels_first(image, cfg.INPUT.FORMAT), seen, record, cfg.INPUT.AUG.MIN_PIXELS)
 
 
 def as_sample(
@@ -114,7 +114,7 @@ def as_sample(
     for layer in layers:
         for value, found in enumerate(ndimage.find_objects(layer), start=1):
             if found is not None and counts[value] >= min_pixels:
-                places[value] = found
+                places[value] = found[0], found[1]
     ids = sorted(places)
     boxes = [(places[i][1].start, places[i][0].start, places[i][1].stop, places[i][0].stop) for i in ids]
     instances = Instances(layers.shape[1:])

@@ -82,6 +82,7 @@ def forms(dataset, label_folder, tmp_path):
     return [dataset, dataset / "annotations.json", label_folder, arrays, pictures.parent, csv_file, sized]
 
 
+@pytest.mark.slow
 def test_truth_scores_one_against_itself_in_every_form(evaluate, dataset, label_folder, tmp_path):
     every = forms(dataset, label_folder, tmp_path)
     for truth in every:

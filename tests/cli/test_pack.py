@@ -16,6 +16,7 @@ def dataset(repository, tmp_path):
     return tmp_path / "set"
 
 
+@pytest.mark.slow
 def test_real_images_there_and_back(maskseg, dataset, tmp_path):
     status, out, _ = maskseg("pack", dataset, "-o", tmp_path / "pack")
     records = dataset_dicts(str(dataset))

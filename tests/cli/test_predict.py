@@ -19,6 +19,8 @@ from maskseg.formats.geojson import read_geojson
 from maskseg.formats.labels import read_labels
 from tests.fixtures.converting import convert_folders as convert
 
+pytestmark = pytest.mark.slow
+
 
 def maskseg(*arguments, cwd):
     return subprocess.run(

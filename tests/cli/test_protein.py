@@ -13,6 +13,8 @@ from maskseg.models.config import load_config
 from maskseg.projects.protein.data import check_predicted, protein_dicts
 from maskseg.projects.protein.samples import ProteinSamples, validation_sample
 
+pytestmark = pytest.mark.slow
+
 SIDE = 32
 
 

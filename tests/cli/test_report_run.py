@@ -13,6 +13,8 @@ from maskseg.formats.coco import write_predictions
 from maskseg.formats.labels import write_labels
 from tests.fixtures.converting import convert_folders as convert
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def truth(repository, tmp_path_factory):

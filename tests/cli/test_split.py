@@ -190,6 +190,7 @@ def test_without_a_table_mosaics_are_found(split, dataset):
     assert len({rows[name]["part"] for name in ("i1", "i5", "i13", "i17")}) == 1
 
 
+@pytest.mark.slow
 def test_near_duplicates_stay_together_and_are_named_where_a_table_divides_them(split, dataset, tmp_path):
     cv2.imwrite(str(dataset / "images" / "i7.png"), cv2.imread(str(dataset / "images" / "i3.png"))[:, ::-1])
     for seed in range(4):
@@ -230,6 +231,7 @@ def test_a_set_without_images_is_one_line(split, dataset):
     assert len(err.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_division_is_the_same_for_any_number_of_processes(maskseg, dataset):
     assert maskseg("split", dataset, "--workers", 1)[0] == 0
     alone = (dataset / "split.csv").read_bytes()

@@ -12,6 +12,8 @@ from maskseg.core.errors import InputError
 from maskseg.models import tasks
 from maskseg.models.config import load_config
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):

@@ -11,6 +11,8 @@ import torch
 from maskseg.cli import main as cli
 from maskseg.data.split import read_split
 
+pytestmark = pytest.mark.slow
+
 # A narrow network on small pictures; two iterations.
 QUICK = {
     "MODEL.FPN.OUT_CHANNELS": "16",

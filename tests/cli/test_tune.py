@@ -11,6 +11,8 @@ from maskseg.models.checkpoint import read_weights
 from maskseg.models.zoo import find_model
 from tests.fixtures.converting import convert_folders as convert
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def dataset(repository, tmp_path_factory):

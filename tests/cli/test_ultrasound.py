@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SHAPE = (42, 58)
 QUICK = {
     "INPUT.SIZE": "[16, 24]",

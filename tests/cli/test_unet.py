@@ -15,6 +15,8 @@ from maskseg.models.checkpoint import model_weights
 from maskseg.models.config import load_config
 from maskseg.models.zoo import find_model
 
+pytestmark = pytest.mark.slow
+
 QUICK = {
     "MODEL.UNET.CHANNELS": "[8, 16, 16]",
     "DATALOADER.NUM_WORKERS": "0",

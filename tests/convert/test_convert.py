@@ -31,6 +31,7 @@ def content(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_the_files_and_the_faults_are_the_same_whatever_the_number_of_processes(source, tmp_path):
     summaries = [convert(source, tmp_path / str(n), workers=n, progress=False) for n in (1, 2, 3)]
     assert summaries[0] == summaries[1] == summaries[2]
@@ -74,6 +75,7 @@ def numbers(count):
     return [Task(str(number), number, str(number)) for number in range(count)]
 
 
+@pytest.mark.slow
 def test_the_work_is_done_by_as_many_processes_as_were_asked_for(readers, tmp_path):
     run(
         numbers(IMAGES),
@@ -87,6 +89,7 @@ def test_the_work_is_done_by_as_many_processes_as_were_asked_for(readers, tmp_pa
     assert len({name.partition("_")[2] for name in content(tmp_path / "out") if "_" in name}) == 2
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_one_line_and_leaves_the_former_data_set(readers, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
@@ -117,6 +120,7 @@ def alive(group):
     return [row for row in rows if row[0] == str(group) and not row[1].startswith("Z")]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals to a group of processes")
 @pytest.mark.parametrize(
     ("number", "to_all"), [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGKILL, False)]

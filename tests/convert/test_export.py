@@ -58,6 +58,7 @@ def nuclei(dataset):
 CONVERTERS = {"labels": convert_labels, "folders": convert_folders, "coco": convert_coco}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", CONVERTERS)
 def test_what_is_exported_converts_to_equal_masks_and_images(form, dataset, tmp_path, monkeypatch):
     monkeypatch.setattr("maskseg.core.processes._LEAST_ITEMS", 1)

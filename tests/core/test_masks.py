@@ -61,6 +61,7 @@ def test_the_kind_of_whole_number_does_not_matter(labels, dtype):
     assert (CropMasks.from_labels(labels.astype(dtype)).to_labels() == renumbered(labels)).all()
 
 
+@pytest.mark.slow
 @given(label_images, st.randoms(use_true_random=False))
 def test_large_and_distant_labels_cost_nothing_and_keep_their_order(labels, random):
     names = np.array([0, *sorted(random.sample(range(1, 2**32), 7))], np.uint32)

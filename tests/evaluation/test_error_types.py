@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskseg.evaluation.error_types import Kind, kinds
+from maskseg.evaluation.error_types import ErrorType, error_types
 from maskseg.evaluation.matching import matches, overlaps
 
 
@@ -17,8 +17,8 @@ def squares(*boxes, shape=(40, 60)):
 
 
 def at(truth, pred, percent=50):
-    found = kinds(overlaps(truth, pred), percent)
-    return [Kind(kind).name for kind in found.truth], [Kind(kind).name for kind in found.pred]
+    found = error_types(overlaps(truth, pred), percent)
+    return [ErrorType(kind).name for kind in found.truth], [ErrorType(kind).name for kind in found.pred]
 
 
 ONE, RIGHT_OF_IT, FAR = (5, 5, 15, 15), (5, 16, 15, 26), (25, 40, 35, 50)
@@ -62,10 +62,12 @@ def test_what_is_right_is_what_matches_and_every_nucleus_has_a_kind_of_its_side(
         return squares(*np.concatenate([corners, corners + sizes], axis=1).tolist())
 
     pairs = overlaps(draw(rng.integers(0, 12)), draw(rng.integers(0, 12)))
-    found = kinds(pairs, percent)
+    found = error_types(pairs, percent)
     count = matches(pairs, percent).sum()
-    assert (found.truth == Kind.right).sum() == (found.pred == Kind.right).sum() == count
+    assert (found.truth == ErrorType.right).sum() == (found.pred == ErrorType.right).sum() == count
     assert len(found.truth) == len(pairs.truth_labels) and len(found.pred) == len(pairs.pred_labels)
-    assert not (found.truth == Kind.extra).any() and not (found.pred == Kind.missed).any()
+    assert not (found.truth == ErrorType.extra).any() and not (found.pred == ErrorType.missed).any()
     # A true nucleus is merged with another one that shares its predicted nucleus.
-    assert (found.truth == Kind.merged).any() <= ((found.pred == Kind.merged) | (found.pred == Kind.right)).any()
+    assert (found.truth == ErrorType.merged).any() <= (
+        (found.pred == ErrorType.merged) | (found.pred == ErrorType.right)
+    ).any()

@@ -49,6 +49,15 @@ def test_more_background_does_not_move_the_limits(seed, side, nuclei):
     assert shift(limits(field(side, seed, nuclei)), limits(field(256, seed, nuclei))) < 0.06
 
 
+def test_faint_specks_hardly_move_the_limits():
+    """They stand out of the noise and cover more than the nuclei do, but have little light."""
+    clean, specks = field(512, 5, nuclei=6).astype(np.float64), np.zeros((512, 512), np.float32)
+    for place in np.random.default_rng(0).integers(0, 512, (400, 2)).tolist():
+        cv2.circle(specks, place, 4, 1.0, -1)
+    specks[placed(512, 6, 5) > 0] = 0
+    assert shift(limits(clean + 256 * 7 * specks), limits(clean)) < 0.05
+
+
 @pytest.mark.parametrize("side", [256, 1024, 2048])
 def test_the_nuclei_are_not_clipped_and_the_background_is_dark(side):
     """However few they are: two nuclei in 2048 x 2048 pixels are 0.02 % of them."""
@@ -59,12 +68,13 @@ def test_the_nuclei_are_not_clipped_and_the_background_is_dark(side):
     assert np.percentile(seen[placed(side, 2, 7) == 0], 99.9) < 25
 
 
+# None of them reaches a nucleus.
 FILLS = {
     "rows": lambda image, count, value: image.__setitem__(np.s_[:count], value),
     "columns": lambda image, count, value: image.__setitem__(np.s_[:, -count:], value),
-    "dead rows": lambda image, count, value: image.__setitem__(np.s_[5 : 5 + 8 * count : 8], value),
+    "dead rows": lambda image, count, value: image.__setitem__(np.s_[5 : 5 + 4 * count : 4], value),
     "bar": lambda image, count, value: image.__setitem__(np.s_[-12 - count : -12, 20:140], value),
-    "corner": lambda image, count, value: image.__setitem__(np.s_[: 8 * count, : 8 * count], value),
+    "corner": lambda image, count, value: image.__setitem__(np.s_[: 5 * count, : 5 * count], value),
 }
 
 
@@ -142,13 +152,13 @@ def uneven(side: int) -> np.ndarray:
     return np.exp(-((np.hypot(x, y) / 0.4) ** 2))
 
 
-@pytest.mark.parametrize("grain", [0, 1, 2, 4])
+@pytest.mark.parametrize("grain", [0, 1, 2, 3, 4, 6])
 @pytest.mark.parametrize("side", [128, 512, 1024])
 def test_noise_alone_stays_dim(side, grain):
     noise = np.random.default_rng(side + grain).normal(size=(side, side))
     noise = cv2.GaussianBlur(noise, (0, 0), grain) if grain else noise
     seen = stretch(np.rint(60 + 9 * noise / noise.std()).astype(np.uint8))
-    assert seen.std() < 30  # a stretch by percentiles makes it 50
+    assert seen.std() < 7  # a stretch by percentiles makes it 50
 
 
 @pytest.mark.parametrize("height", [20, 60, 150])

@@ -6,6 +6,7 @@ writes it anew.
 
 import io
 import os
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -178,64 +179,24 @@ def of_planes():
                     np.asarray(planes).astype(kind), photometric="minisblack", metadata={"axes": axes}, **options
                 )
 
-            first = shown(GREY.astype(kind))
-            yield container, "black is zero", kind, "2 channels", lambda w=written: w(two, "CYX"), None
-            yield container, "black is zero", kind, "3 channels", lambda w=written: w(three, "CYX"), None
-            yield (
-                container,
-                "black is zero",
-                kind,
-                "3 channels, one of them not empty",
-                lambda w=written: w(alone, "CYX"),
-                first,
-            )
-            yield (
-                container,
-                "black is zero",
-                kind,
-                "2 channels, --channel 0",
-                lambda w=written: w(two, "CYX"),
-                first,
-                "0",
-                None,
-            )
-            yield container, "black is zero", kind, "3 z", lambda w=written: w(three, "ZYX"), None
-            yield container, "black is zero", kind, "3 t", lambda w=written: w(three, "TYX"), None
-            yield container, "black is zero", kind, "3 z, z=0", lambda w=written: w(three, "ZYX"), first, None, "z=0"
-            highest = shown(three.max(axis=0).astype(kind))
-            yield (
-                container,
-                "black is zero",
-                kind,
-                "3 z, z=max",
-                lambda w=written: w(three, "ZYX"),
-                highest,
-                None,
-                "z=max",
-            )
+            first, highest = shown(GREY.astype(kind)), shown(three.max(axis=0).astype(kind))
+            for content, planes, axes, *wanted in (
+                ("2 channels", two, "CYX", None),
+                ("3 channels", three, "CYX", None),
+                ("3 channels, one of them not empty", alone, "CYX", first),
+                ("2 channels, --channel 0", two, "CYX", first, "0", None),
+                ("3 z", three, "ZYX", None),
+                ("3 t", three, "TYX", None),
+                ("3 z, z=0", three, "ZYX", first, None, "z=0"),
+                ("3 z, z=max", three, "ZYX", highest, None, "z=max"),
+            ):
+                yield container, "black is zero", kind, content, partial(written, planes, axes), *wanted
         yield container, "transmitted light", "uint8", "3 channels", lambda w=written: w(bright, "CYX", "uint8"), COLOUR
-    pages = np.stack([GREY, OTHER])
-    yield "TIFF, strips", "black is zero", "uint8", "2 pages", lambda: tiff(pages, photometric="minisblack"), None
-    yield (
-        "TIFF, strips",
-        "black is zero",
-        "uint8",
-        "2 pages, z=1",
-        lambda: tiff(pages, photometric="minisblack"),
-        shown(OTHER),
-        None,
-        "z=1",
-    )
-    yield (
-        "TIFF, strips",
-        "black is zero",
-        "uint8",
-        "2 pages, --channel 1",
-        lambda: tiff(pages, photometric="minisblack"),
-        shown(OTHER),
-        "1",
-        None,
-    )
+    pages = partial(tiff, two, photometric="minisblack")
+    strips = ("TIFF, strips", "black is zero", "uint8")
+    yield *strips, "2 pages", pages, None
+    yield *strips, "2 pages, z=1", pages, shown(OTHER), None, "z=1"
+    yield *strips, "2 pages, --channel 1", pages, shown(OTHER), "1", None
 
 
 def of_pictures():

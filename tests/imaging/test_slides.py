@@ -15,7 +15,7 @@ from maskseg.imaging.finding import find_images
 from maskseg.imaging.intensity import limits
 from maskseg.imaging.reading import ImageFile, read_image
 from maskseg.imaging.slides import is_large, open_source
-from maskseg.imaging.windows import ArraySource, Glass, Resized, limits_in_parts
+from maskseg.imaging.windows import ArraySource, BackgroundMask, Resized, limits_in_parts
 
 
 @pytest.fixture(scope="module")
@@ -302,17 +302,17 @@ def test_limits_found_in_parts_are_those_of_the_whole_image(picture):
     np.testing.assert_allclose(found, whole, atol=1)
 
 
-def test_glass_is_skipped_and_fluorescence_is_not():
+def test_empty_background_is_skipped_and_fluorescence_is_not():
     slide = np.full((200, 300, 3), 238, np.uint8)
     slide[50:120, 40:140] = (180, 120, 190)
     slide[150, 250] = (120, 90, 140)  # one nucleus alone
     slide[:, 290:] = 255
-    glass = Glass(slide, (2000, 3000))
-    assert glass.covers((1500, 0, 2400, 900))
-    assert glass.covers((2800, 0, 3000, 900))
-    assert not glass.covers((1000, 1000, 1395, 1195))
-    assert not glass.covers((2400, 1400, 2600, 1600))
+    background = BackgroundMask(slide, (2000, 3000))
+    assert background.covers((1500, 0, 2400, 900))
+    assert background.covers((2800, 0, 3000, 900))
+    assert not background.covers((1000, 1000, 1395, 1195))
+    assert not background.covers((2400, 1400, 2600, 1600))
     dark = np.zeros((200, 300, 3), np.uint8)
     dark[50:60, 40:50] = 255
-    assert not Glass(dark, (2000, 3000)).covers((1500, 0, 2400, 900))
-    assert not Glass(None, (2000, 3000)).covers((0, 0, 10, 10))
+    assert not BackgroundMask(dark, (2000, 3000)).covers((1500, 0, 2400, 900))
+    assert not BackgroundMask(None, (2000, 3000)).covers((0, 0, 10, 10))

@@ -40,6 +40,7 @@ def large(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tta", ["none", "flip"])
 @pytest.mark.parametrize("config", ["nuclei_R_18_FPN", "nuclei_R_101_FPN"])
 def test_segment_and_predict_agree_on_a_large_image(config, tta, large, tmp_path):
@@ -53,6 +54,7 @@ def test_segment_and_predict_agree_on_a_large_image(config, tta, large, tmp_path
     assert pixel_sets(written) == pixel_sets(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shrink", ["False", "True"])
 def test_a_trained_network_agrees_too(shrink, repository, tmp_path):
     """Under a lower limit, at which real images are large; one thread, whose sums have one order."""

@@ -132,6 +132,7 @@ def model():
     torch.set_num_threads(threads)
 
 
+@pytest.mark.slow
 def test_images_of_several_sizes_give_in_batches_what_they_give_one_by_one(model, repository, tmp_path):
     whole = read_image(next((repository / "datasets/sample/heldout").glob("2dd9*/images/*.png")))
     (tmp_path / "images").mkdir()

@@ -180,7 +180,9 @@ def disks(diameter: int, count: int = 12, shape=(400, 512)) -> np.ndarray:
 
 
 def scale_model(network, *overrides: str, rescale: str = "[0.6, 4.0]"):
-    keys = ("INPUT.NUCLEUS_DIAMETER", "30.0", "POSTPROCESS.RESCALE", rescale, "POSTPROCESS.TTA", "none", *overrides)
+    # Without a further look where cleaning leaves nothing.
+    looks = ("POSTPROCESS.TTA", "none", "POSTPROCESS.RETRY_CANVAS", "1")
+    keys = ("INPUT.NUCLEUS_DIAMETER", "30.0", "POSTPROCESS.RESCALE", rescale, *looks, *overrides)
     return predictor(network, "POSTPROCESS.MASK_THRESHOLD", "0.5", *keys, config="nuclei_R_18_FPN")
 
 
@@ -193,7 +195,8 @@ def iou(masks, image) -> float:
     ("diameter", "count", "rescale", "magnified"),
     [
         (10, 12, "[0.6, 4.0]", 3),
-        (10, 9, "[0.6, 4.0]", 1),  # too few to judge by
+        (10, 5, "[0.6, 4.0]", 3),
+        (10, 4, "[0.6, 4.0]", 1),  # too few to judge by
         (10, 12, "[0.3, 4.0]", 1),
         (20, 12, "[0.6, 4.0]", 1),
         (60, 12, "[0.6, 4.0]", 1),

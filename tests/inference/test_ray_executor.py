@@ -21,6 +21,8 @@ from maskseg.inference.ray_executor import _Actor, outcomes_on_ray
 from maskseg.inference.run import Run, Tiles, predict_files
 from tests.inference.test_run import QUICK, Stub, contents
 
+pytestmark = pytest.mark.slow
+
 ray = pytest.importorskip("ray", reason="Ray, the extra `cluster`, is not installed")
 
 

@@ -204,6 +204,7 @@ def test_images_are_read_ahead_but_not_all_of_them(images, tmp_path, monkeypatch
     assert 1 < max(ahead) <= batch._AHEAD + 1
 
 
+@pytest.mark.slow
 def test_a_failed_write_is_one_line_and_what_is_done_stays_done(images, tmp_path):
     """The limit of the file size stands for a disk that is full."""
     cv2.imwrite(str(images / "image_3.png"), np.zeros((200, 300, 3), np.uint8))
@@ -266,6 +267,7 @@ print(kills)
 """
 
 
+@pytest.mark.slow
 def test_runs_killed_at_any_moment_end_as_one_that_was_not(repository, tmp_path):
     """Nothing is missing, doubled, torn or left over, and only what was in hand when it was killed is done twice."""
     (tmp_path / "images").mkdir()

@@ -69,6 +69,7 @@ def test_what_is_beyond_the_budget_is_read_each_time(log, budget, again):
         assert os.fstat(cache.file.fileno()).st_size <= budget
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", ["fork", "spawn", "forkserver"])
 def test_workers_share_it_however_they_are_started(log, start):
     images = Images(ImageCache(RECORDS, ALL, partial(read, log)))

@@ -13,6 +13,8 @@ from maskseg.models.config import load_config
 from maskseg.training import distributed
 from maskseg.training.trainer import Trainer
 
+pytestmark = pytest.mark.slow
+
 # One step of the config and data set given, and the gradients that it left, written by the first process.
 STEP = """
 import sys, torch, maskseg

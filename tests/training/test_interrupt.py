@@ -18,6 +18,8 @@ from maskseg.models.checkpoint import read_weights
 from maskseg.models.config import load_config
 from maskseg.training.trainer import Trainer
 
+pytestmark = pytest.mark.slow
+
 ITERATIONS, PERIOD = 8, 3
 
 

@@ -15,6 +15,8 @@ from maskseg.models.config import load_config
 from maskseg.training.hooks import Validation, validation_losses
 from maskseg.training.trainer import Trainer, load_records
 
+pytestmark = pytest.mark.slow
+
 
 class Losses(HookBase):
     """All losses of every iteration."""

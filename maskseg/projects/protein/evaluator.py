@@ -54,8 +54,8 @@ class ProteinEvaluator(Evaluator):
 
     def summary(self) -> dict[str, Any]:
         """``macro_f1`` and ``macro_f1_tuned``, the tuned ``thresholds``, and each class under ``classes``."""
-        probabilities, targets = zip(*(self._rows[name] for name in sorted(self._rows)), strict=True)
-        probabilities, labels = np.stack(probabilities), class_table(targets)
+        rows, targets = zip(*(self._rows[name] for name in sorted(self._rows)), strict=True)
+        probabilities, labels = np.stack(rows), class_table(targets)
         tuned = tune_thresholds(probabilities, labels)
         own, best = (
             f1_score(labels, decide(probabilities, thresholds), average=None, zero_division=0)

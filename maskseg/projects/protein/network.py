@@ -28,6 +28,10 @@ class ProteinClassifier(nn.Module):
     channel, or one for all. The buffer ``thresholds``, float32 (28,), is tuned in validation and kept with the weights.
     """
 
+    thresholds: Tensor
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
     @configurable
     def __init__(self, *, backbone: Backbone, loss: str, balance: float, pixel_mean: Any, pixel_std: Any) -> None:
         super().__init__()

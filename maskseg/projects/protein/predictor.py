@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,11 +19,14 @@ from maskseg.inference.predictor import Predictor, refuse_formats, refuse_option
 from maskseg.projects.protein.data import CLASSES, group_channels, read_channels, write_predicted
 from maskseg.projects.protein.evaluator import decide
 
+if TYPE_CHECKING:
+    from maskseg.projects.protein.network import ProteinClassifier
+
 
 def network_image(cfg: CfgNode, image_id: str, files: Mapping[str, ImageFile]) -> torch.Tensor:
     """Channels of an image as the network sees them, uint8 (C, h, w), without augmentation."""
     image = read_channels(image_id, files, cfg.INPUT.CHANNELS)
-    image = resize_image(image, input_scale(image.shape[:2], cfg.INPUT.LONG_SIDE, cfg.INPUT.SHRINK))  # type: ignore[arg-type]
+    image = resize_image(image, input_scale(image.shape[:2], cfg.INPUT.LONG_SIDE, cfg.INPUT.SHRINK))
     # OpenCV drops the third axis where there is one channel.
     return torch.from_numpy(channels_first(np.atleast_3d(image), "RGB"))
 
@@ -34,7 +38,7 @@ class ProteinPredictor(Predictor):
     # One table for Kaggle.
     formats = ("rle",)
 
-    def __init__(self, cfg: CfgNode, model: torch.nn.Module) -> None:
+    def __init__(self, cfg: CfgNode, model: ProteinClassifier) -> None:
         self.cfg = cfg
         self.model = model
 
@@ -74,13 +78,13 @@ def predict_proteins(
         predictor,
         {"tta": tta, "microns-per-pixel": microns_per_pixel, "tile": tiles, "cluster": "ray" if cluster else None},
     )
-    found: dict[str, NDArray[np.float32]] = {}
+    probabilities: dict[str, NDArray[np.float32]] = {}
     failed: list[tuple[str, str]] = []
     for image_id, channels in tqdm(group_channels(files).items(), desc="predict", unit="image", disable=None):
         try:
-            found[image_id] = predictor.predict(image_id, channels)
+            probabilities[image_id] = predictor.predict(image_id, channels)
         except InputError as error:
             failed.append((image_id, str(error)))
-    chosen = decide(np.array([*found.values()], np.float32).reshape(-1, len(CLASSES)), predictor.thresholds)
-    write_predicted(out / "submission.csv", zip(found, map(np.flatnonzero, chosen), strict=True))
+    chosen = decide(np.array([*probabilities.values()], np.float32).reshape(-1, len(CLASSES)), predictor.thresholds)
+    write_predicted(out / "submission.csv", zip(probabilities, map(np.flatnonzero, chosen), strict=True))
     return failed

@@ -41,10 +41,10 @@ class ProteinSamples(Samples):
         position, index = item
         rng = np.random.default_rng((self.seed, position))
         image = self.images[index]
-        image = warp_image(image, self.warp.draw(image.shape[:2], rng), self.aug.WINDOW)  # type: ignore[arg-type]
+        image = warp_image(image, self.warp.draw(image.shape[:2], rng), self.aug.WINDOW)
         image = intensity.jitter(image, rng, self.aug.CONTRAST, self.aug.BRIGHTNESS, self.aug.GAMMA)
-        image = torch.from_numpy(channels_first(np.atleast_3d(image), "RGB"))
-        return as_sample(image, self.records[index])
+        pixels = torch.from_numpy(channels_first(np.atleast_3d(image), "RGB"))
+        return as_sample(pixels, self.records[index])
 
 
 def validation_sample(cfg: CfgNode, record: dict[str, Any]) -> dict[str, Any]:

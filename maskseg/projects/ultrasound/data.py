@@ -162,7 +162,7 @@ def _write_split(out: Path, data: CocoData, duplicates: Sequence[NearDuplicate])
 
 def _contradictions(data: CocoData, duplicates: Sequence[NearDuplicate]) -> list[Contradiction]:
     """Near duplicates of which one is empty and the other is not, or whose masks hardly overlap; the nearest first."""
-    found = []
+    contradictions = []
     for pair in duplicates:
         one, other = data.images[pair.first], data.images[pair.second]
         masks = [*data.annotations.get(one["id"], []), *data.annotations.get(other["id"], [])]
@@ -171,5 +171,5 @@ def _contradictions(data: CocoData, duplicates: Sequence[NearDuplicate]) -> list
             common = coco_mask.merge([mask["segmentation"] for mask in masks], intersect=True)
             dice = 2 * float(coco_mask.area(common)) / sum(mask["area"] for mask in masks)
         if dice < _LEAST_DICE:
-            found.append(Contradiction(image_id(one), image_id(other), pair.similarity, dice))
-    return sorted(found, key=lambda pair: -pair.similarity)
+            contradictions.append(Contradiction(image_id(one), image_id(other), pair.similarity, dice))
+    return sorted(contradictions, key=lambda pair: -pair.similarity)

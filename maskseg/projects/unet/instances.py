@@ -1,4 +1,4 @@
-"""From a map of probabilities to instances: connected components, or a watershed that parts what touches."""
+"""From a map of probabilities to instances: connected components, or a watershed that splits touching ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from maskseg.core.masks import CropMasks
 from maskseg.core.morphology import components
 
 
-def parted(foreground: NDArray[np.bool_], neck: float) -> NDArray[np.int32]:
+def split_touching(foreground: NDArray[np.bool_], neck: float) -> NDArray[np.int32]:
     """Label image of the foreground cut at its necks: a watershed [1]_ on the distance to the background.
 
     Two summits of the distance belong to two instances if every way from one to the other leads through a neck that is
@@ -23,7 +23,7 @@ def parted(foreground: NDArray[np.bool_], neck: float) -> NDArray[np.int32]:
     ----------
     foreground : bool array (H, W)
     neck : float
-        In (0, 1); the nearer to 1, the more is parted.
+        In (0, 1); the nearer to 1, the more is split.
 
     Returns
     -------
@@ -35,7 +35,7 @@ def parted(foreground: NDArray[np.bool_], neck: float) -> NDArray[np.int32]:
     .. [2] Soille: Morphological image analysis, section 6.3.5 (h-maxima). Springer, 2003.
     """
     distance = cv2.distanceTransform(foreground.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    # Without any background it is no number that one could reckon with.
+    # Without any background the distance is not finite.
     distance = cv2.GaussianBlur(np.minimum(distance, max(foreground.shape)), (0, 0), 1.0)
     # The edge of a mask goes in steps of whole pixels, which are no necks: it is smoothed, and all widths have a pixel
     # more. The background, also around the image, lies so deep that each component has a summit of its own.
@@ -60,12 +60,12 @@ def instances(probability: NDArray[np.float32], threshold: float, method: str, n
     threshold : float
         Foreground is what reaches it.
     method : {"components", "watershed", "largest"}
-        `components`, `parted` at necks of `neck`, or `largest`.
+        `components`, `split_touching` at necks of `neck`, or `largest`.
     neck : float
     """
     foreground = probability >= threshold
     if method == "watershed":
-        labels = parted(foreground, neck)
+        labels = split_touching(foreground, neck)
     else:
         labels = components(foreground)[0] if method == "components" else largest(foreground)
     sums, counts = np.bincount(labels.ravel(), probability.ravel()), np.bincount(labels.ravel())

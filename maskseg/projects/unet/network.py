@@ -29,8 +29,8 @@ def dice_loss(logits: Tensor, targets: Tensor) -> Tensor:
     ----------
     .. [1] Milletari, Navab, Ahmadi: V-Net. 3DV 2016; with smooth = 1 as published for ultrasound nerves.
     """
-    found = logits.sigmoid()
-    return 1 - (2 * (found * targets).sum() + 1) / (found.sum() + targets.sum() + 1)
+    probability = logits.sigmoid()
+    return 1 - (2 * (probability * targets).sum() + 1) / (probability.sum() + targets.sum() + 1)
 
 
 # By the names that MODEL.UNET.LOSS has for them: (logits, targets in [0, 1]), both float (N, 1, H, W) -> loss.
@@ -58,6 +58,9 @@ class UNet(nn.Module):
     ----------
     .. [1] Ronneberger, Fischer, Brox: U-Net: convolutional networks for biomedical image segmentation. MICCAI 2015.
     """
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
 
     @configurable
     def __init__(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -21,6 +22,9 @@ from maskseg.inference.soft_masks import STRIDE
 from maskseg.inference.tta import views_of
 from maskseg.projects.unet.instances import instances
 
+if TYPE_CHECKING:
+    from maskseg.projects.unet.network import UNet
+
 # Larger images go through the network in windows: pixels that are kept of each, and those around them, as many as
 # five levels of two convolutions see at most.
 _CORE, _CONTEXT = 1024, 128
@@ -36,7 +40,7 @@ def on_canvas(image: NDArray[np.uint8], cfg: CfgNode) -> tuple[NDArray[np.uint8]
         height, width = cfg.INPUT.SIZE
         return to_shape(image, (height, width)), (height, width)
     long_side, shrink = cfg.INPUT.LONG_SIDE, cfg.INPUT.SHRINK
-    scaled = resize_image(image, input_scale(image.shape[:2], long_side, shrink))  # type: ignore[arg-type]
+    scaled = resize_image(image, input_scale(image.shape[:2], long_side, shrink))
     height, width = scaled.shape[:2]
     step = long_side if shrink else STRIDE
     canvas = np.zeros((-(-height // step) * step, -(-width // step) * step, 3), np.uint8)
@@ -53,14 +57,14 @@ class PixelPredictor(BatchedPredictor[NDArray[np.float32]]):
     Parameters
     ----------
     cfg : CfgNode
-    model : torch.nn.Module
-        With ``logits``, such as `maskseg.projects.unet.network.UNet`.
+    model : UNet
+        Or another module with ``logits``.
     """
 
     title = "U-Net"
     options = frozenset({"tta", "normalize", "microns-per-pixel", "cluster"})
 
-    def __init__(self, cfg: CfgNode, model: torch.nn.Module) -> None:
+    def __init__(self, cfg: CfgNode, model: UNet) -> None:
         self.cfg = cfg
         self.model = model
         self.settings = PostprocessSettings.from_config(cfg)
@@ -71,7 +75,7 @@ class PixelPredictor(BatchedPredictor[NDArray[np.float32]]):
         """`segment`, by questions to the network. The probabilities of the views are averaged."""
         image = intensity.normalized(image, self.cfg.INPUT.NORMALIZE)
         views = views_of(self.settings.tta if tta is None else tta)
-        total: NDArray[np.float32] | float = 0.0
+        total: NDArray[Any] | float = 0.0
         for view in views:
             total = total + view.undo((yield from self._probability(view.apply(image))))
         return self.masks(np.ascontiguousarray(total / len(views)))
@@ -90,16 +94,17 @@ class PixelPredictor(BatchedPredictor[NDArray[np.float32]]):
     ) -> Generator[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
         height, width = image.shape[:2]
         canvas, (tall, wide) = on_canvas(image, self.cfg)
-        found = np.empty(canvas.shape[:2], np.float32)
+        probability = np.empty(canvas.shape[:2], np.float32)
         for top in range(0, len(canvas), _CORE):
             for left in range(0, len(canvas[0]), _CORE):
                 y0, x0 = max(0, top - _CONTEXT), max(0, left - _CONTEXT)
                 window = yield canvas[y0 : top + _CORE + _CONTEXT, x0 : left + _CORE + _CONTEXT]
-                place = found[top : top + _CORE, left : left + _CORE]
+                place = probability[top : top + _CORE, left : left + _CORE]
                 place[:] = window[top - y0 :, left - x0 :][: place.shape[0], : place.shape[1]]
         # Averaging where it shrinks, as the image was where it shrank.
         how = cv2.INTER_AREA if tall > height else cv2.INTER_LINEAR
-        return cv2.resize(found[:tall, :wide], (width, height), interpolation=how)
+        resized: NDArray[Any] = cv2.resize(probability[:tall, :wide], (width, height), interpolation=how)
+        return resized
 
     @torch.inference_mode()
     def on_canvases(self, canvases: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:

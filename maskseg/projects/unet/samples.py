@@ -1,4 +1,4 @@
-"""From a dataset record to what a U-Net eats: an image and its foreground."""
+"""Training samples for the U-Net: an image and its foreground."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class PixelSamples(Samples):
 
     def _read(self, record: Mapping[str, Any]) -> NDArray[np.uint8]:
         image = super()._read(record)
-        return to_shape(image, self._shape(image.shape[:2]))  # type: ignore[arg-type]
+        return to_shape(image, self._shape(image.shape[:2]))
 
     def _shape(self, shape: tuple[int, int]) -> tuple[int, int]:
         return self.size or scaled_shape(shape, min(1.0, input_scale(shape, *self.limit)))

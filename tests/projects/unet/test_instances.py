@@ -1,4 +1,4 @@
-"""Instances from probabilities: what touches is parted at its necks and nowhere else."""
+"""Instances from probabilities: what touches is split at its necks and nowhere else."""
 
 import cv2
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 from scipy import ndimage
 
 from maskseg.core.morphology import components
-from maskseg.projects.unet.instances import instances, parted
+from maskseg.projects.unet.instances import instances, split_touching
 
 
 def discs(*circles: tuple[int, int, int], shape: tuple[int, int] = (60, 90)) -> np.ndarray:
@@ -22,7 +22,7 @@ def test_two_discs_that_touch_are_two_whatever_their_size(radius):
     apart = int(1.8 * radius)
     foreground = discs((30, 30, radius), (30 + apart, 30, radius))
     assert len(components(foreground)[1]) == 1
-    labels = parted(foreground, 0.85)
+    labels = split_touching(foreground, 0.85)
     assert labels.max() == 2
     assert np.array_equal(labels > 0, foreground), "no pixel is lost"
     assert labels[30, 30] != labels[30, 30 + apart]
@@ -34,26 +34,26 @@ def test_two_discs_that_touch_are_two_whatever_their_size(radius):
 @pytest.mark.parametrize("radius", [1, 2, 3, 8, 20])
 def test_one_disc_is_one(radius):
     foreground = discs((30, 30, radius))
-    assert np.array_equal(parted(foreground, 0.85), foreground)
+    assert np.array_equal(split_touching(foreground, 0.85), foreground)
 
 
 def test_an_ellipse_has_no_neck():
     foreground = np.zeros((60, 90), np.uint8)
     cv2.ellipse(foreground, (45, 30), (40, 12), 20, 0, 360, 1, -1)
-    assert parted(foreground > 0, 0.85).max() == 1
+    assert split_touching(foreground > 0, 0.85).max() == 1
 
 
 def test_how_narrow_a_neck_is_decides():
     foreground = discs((30, 30, 14), (50, 30, 14))
-    counts = [parted(foreground, neck).max() for neck in (0.5, 0.7, 0.95)]
+    counts = [split_touching(foreground, neck).max() for neck in (0.5, 0.7, 0.95)]
     assert counts == [1, 1, 2]
 
 
 def test_a_small_one_beside_large_ones_is_not_lost():
     foreground = discs((20, 30, 18), (75, 10, 2), (75, 40, 9))
-    labels = parted(foreground, 0.85)
+    labels = split_touching(foreground, 0.85)
     assert labels.max() == 3
-    assert np.array_equal(labels, parted(foreground, 0.85))
+    assert np.array_equal(labels, split_touching(foreground, 0.85))
     # Each component is a label of its own, whatever else is in the image.
     assert all(len(np.unique(labels[place][labels[place] > 0])) == 1 for place in ndimage.find_objects(labels))
 

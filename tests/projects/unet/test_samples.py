@@ -1,4 +1,4 @@
-"""Samples of a U-Net: the foreground lies where the image has it, and what touches is parted."""
+"""Samples of a U-Net: the foreground lies where the image has it, and what touches is split."""
 
 import cv2
 import numpy as np

@@ -1,0 +1,10 @@
+"""What the examples in docstrings may use."""
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _examples_write_elsewhere(request, tmp_path_factory, monkeypatch):
+    """An example that writes a file does so in an empty folder."""
+    if isinstance(request.node, pytest.DoctestItem):
+        monkeypatch.chdir(tmp_path_factory.mktemp("example"))
