@@ -210,10 +210,10 @@ def test_a_large_uncompressed_tiff_cut_short_is_one_line(tmp_path):
 def test_zarr_of_zero_shape_and_of_giant_chunks(tmp_path):
     zarr = pytest.importorskip("zarr")
     zarr.create_array(str(tmp_path / "empty.zarr"), shape=(0, 8), chunks=(8, 8), dtype="u1")
-    with pytest.raises(InputError, match="no pixels"):
+    with pytest.raises(InputError, match=r"its shape is \[0, 8\]"):
         ImageFile("a", tmp_path / "empty.zarr").open()
     zarr.create_array(str(tmp_path / "giant.zarr"), shape=(8, 8), chunks=(1 << 17, 1 << 17), dtype="u1")
-    with pytest.raises(InputError, match="claims to hold a chunk"):
+    with pytest.raises(InputError, match="its chunks of .* are larger"):
         ImageFile("a", tmp_path / "giant.zarr").open()
 
 
