@@ -113,7 +113,9 @@ def test_wheel_holds_every_module_config_template_and_model_and_detectron2(sourc
     modules = {path.relative_to(source).as_posix() for path in source.glob("maskseg/**/*.py")}
     configs = {f"maskseg/{path.relative_to(source).as_posix()}" for path in source.glob("configs/**/*.yaml")}
     weights = {path.relative_to(source).as_posix() for path in source.glob("maskseg/weights/*")}
-    templates = {path.relative_to(source).as_posix() for path in source.glob("maskseg/**/*.html")}
+    templates = {path.relative_to(source).as_posix() for path in source.glob("maskseg/reports/*.html")}
+    # The page of maskseg serve, where it was built.
+    page = {path.relative_to(source).as_posix() for path in source.glob("maskseg/serve/static/**/*") if path.is_file()}
     bundled = {path.relative_to(source).as_posix() for path in source.glob("maskseg/_vendor/**/*") if path.is_file()}
     assert len(modules) > 10
     assert "maskseg/configs/nuclei_R_101_FPN.yaml" in configs
@@ -121,7 +123,7 @@ def test_wheel_holds_every_module_config_template_and_model_and_detectron2(sourc
     assert "maskseg/reports/page.html" in templates
     for name in ("LICENSE", "CHANGES", "modeling/box_regression.py", "model_zoo/configs/Base-RCNN-FPN.yaml"):
         assert f"maskseg/_vendor/detectron2/{name}" in bundled
-    assert names(wheel) == modules | configs | weights | templates | bundled
+    assert names(wheel) == modules | configs | weights | templates | page | bundled | {"maskseg/py.typed"}
     assert wheel.stat().st_size <= MOST
 
 

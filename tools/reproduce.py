@@ -151,8 +151,8 @@ def carry(out: Path, model: Path, folder: Path) -> None:
         file.write(f"{hashlib.sha256(content).hexdigest()}  {model.name}\n")
 
 
-def main() -> None:
-    """Train, score, measure, write."""
+def parsed() -> argparse.Namespace:
+    """What the command was given."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", required=True)
     parser.add_argument(
@@ -169,8 +169,12 @@ def main() -> None:
     parser.add_argument("--score", default="dev,val_stratified,val_grouped", help="parts to score at the end")
     parser.add_argument("--carry", type=Path, help="folder for what is worth keeping, in files of less than 16 MiB")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE")
-    arguments = parser.parse_args()
+    return parser.parse_args()
 
+
+def main() -> None:
+    """Train, score, measure, write."""
+    arguments = parsed()
     cfg = load_config(arguments.config_file, arguments.opts)
     to_device(cfg)
     cfg.DATASETS.TRAIN, scored = data_sets(arguments.data, cfg)

@@ -24,7 +24,8 @@ _SHARE, _SIDE, _CHANNELS, _COUNT = (0, 1), (1, 8192), (1, 4096), (0, 1_000_000)
 # Least and greatest of a number, or of each in a list. A name that begins with a dot stands for all keys that end so.
 _LIMITS: dict[str, tuple[float, float]] = {
     "INPUT.LONG_SIDE": _SIDE,
-    "INPUT.SIZE": _SIDE,
+    # What is too small is refused with the multiples that the network takes.
+    "INPUT.SIZE": (0, _SIDE[1]),
     "INPUT.NUCLEUS_DIAMETER": (0, 10_000),
     "INPUT.AUG.WINDOW": _SIDE,
     "INPUT.AUG.CROP_SIZE": _SIDE,

@@ -14,8 +14,7 @@ import tifffile
 import zarr
 from pyarrow import parquet
 
-from maskseg.core.errors import InputError, OutputError
-from maskseg.core.files import named_if_full
+from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks
 from maskseg.data.dataset import load_coco
 from maskseg.formats import registry
@@ -342,59 +341,6 @@ def test_another_channel_is_another_image(tmp_path):
         run = predict_files(Squares(), [*files, ImageFile("gone", tmp_path / "gone.png")], tmp_path / "out", ["table"])
         assert [name for name, _ in run] == ["gone"]
         assert column(tmp_path / "out", "x0") == [left]
-
-
-class Broken(Squares):
-    """Ends with an error of its own on the images whose first pixel it is given."""
-
-    def __init__(self, error, *on):
-        super().__init__()
-        self.error, self.on = error, on
-
-    def segment(self, image, tta):
-        if image[0, 0, 0] in self.on:
-            raise self.error
-        return super().segment(image, tta)
-
-
-@pytest.mark.parametrize("error", [RuntimeError("no\nkernel"), ZeroDivisionError(), MemoryError(), KeyError("a")])
-def test_any_error_of_one_image_is_named_and_the_others_are_done(images, tmp_path, error):
-    failed = predict_files(Broken(error, 3, 9), find_images([images]), tmp_path / "out", QUICK)
-    assert [name for name, _ in failed] == ["image_1", "image_3"]
-    assert all("image_" in reason and "\n" not in reason for _, reason in failed)
-    assert sorted(path.stem for path in (tmp_path / "out" / "labels").iterdir()) == ["image_0", "image_2", "image_4"]
-
-
-def test_an_error_while_one_image_is_written_is_of_that_image(images, tmp_path, monkeypatch):
-    real = batch.Run.write
-
-    def write(self, file, *args):
-        if file.id == "image_2":
-            raise TypeError("not a number")
-        real(self, file, *args)
-
-    monkeypatch.setattr(batch.Run, "write", write)
-    ((name, reason),) = predict_files(Squares(), find_images([images]), tmp_path / "out", QUICK)
-    assert name == "image_2"
-    assert "TypeError: not a number" in reason
-
-
-def test_a_full_disk_ends_the_run_and_keeps_what_is_done(images, tmp_path, monkeypatch):
-    real, full = batch.Run.write, OSError(28, "No space left on device")
-
-    def write(self, file, *args):
-        if file.id == "image_3":
-            with named_if_full(self.part(file.id)):
-                raise full
-        real(self, file, *args)
-
-    monkeypatch.setattr(batch.Run, "write", write)
-    with pytest.raises(OutputError, match="No space left on device"):
-        predict_files(Squares(), find_images([images]), tmp_path / "out", QUICK)
-    monkeypatch.undo()
-    predictor = Squares()
-    assert predict_files(predictor, find_images([images]), tmp_path / "out", QUICK) == []
-    assert 1 <= predictor.calls <= 2
 
 
 def test_results_that_were_deleted_are_made_again(images, tmp_path):

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from maskseg.cli.predict import predict
 from maskseg.core.errors import InputError
-from maskseg.inference.predictor import Predictor
+from maskseg.inference import api
 from maskseg.models.config import load_config
 from maskseg.models.devices import choose_device, describe_device, on_device
 
@@ -70,7 +70,7 @@ def test_predict_says_the_device_or_why_it_is_not_to_be_had(machine, repository,
     def stop(cfg, _weights):
         raise InputError(f"built on {cfg.MODEL.DEVICE}")
 
-    monkeypatch.setattr(Predictor, "from_weights", stop)
+    monkeypatch.setattr(api, "build_predictor", stop)
     app = typer.Typer()
     app.command()(predict)
     said = CliRunner().invoke(app, [image, "-o", str(tmp_path)])

@@ -62,27 +62,7 @@ def test_the_whole_way(serve, page_of, sample_images, tmp_path):
     split_and_merge(page, inner, len(found))
     add_by_box(page, inner, len(found), server, key, shape)
 
-    # Undo and redo; both survive a reload and a kill.
-    page.key("Control+z")
-    page.until_nuclei(len(found) - 1)
-    page.key("Control+Shift+z")
-    page.until_nuclei(len(found))
-    page.key("Control+z")
-    page.until_nuclei(len(found) - 1)
-    seen = page.rows
-    page.page.reload()
-    page.until_nuclei(len(seen))
-    assert page.rows == seen
-    server.kill()
-    page.page.wait_for_selector("#say.bad", timeout=30_000)
-    server.start()
-    page.page.goto(f"{server.opened}#{key}")
-    page.until("key => maskseg.store.image?.key === key", key)
-    page.until_nuclei(len(seen))
-    assert page.rows == seen
-    page.key("Control+Shift+z")
-    page.until_nuclei(len(found))
-
+    undo_and_redo(page, len(found), server, key)
     picture(page, tmp_path, "corrected")
     learn(page, tmp_path)
 
@@ -128,6 +108,29 @@ def add_by_box(page, inner, count, server, key, shape):
     label = np.bincount(truth[truth > 0]).argmax()
     then[inner["y0"] : inner["y1"], inner["x0"] : inner["x1"]] = truth == label
     assert (now & then).sum() / (now | then).sum() > 0.6
+
+
+def undo_and_redo(page, count, server, key):
+    """Both survive a reload and a kill."""
+    page.key("Control+z")
+    page.until_nuclei(count - 1)
+    page.key("Control+Shift+z")
+    page.until_nuclei(count)
+    page.key("Control+z")
+    page.until_nuclei(count - 1)
+    seen = page.rows
+    page.page.reload()
+    page.until_nuclei(len(seen))
+    assert page.rows == seen
+    server.kill()
+    page.page.wait_for_selector("#say.bad", timeout=30_000)
+    server.start()
+    page.page.goto(f"{server.opened}#{key}")
+    page.until("key => maskseg.store.image?.key === key", key)
+    page.until_nuclei(len(seen))
+    assert page.rows == seen
+    page.key("Control+Shift+z")
+    page.until_nuclei(count)
 
 
 def learn(page, tmp_path):
