@@ -175,7 +175,7 @@ def check(
     InputError
         If there is no data set or a record lacks a field.
     """
-    data = load_coco(dataset)
+    data = load_coco(dataset, faulty=True)
     findings = _unknown_images(data)
     images, repeated = distinct_images(data)
     findings += repeated

@@ -80,6 +80,9 @@ def dataset_dicts(spec: str) -> list[dict[str, Any]]:
             )
         if part and name not in wanted:
             continue
+        items = data.annotations.get(image["id"], [])
+        if not all(item.get("bbox") for item in items):
+            raise InputError(f"{data.path}: an annotation of {name} has no bbox; make it with maskseg convert")
         records.append(
             {
                 "file_name": str(data.path.parent.absolute() / "images" / image["file_name"]),
@@ -89,7 +92,7 @@ def dataset_dicts(spec: str) -> list[dict[str, Any]]:
                 "modality": (row or {}).get("modality") or image.get("modality") or "",
                 "annotations": [
                     {"bbox": item["bbox"], "bbox_mode": _XYWH, "segmentation": item["segmentation"], "category_id": 0}
-                    for item in data.annotations.get(image["id"], [])
+                    for item in items
                 ],
             }
         )

@@ -80,8 +80,15 @@ def read_annotations(path: Path) -> Any:
     return read_json(path, remedy, "COCO", missing=remedy)
 
 
-def load_coco(path: str | os.PathLike[str]) -> CocoData:
+def load_coco(path: str | os.PathLike[str], faulty: bool = False) -> CocoData:
     """Read a data set folder, packed or not, or a COCO JSON file whose segmentations are run lengths.
+
+    Parameters
+    ----------
+    path : path-like
+    faulty : bool
+        What `maskseg.curate.check` finds by itself is let through: boxes that are mistaken, masks of another
+        size, ids given twice, annotations of no image, images that lie elsewhere.
 
     Raises
     ------
@@ -96,7 +103,7 @@ def load_coco(path: str | os.PathLike[str]) -> CocoData:
         if packed.is_file() and not path.is_file():
             path = packed
     data = read_annotations(path)
-    check_records(path, data, own)
+    check_records(path, data, own, faulty)
     try:
         images = sorted(data["images"], key=lambda image: image["id"])
         grouped: dict[int, list[dict[str, Any]]] = defaultdict(list)

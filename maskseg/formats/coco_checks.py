@@ -14,7 +14,7 @@ _LONGEST = 1 << 24
 _REMEDY = "make it with maskseg convert"
 
 
-def check_records(path: Path, data: Any, own: bool) -> None:
+def check_records(path: Path, data: Any, own: bool, faulty: bool = False) -> None:
     """Refuse COCO records that are not as they have to be.
 
     Parameters
@@ -25,6 +25,8 @@ def check_records(path: Path, data: Any, own: bool) -> None:
         The content of the file.
     own : bool
         It is the ``annotations.json`` of a data set, whose images are files of its own folder.
+    faulty : bool
+        Records that can be read are let through, whatever their values say of each other: see `load_coco`.
 
     Raises
     ------
@@ -33,16 +35,17 @@ def check_records(path: Path, data: Any, own: bool) -> None:
     """
     if not isinstance(data, dict) or not all(isinstance(data.get(key), list) for key in ("images", "annotations")):
         raise InputError(f"{path}: not a COCO file (no lists of images and annotations); {_REMEDY}")
+    own = own and not faulty
     sizes: dict[Any, list[int]] = {}
     for number, image in enumerate(data["images"]):
-        fault = _fault_of_image(image, own) or ("id once more" if image["id"] in sizes else "")
+        fault = _fault_of_image(image, own) or ("id once more" if image["id"] in sizes and not faulty else "")
         if fault:
             raise InputError(f"{path}: image record {number}: {fault}; {_REMEDY}")
         sizes[image["id"]] = [image["height"], image["width"]]
     if len({type(key) for key in sizes}) > 1:
         raise InputError(f"{path}: ids of images are numbers and text; {_REMEDY}")
     for number, item in enumerate(data["annotations"]):
-        fault = _fault_of_annotation(item, sizes, own)
+        fault = _fault_of_annotation(item, {} if faulty else sizes, own, faulty)
         if fault:
             raise InputError(f"{path}: annotation record {number}: {fault}; {_REMEDY}")
 
@@ -74,7 +77,7 @@ def _fault_of_image(image: Any, own: bool) -> str:
     return ""
 
 
-def _fault_of_annotation(item: Any, sizes: Mapping[Any, list[int]], own: bool) -> str:
+def _fault_of_annotation(item: Any, sizes: Mapping[Any, list[int]], own: bool, faulty: bool) -> str:
     """What is wrong with the record of an annotation; empty where nothing is."""
     if not isinstance(item, Mapping):
         return "it is no record"
@@ -93,8 +96,10 @@ def _fault_of_annotation(item: Any, sizes: Mapping[Any, list[int]], own: bool) -
     elif own:
         return "it holds no run lengths; convert its polygons first"
     box = item.get("bbox")
-    if (own or box is not None) and not (
-        isinstance(box, list) and len(box) == 4 and all(_is_finite(value) for value in box)
+    if (
+        not faulty
+        and box
+        and not (isinstance(box, list) and len(box) == 4 and all(_is_finite(value) for value in box))
     ):
         return "bbox is not x, y, width and height"
     return "" if _is_finite(item.get("score", 1.0)) else "score is no number"

@@ -213,7 +213,7 @@ def test_zarr_of_zero_shape_and_of_giant_chunks(tmp_path):
     with pytest.raises(InputError, match=r"its shape is \[0, 8\]"):
         ImageFile("a", tmp_path / "empty.zarr").open()
     zarr.create_array(str(tmp_path / "giant.zarr"), shape=(8, 8), chunks=(1 << 17, 1 << 17), dtype="u1")
-    with pytest.raises(InputError, match="its chunks of .* are larger"):
+    with pytest.raises(InputError, match=r"its chunks of .* are larger"):
         ImageFile("a", tmp_path / "giant.zarr").open()
 
 
