@@ -81,7 +81,7 @@ def dataset_dicts(spec: str) -> list[dict[str, Any]]:
         if part and name not in wanted:
             continue
         items = data.annotations.get(image["id"], [])
-        if not all(item.get("bbox") for item in items):
+        if not all("bbox" in item for item in items):
             raise InputError(f"{data.path}: an annotation of {name} has no bbox; make it with maskseg convert")
         records.append(
             {
