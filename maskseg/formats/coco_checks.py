@@ -96,11 +96,7 @@ def _fault_of_annotation(item: Any, sizes: Mapping[Any, list[int]], own: bool, f
     elif own:
         return "it holds no run lengths; convert its polygons first"
     box = item.get("bbox")
-    if (
-        not faulty
-        and box
-        and not (isinstance(box, list) and len(box) == 4 and all(_is_finite(value) for value in box))
-    ):
+    if not faulty and box and not (isinstance(box, list) and len(box) == 4 and all(_is_finite(value) for value in box)):
         return "bbox is not x, y, width and height"
     return "" if _is_finite(item.get("score", 1.0)) else "score is no number"
 
