@@ -35,6 +35,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "INPUT.AUG.CONTRAST": (0, 10),
     "INPUT.AUG.BRIGHTNESS": (0, 10),
     "INPUT.AUG.GAMMA": (0, 10),
+    "INPUT.AUG.STAIN": (0, 1),
     "INPUT.AUG.MIN_PIXELS": _COUNT,
     "DATASETS.TRAIN_SHARES": (0, 1e9),
     "DATALOADER.NUM_WORKERS": (0, 256),

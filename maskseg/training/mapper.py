@@ -22,6 +22,7 @@ from maskseg.imaging.scaling import channels_first, input_scale, resize_image
 from maskseg.training.augment import RandomWarp, warp_image, warp_labels
 from maskseg.training.cache import ImageCache, kept_file
 from maskseg.training.label_masks import LabelMasks
+from maskseg.training.stain import jitter_stain
 
 
 class Samples(Dataset):
@@ -76,6 +77,7 @@ class Samples(Dataset):
         warp = self.warp.draw(image.shape[:2], rng)
         image = warp_image(image, warp, self.aug.WINDOW)
         layers = warp_labels(layers, warp, self.aug.WINDOW)
+        image = jitter_stain(image, rng, self.aug.STAIN)
         image = intensity.jitter(image, rng, self.aug.CONTRAST, self.aug.BRIGHTNESS, self.aug.GAMMA)
         return self._sample(channels_first(image, self.order), layers, record)
 
