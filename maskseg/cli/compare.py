@@ -39,13 +39,13 @@ def compare(
     other, problems_b = compare_with(true, b, images)
     names = [name for name in one if name in other]
     rows = [_row(name, true.modalities.get(name, ""), one[name].scores, other[name].scores) for name in names]
-    found = paired_by_modality(
+    comparison = paired_by_modality(
         [row["dsb_score_a"] for row in rows], [row["dsb_score_b"] for row in rows], of_images(true.modalities, names)
     )
-    typer.echo(f"A: {a}\nB: {b}\n\n{paired_table(found)}\n\n{_most_changed(rows)}")
+    typer.echo(f"A: {a}\nB: {b}\n\n{paired_table(comparison)}\n\n{_most_changed(rows)}")
     problems = [f"{source}: {text}" for source, texts in ((a, problems_a), (b, problems_b)) for text in texts]
     if out:
-        write_results(out, rows, {"a": a, "b": b, **found, "problems": problems})
+        write_results(out, rows, {"a": a, "b": b, **comparison, "problems": problems})
     finish(problems)
 
 

@@ -41,11 +41,11 @@ def check(
     from maskseg.imaging.finding import find_images
     from maskseg.projects.protein.data import check_predicted, group_channels
 
-    found = find_images(images)
-    if file.is_file() and check_predicted(file, ids := group_channels(found)):
+    files = find_images(images)
+    if file.is_file() and check_predicted(file, ids := group_channels(files)):
         typer.echo(f"{file}: OK, classes of {len(ids)} images")
         return
-    sizes = {image.id: image.size() for image in found}
+    sizes = {image.id: image.size() for image in files}
     faults = check_submission(file, sizes)
     for fault in faults[:_SHOWN]:
         typer.echo(f"{file}: {fault}", err=True)

@@ -49,18 +49,18 @@ def tune(
     from maskseg.evaluation.tune_output import settings_table, summary, write_plot, write_settings, write_trials
     from maskseg.models.zoo import SETTINGS_FILE, export, find_model
 
-    found = find_model(model)
-    in_one_file = found.weights.suffix == ".safetensors"
+    start = find_model(model)
+    in_one_file = start.weights.suffix == ".safetensors"
     if out is None:
         if in_one_file:
             raise InputError(f"{model} is one file with its settings inside: name a folder for the tuned copy with -o")
-        out = found.weights.parent / "tune"
+        out = start.weights.parent / "tune"
     method = search_grid if search is SearchBy.grid else optuna_search(trials, seed)
     records = dataset_dicts(data)
     if len(records) < folds:
         raise InputError(f"{data}: {len(records)} images do not make {folds} folds; give more images or fewer --folds")
     modalities = [record["modality"] for record in records]
-    tried = Trials(found, records, out / "detections")
+    tried = Trials(start, records, out / "detections")
     tuned = run(tried, method, [record["image_id"] for record in records], modalities, folds, seed)
     write_plot(out / "tune.png", tried, tuned)
     write_trials(out / "trials.csv", tried, modalities)
@@ -70,10 +70,10 @@ def tune(
     if tuned.gain()[0] <= 0:
         typer.echo("no gain on images that the choice did not see: the settings stay as they are")
     elif in_one_file:
-        copy = out / found.weights.name
+        copy = out / start.weights.name
         export(model, copy, [str(item) for pair in tuned.best.items() for item in pair])
         typer.echo(f"the model with these settings: {copy}")
     else:
-        path = found.weights.parent / SETTINGS_FILE
+        path = start.weights.parent / SETTINGS_FILE
         write_settings(path, tuned, data)
         typer.echo(f"written: {path}; predict and models export follow it")

@@ -166,21 +166,21 @@ class _Group:
         Sets `least`, the evidence that a placement needs: EVIDENCE, or more where edges turned end to end fit so well,
         since what all tiles share, such as uneven light, makes strangers alike.
         """
-        found = dict((seam, evidence) for evidence, seam in self.hints())
+        hints = dict((seam, evidence) for evidence, seam in self.hints())
         chance = max((evidence for evidence, _ in self.hints(mirrored=True)), default=0.0)
         self.least = max(EVIDENCE, chance)
         right: dict[str, list[str]] = defaultdict(list)
         down: dict[str, list[str]] = defaultdict(list)
-        for a, b, axis in found:
+        for a, b, axis in hints:
             (right if axis else down)[a].append(b)
-        ranked: list[tuple[float, tuple[Seam, ...]]] = [(evidence, (seam,)) for seam, evidence in found.items()]
+        ranked: list[tuple[float, tuple[Seam, ...]]] = [(evidence, (seam,)) for seam, evidence in hints.items()]
         for a in right.keys() & down.keys():
             for b in right[a]:
                 for c in down[a]:
                     for d in down.get(b, ()):
                         loop = ((a, b, 1), (a, c, 0), (b, d, 0), (c, d, 1))
-                        if loop[3] in found and len({a, b, c, d}) == 4:
-                            ranked.append((sum(found[seam] for seam in loop), loop))
+                        if loop[3] in hints and len({a, b, c, d}) == 4:
+                            ranked.append((sum(hints[seam] for seam in loop), loop))
         return [seams for _, seams in sorted(ranked, key=lambda item: (-item[0], item[1]))]
 
 

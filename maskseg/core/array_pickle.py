@@ -62,11 +62,11 @@ class _Type:
 
     @property
     def dtype(self) -> np.dtype:
-        found = np.dtype(self.code).newbyteorder(self.order)  # type: ignore[arg-type]
+        dtype = np.dtype(self.code).newbyteorder(self.order)  # type: ignore[arg-type]
         # Named once more, whatever the rules above let through.
-        if found.hasobject or found.kind not in "biuf" or found.shape or found.names:
-            raise UnpicklingError(f"it holds values of type {found}")
-        return found
+        if dtype.hasobject or dtype.kind not in "biuf" or dtype.shape or dtype.names:
+            raise UnpicklingError(f"it holds values of type {dtype}")
+        return dtype
 
 
 @dataclass
@@ -227,9 +227,9 @@ class _Reader:
         self.claimed += len(data)
         if self.claimed > self.size:
             raise UnpicklingError("its arrays are larger than the file")
-        found = np.frombuffer(data, dtype).reshape(shape, order=order)  # type: ignore[call-overload]
+        values = np.frombuffer(data, dtype).reshape(shape, order=order)  # type: ignore[call-overload]
         # A copy, for the bytes cannot be written to; in the order of this machine.
-        return np.array(found, dtype.newbyteorder("="), order="K", copy=True)
+        return np.array(values, dtype.newbyteorder("="), order="K", copy=True)
 
 
 def _known(name: _Name) -> _Name:

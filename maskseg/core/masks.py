@@ -93,11 +93,11 @@ class CropMasks:
                 raise InputError(f"a label image holds no negative numbers, but {values[0]} was found")
             labels = inverse.reshape(labels.shape) + (0 if values[0] == 0 else 1)
         boxes, bitmaps = [], []
-        for value, found in enumerate(ndimage.find_objects(labels.astype(np.int32, copy=False)), start=1):
-            if found is not None:
-                rows, columns = found
+        for value, window in enumerate(ndimage.find_objects(labels.astype(np.int32, copy=False)), start=1):
+            if window is not None:
+                rows, columns = window
                 boxes.append((columns.start, rows.start, columns.stop, rows.stop))
-                bitmaps.append(labels[found] == value)
+                bitmaps.append(labels[window] == value)
         return cls(labels.shape, np.array(boxes, np.int32), bitmaps, scores)  # type: ignore[arg-type]
 
     @classmethod

@@ -18,7 +18,7 @@ def printable(text: str) -> str:
     >>> printable("cell\n\x07")
     'cell\\n\\x07'
     """
-    return _NOT_TEXT.sub(lambda found: _SHORT.get(found[0]) or _escape(found[0]), text)
+    return _NOT_TEXT.sub(lambda match: _SHORT.get(match[0]) or _escape(match[0]), text)
 
 
 def _escape(character: str) -> str:

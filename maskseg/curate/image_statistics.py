@@ -55,8 +55,8 @@ class ImageLook(NamedTuple):
 
 def look_at(files: Sequence[ImageFile], workers: int = 1) -> list[ImageLook | InputError]:
     """Look at images; what is wrong with one that cannot be read takes its place."""
-    with closing(in_order(_look, files, workers)) as found:
-        return list(tqdm(found, desc="look", unit="image", total=len(files), leave=False, disable=None))
+    with closing(in_order(_look, files, workers)) as results:
+        return list(tqdm(results, desc="look", unit="image", total=len(files), leave=False, disable=None))
 
 
 def small_view(file: ImageFile) -> NDArray[Any]:

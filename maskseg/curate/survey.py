@@ -91,8 +91,8 @@ def survey(
     """
     ids = [image_id(image) for image in data.images]
     files = [data.path.parent / "images" / image["file_name"] for image in data.images]
-    with closing(in_order(_read, files, workers)) as found:
-        looks = list(tqdm(found, desc="look", unit="image", total=len(files), leave=False, disable=None))
+    with closing(in_order(_read, files, workers)) as results:
+        looks = list(tqdm(results, desc="look", unit="image", total=len(files), leave=False, disable=None))
     unreadable = [str(item) for item in looks if isinstance(item, InputError)]
     kinds, inferred = [], set()
     for name, image, item in zip(ids, data.images, looks, strict=True):

@@ -116,10 +116,10 @@ class DetectionCache:
             pass
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise InputError(f"{path}: not a readable cache file ({error}); delete it") from error
-        found = self._detect(np.ascontiguousarray(view.apply(image)), magnify)
+        detections = self._detect(np.ascontiguousarray(view.apply(image)), magnify)
         with write_whole(path, sync=False) as file:
-            np.savez_compressed(file, **{field.name: getattr(found, field.name) for field in fields(found)})
-        return found
+            np.savez_compressed(file, **{field.name: getattr(detections, field.name) for field in fields(detections)})
+        return detections
 
     def _detect(self, image: NDArray[np.uint8], magnify: float) -> Detections:
         if self._predictor is None:

@@ -58,11 +58,11 @@ def paired_by_modality(before: ArrayLike, after: ArrayLike, modalities: Sequence
     return changes
 
 
-def paired_table(found: dict[str, Any]) -> str:
+def paired_table(comparison: dict[str, Any]) -> str:
     """Lay out what `paired_by_modality` returns as a text table, one line a modality and the set last."""
     header = ("mean IoU (DSB score)", "images", "A", "B", "B - A", "95 % interval", "better", "worse", "equal")
     rows = [[*header, "p sign", "p Wilcoxon"]]
-    for name, part in [*found.get("by_modality", {}).items(), ("all", found)]:
+    for name, part in [*comparison.get("by_modality", {}).items(), ("all", comparison)]:
         low, high = part["interval"]
         means = [f"{part['before']:.4f}", f"{part['after']:.4f}", f"{part['difference']:+.4f}"]
         counts = [str(part[key]) for key in ("better", "worse", "equal")]

@@ -89,8 +89,8 @@ def open_set(source: str, sizes: Mapping[str, tuple[int, int]] | None = None) ->
     form = recognise(path)
     form.require(source)
     given = list(form.part("reader")(path))
-    found = [item for item in given if isinstance(item, Item)]
-    items = {item.image_id or item.where: item for item in found}
+    readable = [item for item in given if isinstance(item, Item)]
+    items = {item.image_id or item.where: item for item in readable}
     base = path if path.is_dir() else path.parent
     split_file = base / SPLIT_FILE
     split = read_split(split_file) if part or (is_dataset(base) and split_file.is_file()) else {}
@@ -232,8 +232,8 @@ def compare(
 
 def _by_number(truth: LabelSet, prediction: LabelSet) -> LabelSet:
     """Predictions that know images by numbers alone, such as COCO's list of results, by the names of the truth."""
-    found = [(by_number(number, truth.ids), number) for number in prediction.ids]
-    names = {name: number for name, number in found if name is not None}
+    pairs = [(by_number(number, truth.ids), number) for number in prediction.ids]
+    names = {name: number for name, number in pairs if name is not None}
     if len(names) < len(prediction.ids):
         return prediction
     prediction.notes["predictions named by numbers are taken for the images with these numbers in their names"] += 0
@@ -251,8 +251,8 @@ def _compare_image(truth: LabelSet, prediction: LabelSet, name: str, predicted: 
     if not predicted:
         nothing = np.zeros(0, np.float32) if prediction.detections else None
         return compare_image(expected, np.zeros_like(expected), nothing)
-    found = prediction.labels(name, expected.shape)
-    return compare_image(expected, found, prediction.detections(name) if prediction.detections else None)
+    predicted_labels = prediction.labels(name, expected.shape)
+    return compare_image(expected, predicted_labels, prediction.detections(name) if prediction.detections else None)
 
 
 def _some(names: Iterable[str]) -> str:

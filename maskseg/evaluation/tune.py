@@ -99,8 +99,8 @@ class Trials:
         suppression = self.space[SUPPRESSION].index(heads.NMS_THRESH_TEST)
 
         def look(view: View, magnify: float) -> SoftCrops:
-            found = self._detections(number, view, magnify)
-            soft = found.select(heads.SCORE_THRESH_TEST, suppression, cfg.TEST.DETECTIONS_PER_IMAGE)
+            detections = self._detections(number, view, magnify)
+            soft = detections.select(heads.SCORE_THRESH_TEST, suppression, cfg.TEST.DETECTIONS_PER_IMAGE)
             return view.undo_crops(SoftCrops.paste(soft.masks, soft.boxes, view.shape(shape), soft.scores))
 
         expected = cfg.INPUT.NUCLEUS_DIAMETER / input_scale(shape, cfg.INPUT.LONG_SIDE, cfg.INPUT.SHRINK)

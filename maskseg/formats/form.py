@@ -88,11 +88,11 @@ class Format:
 
     def part(self, name: str) -> Any:
         """Its ``writer``, ``join``, ``reader`` or ``recognises``, imported."""
-        found = getattr(self, name)
-        if isinstance(found, str):
-            module, attribute = found.split(":")
-            found = getattr(importlib.import_module(module), attribute)
-        return found
+        part = getattr(self, name)
+        if isinstance(part, str):
+            module, attribute = part.split(":")
+            part = getattr(importlib.import_module(module), attribute)
+        return part
 
     def image_paths(self, out: Path, image_id: str, export: bool = False) -> list[Path]:
         """The files of an image, below a folder."""

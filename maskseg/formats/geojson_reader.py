@@ -63,12 +63,12 @@ def load(file: ImageFile, shape: Shape | None) -> Nuclei:
     """The nuclei of a GeoJSON file; features at fault are left out."""
     drawing = Drawing(file.name, known_shape(shape, file.name))
     with understood(file.name):
-        found = _features(json_of(file))
-        planes = {_plane(feature) for feature in found} - {None}
+        features = _features(json_of(file))
+        planes = {_plane(feature) for feature in features} - {None}
         if len(planes) > 1:
             raise InputError(f"{file.name}: its objects lie on {len(planes)} planes of a stack; export each for itself")
         regions = []
-        for place, feature in enumerate(found, start=1):
+        for place, feature in enumerate(features, start=1):
             properties = feature.get("properties") if isinstance(feature, dict) else None
             properties = properties if isinstance(properties, dict) else {}
             name = _class_of(properties)

@@ -55,15 +55,15 @@ def read(source: Path) -> Iterator[Item]:
 
 
 def _load(file: ImageFile, shape: Shape | None) -> Nuclei:
-    found = _numbers(file)
-    if _MAP not in found:
+    arrays = _numbers(file)
+    if _MAP not in arrays:
         raise InputError(f"{file.name}: no {_MAP} in it; save the label image under that name")
-    labels = found[_MAP]
+    labels = arrays[_MAP]
     if labels.ndim != 2 or not np.isfinite(labels).all() or (labels != np.trunc(labels)).any():
         raise InputError(f"{file.name}: {_MAP} is no label image of whole numbers; save it again")
     labels = labels.astype(np.int64)
     masks = CropMasks.from_labels(labels)
-    return Nuclei(masks, _classes(found, labels, masks))
+    return Nuclei(masks, _classes(arrays, labels, masks))
 
 
 def _numbers(file: ImageFile) -> dict[str, NDArray[Any]]:
@@ -82,13 +82,13 @@ def _numbers(file: ImageFile) -> dict[str, NDArray[Any]]:
                 if math.prod(size) > _MOST:
                     raise InputError(f"{file.name}: {name} has {math.prod(size)} values; cut it into pieces")
                 wanted.append(name)
-        found = matlab.loadmat(opened, variable_names=wanted) if wanted else {}
-    return {name: found[name] for name in wanted if isinstance(found.get(name), np.ndarray)}
+        arrays = matlab.loadmat(opened, variable_names=wanted) if wanted else {}
+    return {name: arrays[name] for name in wanted if isinstance(arrays.get(name), np.ndarray)}
 
 
-def _classes(found: dict[str, NDArray[Any]], labels: NDArray[np.int64], masks: CropMasks) -> list[str] | None:
+def _classes(arrays: dict[str, NDArray[Any]], labels: NDArray[np.int64], masks: CropMasks) -> list[str] | None:
     """The class of each nucleus, as the number that the file has."""
-    types = found.get(_TYPES)
+    types = arrays.get(_TYPES)
     if types is not None and types.shape == labels.shape:
         classes = []
         for bitmap, (x0, y0, x1, y1) in zip(masks.bitmaps, masks.boxes.tolist(), strict=True):
@@ -96,10 +96,10 @@ def _classes(found: dict[str, NDArray[Any]], labels: NDArray[np.int64], masks: C
             classes.append(f"{values[counts.argmax()]:g}")
         return classes
     for name in _BY_NUCLEUS:
-        if name in found:
-            values = found[name].ravel()
+        if name in arrays:
+            values = arrays[name].ravel()
             numbers = np.unique(labels[labels > 0])
-            order = found[_NUMBERS].ravel() if _NUMBERS in found else np.arange(1, len(values) + 1)
+            order = arrays[_NUMBERS].ravel() if _NUMBERS in arrays else np.arange(1, len(values) + 1)
             if len(order) == len(values):
                 of = dict(zip(order.tolist(), values.tolist(), strict=True))
                 return [f"{of[key]:g}" if key in of else "" for key in numbers.tolist()]

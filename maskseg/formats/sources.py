@@ -43,24 +43,24 @@ def files_of(source: Path, *endings: str) -> list[ImageFile]:
     if source.is_dir():
         return [ImageFile(path.stem, path) for path in _below(source) if path.name.lower().endswith(endings)]
     if source.suffix.lower() == ".zip" and source.is_file():
-        found = []
+        files = []
         for member in sorted(zip_members(source)):
             path = member_path(member)
             wanted = path.name.lower().endswith(endings) and not member.endswith("/") and _is_wanted(path)
             if wanted and not leads_outside(member):
-                found.append(ImageFile(path.stem, source, member))
-        return found
+                files.append(ImageFile(path.stem, source, member))
+        return files
     if source.name.lower().endswith(endings) and source.is_file():
         return [ImageFile(source.stem, source)]
     return []
 
 
 def _below(folder: Path) -> list[Path]:
-    found = []
+    files = []
     for where, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".") and name not in _PASSED_OVER]
-        found += [Path(where) / name for name in names if not name.startswith(".")]
-    return sorted(found)
+        files += [Path(where) / name for name in names if not name.startswith(".")]
+    return sorted(files)
 
 
 def _is_wanted(path: PurePosixPath) -> bool:

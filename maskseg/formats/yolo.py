@@ -81,10 +81,10 @@ def _class_names(source: Path) -> dict[int, str]:
         if listed:
             return {place: name.strip(" '\"\n") for place, name in enumerate(listed[1].split(","))}
         _, _, after = text.partition("names:")
-        numbered = {int(found[1]): found[2] for found in map(_NAME.match, after.splitlines()) if found}
+        numbered = {int(match[1]): match[2] for match in map(_NAME.match, after.splitlines()) if match}
         if not numbered and after:
             lines = (re.match(r"^\s*-\s*['\"]?(.+?)['\"]?\s*$", line) for line in after.splitlines())
-            numbered = {place: found[1] for place, found in enumerate(filter(None, lines))}
+            numbered = {place: match[1] for place, match in enumerate(filter(None, lines))}
         if numbered:
             return numbered
     return {}

@@ -149,8 +149,8 @@ def _ycbcr(page: tifffile.TiffPage) -> Convert:
 
 def _rationals(page: tifffile.TiffPage, tag: int, default: tuple[float, ...]) -> list[float]:
     """The numbers of a tag of fractions, or `default` where it is missing or of no use."""
-    found = page.tags.valueof(tag)
-    numbers = list(found) if isinstance(found, tuple) else []
+    value = page.tags.valueof(tag)
+    numbers = list(value) if isinstance(value, tuple) else []
     if len(numbers) == 2 * len(default) and all(numbers[1::2]):
         return [top / bottom for top, bottom in zip(numbers[::2], numbers[1::2], strict=True)]
     return [float(number) for number in numbers] if len(numbers) == len(default) else list(default)

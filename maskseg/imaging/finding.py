@@ -102,7 +102,7 @@ def find_images(
     """
     left = LeftFiles() if left is None else left
     results = None if out is None else Path(out).resolve()
-    found: dict[tuple[str, str | None], _Found] = {}
+    by_place: dict[tuple[str, str | None], _Found] = {}
     for item in inputs:
         some = list(_expand(os.fspath(item), results, left))
         if not some:
@@ -111,8 +111,8 @@ def find_images(
         for one in some:
             # Of the same folder; a link to a file is a file of its own.
             place = os.path.join(os.path.realpath(one.file.path.parent), one.file.path.name)  # noqa: PTH118
-            found.setdefault((place, one.file.member), one)
-    kept = _without_parts(list(found.values()), left)
+            by_place.setdefault((place, one.file.member), one)
+    kept = _without_parts(list(by_place.values()), left)
     ids = unique_ids([one.path for one in kept])
     files = [replace(one.file, id=name, choice=choice or Choice()) for one, name in zip(kept, ids, strict=True)]
     return sorted(_each_plane(files), key=lambda file: file.id)
@@ -179,11 +179,11 @@ def _in_zip(archive: Path, folder: str, left: LeftFiles) -> Iterator[_Found]:
             left.kinds[path.suffix.lower() or "without ending"] += 1
 
 
-def _without_parts(found: Sequence[_Found], left: LeftFiles) -> list[_Found]:
+def _without_parts(files: Sequence[_Found], left: LeftFiles) -> list[_Found]:
     """Of the files of one OME image that are all there, the first; those that were named themselves stay."""
     taken: set[str] = set()
     kept = []
-    for one in found:
+    for one in files:
         path = one.file.path
         if one.file.member is None and path.name.lower().endswith(_OME_TIFF):
             if not one.named and os.path.realpath(path) in taken:

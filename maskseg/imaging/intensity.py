@@ -220,7 +220,7 @@ def _squares(samples: NDArray[Any], outside: Any) -> NDArray[Any]:
 
 def _background(compact: NDArray[np.float32], kept: NDArray[np.bool_]) -> tuple[NDArray[np.float32], float]:
     """The local background (h, w, C) of samples of which some are kept, and its noise where it is quietest."""
-    found, noises = np.empty_like(compact), [np.zeros(0, np.float32)]
+    background, noises = np.empty_like(compact), [np.zeros(0, np.float32)]
     for channel in range(compact.shape[2]):
         values = np.where(kept[..., channel], compact[..., channel], np.float32(np.inf))
         ranked = np.sort(_squares(values, np.inf), axis=2)
@@ -236,9 +236,9 @@ def _background(compact: NDArray[np.float32], kept: NDArray[np.bool_]) -> tuple[
             medians[:] = _quantile(compact[kept], 0.5) if kept.any() else 0
         medians = cv2.medianBlur(medians, 3)
         large = cv2.resize(medians, None, fx=_SQUARE, fy=_SQUARE, interpolation=cv2.INTER_LINEAR)
-        found[..., channel] = large[: compact.shape[0], : compact.shape[1]]
+        background[..., channel] = large[: compact.shape[0], : compact.shape[1]]
     quartiles = np.concatenate(noises)
-    return found, _quantile(quartiles, _QUIET) if quartiles.size else 0.0
+    return background, _quantile(quartiles, _QUIET) if quartiles.size else 0.0
 
 
 def _fill(plain: NDArray[np.float32], used: NDArray[np.bool_], extreme: Any, whole: bool) -> NDArray[np.bool_]:

@@ -59,8 +59,8 @@ def unique_ids(paths: Sequence[Sequence[str]]) -> list[str]:
     # As long as some are equal, each of these takes one more part of its path.
     for _ in range(max((len(path) for path in paths), default=0)):
         groups: dict[str, list[int]] = {}
-        for number, found in enumerate(ids):
-            groups.setdefault(found, []).append(number)
+        for number, image_id in enumerate(ids):
+            groups.setdefault(image_id, []).append(number)
         equal = [group for group in groups.values() if len(group) > 1]
         if not equal:
             break

@@ -251,12 +251,12 @@ def _zip(path: Path) -> zipfile.ZipFile:
 
 def _member(archive: zipfile.ZipFile, name: str) -> bytes:
     """The content of a zip member, of which no more is unpacked than is to be believed."""
-    found = archive.getinfo(name)
+    entry = archive.getinfo(name)
     # The others are unpacked by Python in steps that have no bound.
-    if found.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise InputError("is compressed in another way than deflate; pack it again with deflate")
-    check_claim(found.file_size, found.compress_size)
-    return archive.read(found)
+    check_claim(entry.file_size, entry.compress_size)
+    return archive.read(entry)
 
 
 def zip_members(path: Path) -> list[str]:

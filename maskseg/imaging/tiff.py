@@ -130,7 +130,7 @@ class TiffStored:
         self._sizes = shape
         # Pages of which it is not known what they are may be channels too.
         self.pages_unknown = len(axes) > 0 and "C" not in axes and not set(axes) & set("ZT")
-        self.planes: Mapping[str, int] = {name: len(found) for name, found in self._places.items() if name != "c"}
+        self.planes: Mapping[str, int] = {name: len(places) for name, places in self._places.items() if name != "c"}
 
     def _check_claims(self, series: tifffile.TiffPageSeries) -> None:
         """Refuse sizes that the bytes of the file, or of the files that belong together, do not bear out."""
@@ -156,8 +156,8 @@ class TiffStored:
         """The channels: those along the axis of pages, each with those of its samples."""
         count = self._meaning.count
         if "c" in self._places:
-            found = channel_names(self._file, self._sizes[self._of_axis["c"]])
-            names = [found[place] for place in self._places["c"]]
+            known = channel_names(self._file, self._sizes[self._of_axis["c"]])
+            names = [known[place] for place in self._places["c"]]
             self.rgb = count == 1 and [name.lower() for name in names] in _COLOUR_NAMES
             samples = COLOURS if count == 3 else [str(k) for k in range(count)]
             self.channels = [f"{name} {of}".strip() for name in names for of in samples] if count > 1 else names
@@ -169,14 +169,14 @@ class TiffStored:
     def values(self, level: int, box: Box, channels: Sequence[int], plane: Mapping[str, int]) -> NDArray[Any]:
         """See `Stored`."""
         count = self._meaning.count
-        found: dict[int, NDArray[Any]] = {}
+        parts: dict[int, NDArray[Any]] = {}
         for place in dict.fromkeys(channel // count for channel in channels):
-            found[place] = self._page_values(level, box, {**plane, "c": place})
-        if len(found) == 1:
-            (part,) = found.values()
+            parts[place] = self._page_values(level, box, {**plane, "c": place})
+        if len(parts) == 1:
+            (part,) = parts.values()
             inside = [channel % count for channel in channels]
             return part if inside == list(range(part.shape[2])) else part[..., inside]
-        return np.stack([found[channel // count][..., channel % count] for channel in channels], axis=-1)
+        return np.stack([parts[channel // count][..., channel % count] for channel in channels], axis=-1)
 
     def close(self) -> None:
         """See `Stored`."""
@@ -312,8 +312,8 @@ _COLOUR_NAMES = (list(COLOURS), ["r", "g", "b"])
 
 
 def _orientation(page: tifffile.TiffPage) -> int:
-    found = page.tags.valueof(274, 1)
-    return found if isinstance(found, int) else 1
+    value = page.tags.valueof(274, 1)
+    return value if isinstance(value, int) else 1
 
 
 def _before_turn(box: Box, shape: tuple[int, int], transposed: bool, down: bool, across: bool) -> Box:

@@ -34,9 +34,9 @@ def microns_in(unit: str | None) -> float | None:
 
 def microns(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> float | None:
     """Side of a pixel in micrometres, where the file says so."""
-    for found in (_ome, _aperio, _imagej, _lsm, _stk, _resolution):
+    for read_size in (_ome, _aperio, _imagej, _lsm, _stk, _resolution):
         try:
-            size = found(file, series)
+            size = read_size(file, series)
         except Exception:  # of metadata that is not as it should be
             size = None
         if size is not None:
@@ -70,8 +70,8 @@ def ome_file_names(file: tifffile.TiffFile) -> list[str]:
         root = ElementTree.fromstring(file.ome_metadata or "") if file.is_ome else None
     except Exception:  # of metadata that is not as it should be
         return []
-    found = [] if root is None else [element.get("FileName") for element in root.iter() if _tag(element) == "UUID"]
-    return list(dict.fromkeys(name for name in found if name))
+    names = [] if root is None else [element.get("FileName") for element in root.iter() if _tag(element) == "UUID"]
+    return list(dict.fromkeys(name for name in names if name))
 
 
 def check_ome_planes(file: tifffile.TiffFile) -> None:
@@ -128,18 +128,18 @@ def _ome(file: tifffile.TiffFile, series: Any) -> tuple[float, float] | None:
 
 
 def _aperio(file: tifffile.TiffFile, series: Any) -> tuple[float, float] | None:
-    found = re.search(r"\|\s*MPP\s*=\s*([0-9.]+)", file.pages.first.description or "")
-    return (float(found[1]), float(found[1])) if found else None
+    match = re.search(r"\|\s*MPP\s*=\s*([0-9.]+)", file.pages.first.description or "")
+    return (float(match[1]), float(match[1])) if match else None
 
 
 def _per_unit(series: Any) -> tuple[float, float] | None:
     """XResolution and YResolution."""
     values = []
     for tag in (282, 283):
-        found = series.keyframe.tags.valueof(tag)
-        if not isinstance(found, tuple) or len(found) != 2 or not found[0] or not found[1]:
+        ratio = series.keyframe.tags.valueof(tag)
+        if not isinstance(ratio, tuple) or len(ratio) != 2 or not ratio[0] or not ratio[1]:
             return None
-        values.append(found[0] / found[1])
+        values.append(ratio[0] / ratio[1])
     return values[0], values[1]
 
 
@@ -151,16 +151,16 @@ def _imagej(file: tifffile.TiffFile, series: Any) -> tuple[float, float] | None:
 
 
 def _lsm(file: tifffile.TiffFile, series: Any) -> tuple[float, float] | None:
-    found = file.lsm_metadata
-    return (found["VoxelSizeX"] * 1e6, found["VoxelSizeY"] * 1e6) if found else None
+    metadata = file.lsm_metadata
+    return (metadata["VoxelSizeX"] * 1e6, metadata["VoxelSizeY"] * 1e6) if metadata else None
 
 
 def _stk(file: tifffile.TiffFile, series: Any) -> tuple[float, float] | None:
-    found = file.stk_metadata
-    if not found:
+    metadata = file.stk_metadata
+    if not metadata:
         return None
-    unit = microns_in(found.get("CalibrationUnits"))
-    return (found["XCalibration"] * unit, found["YCalibration"] * unit) if unit else None
+    unit = microns_in(metadata.get("CalibrationUnits"))
+    return (metadata["XCalibration"] * unit, metadata["YCalibration"] * unit) if unit else None
 
 
 def _resolution(file: tifffile.TiffFile, series: Any) -> tuple[float, float] | None:

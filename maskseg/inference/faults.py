@@ -43,7 +43,7 @@ def source_of(file: ImageFile) -> Source:
     planes = ",".join(f"{axis}={plane}" for axis, plane in sorted(file.choice.planes.items()))
     chosen = [f"--channel {file.choice.channel} --plane {planes}"] if file.choice else []
     try:
-        found = file.path.stat()
+        status = file.path.stat()
     except OSError:
         return [file.name, *chosen]
-    return [file.name, found.st_size, found.st_mtime_ns, *chosen]
+    return [file.name, status.st_size, status.st_mtime_ns, *chosen]

@@ -112,8 +112,8 @@ class MaskRCNNPredictor(BatchedPredictor[SoftMasks]):
         tall, wide = scaled.shape[:2]
         canvas = np.zeros((*self.canvas_shape((tall, wide), magnify), 3), np.uint8)
         canvas[:tall, :wide] = scaled
-        found = yield canvas
-        return replace(found, boxes=found.boxes * np.array([width / wide, height / tall] * 2, np.float32))
+        detections = yield canvas
+        return replace(detections, boxes=detections.boxes * np.array([width / wide, height / tall] * 2, np.float32))
 
     def canvas_shape(self, shape: tuple[int, int], magnify: float = 1.0) -> tuple[int, int]:
         """Height and width of the zero-padded input for an image that has `shape` in network pixels.
@@ -137,14 +137,14 @@ class MaskRCNNPredictor(BatchedPredictor[SoftMasks]):
         list of SoftMasks
             The boxes are in pixels of the canvas.
         """
-        found = self._run([torch.from_numpy(channels_first(canvas, self.cfg.INPUT.FORMAT)) for canvas in canvases])
+        detections = self._run([torch.from_numpy(channels_first(canvas, self.cfg.INPUT.FORMAT)) for canvas in canvases])
         return [
             SoftMasks(
                 one.pred_boxes.tensor.float().cpu().numpy(),
                 one.scores.float().cpu().numpy(),
                 one.pred_masks[:, 0].float().cpu().numpy(),
             )
-            for one in found
+            for one in detections
         ]
 
     @torch.inference_mode()
@@ -152,13 +152,13 @@ class MaskRCNNPredictor(BatchedPredictor[SoftMasks]):
         """What the network finds in canvases, uint8 tensors (3, H, W), with soft masks that are not pasted."""
         samples = [{"image": canvas} for canvas in canvases]
         if isinstance(self.model, GeneralizedRCNN):
-            found = inference(self.model, samples, in_bfloat16(self.cfg, self.model))
+            detections = inference(self.model, samples, in_bfloat16(self.cfg, self.model))
         else:
-            found = self.model.inference(samples, do_postprocess=False)
+            detections = self.model.inference(samples, do_postprocess=False)
         limit = self.model.roi_heads.box_predictor.test_topk_per_image
-        if 0 <= limit <= max(map(len, found)):
+        if 0 <= limit <= max(map(len, detections)):
             logger.warning("an image holds %d nuclei or more: set TEST.DETECTIONS_PER_IMAGE to -1 for all", limit)
-        return found
+        return detections
 
 
 def _up(value: int, step: int) -> int:

@@ -310,9 +310,9 @@ class Run:
         fixed = bool(fixed_limits(predictor.cfg.INPUT.NORMALIZE))
         begin = time.perf_counter()
         seen = [one.values if fixed and one.values.dtype != bool else one.image for one, _, _ in read]
-        found = _segment(predictor, seen, self.tta)
+        results = _segment(predictor, seen, self.tta)
         share = (time.perf_counter() - begin) / len(group)
-        for (file, _), (loaded, seconds, of), masks in zip(group, read, found, strict=True):
+        for (file, _), (loaded, seconds, of), masks in zip(group, read, results, strict=True):
             yield file, masks if isinstance(masks, Exception) else (loaded, masks, seconds + share, of)
 
     def write(self, file: ImageFile, loaded: Loaded, masks: CropMasks, seconds: float, source: Source) -> None:

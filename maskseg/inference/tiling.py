@@ -246,14 +246,14 @@ class TiledImage:
         boxes = soft.boxes.astype(np.float64) + np.array([*window[:2], *window[:2]])
         # Pasted in coordinates of the window: those of a slide leave few digits for parts of a pixel.
         (across, down), (left, top, right, bottom) = self._ratio(view), self._in_image(window, view)
-        found = SoftCrops.paste(
+        crops = SoftCrops.paste(
             soft.masks,
             boxes * [across, down, across, down] - [left, top, left, top],
             (bottom - top, right - left),
             soft.scores,
         )
-        shape, moved = view.shape(self.source.shape), found.boxes + np.array([left, top, left, top], np.int32)
-        return boxes, view.undo_crops(SoftCrops(shape, moved, found.crops, found.scores))
+        shape, moved = view.shape(self.source.shape), crops.boxes + np.array([left, top, left, top], np.int32)
+        return boxes, view.undo_crops(SoftCrops(shape, moved, crops.crops, crops.scores))
 
     def _in_image(self, window: Box, view: View = PLAIN) -> Box:
         """A window of the view in pixels of that view of the image."""

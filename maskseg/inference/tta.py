@@ -80,11 +80,11 @@ class View(NamedTuple):
                 boxes[:, [axis, axis + 2]] = length - boxes[:, [axis + 2, axis]]
         return boxes
 
-    def undo_crops(self, found: SoftCrops) -> SoftCrops:
+    def undo_crops(self, crops: SoftCrops) -> SoftCrops:
         """What was found in the view, as it lies in the image."""
-        shape = self.shape(found.shape)
+        shape = self.shape(crops.shape)
         return SoftCrops(
-            shape, self.undo_boxes(found.boxes, shape), [self.undo(crop) for crop in found.crops], found.scores
+            shape, self.undo_boxes(crops.boxes, shape), [self.undo(crop) for crop in crops.crops], crops.scores
         )
 
 

@@ -110,11 +110,11 @@ def _discover() -> None:
     for project in pkgutil.iter_modules(importlib.import_module(PROJECTS).__path__, f"{PROJECTS}."):
         if importlib.util.find_spec(f"{project.name}.task"):
             importlib.import_module(f"{project.name}.task")
-    for found in entry_points(group=ENTRY_POINTS):
+    for entry_point in entry_points(group=ENTRY_POINTS):
         try:
-            importlib.import_module(found.module)
+            importlib.import_module(entry_point.module)
         except Exception as error:  # whatever is wrong with it, other tasks are not touched by it
-            logger.warning("the task %s (%s) cannot be used: %s", found.name, found.value, error)
+            logger.warning("the task %s (%s) cannot be used: %s", entry_point.name, entry_point.value, error)
 
 
 def prepare(cfg: CfgNode) -> None:

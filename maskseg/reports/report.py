@@ -87,10 +87,10 @@ def build_page(
 def _scores(page: Page, results: Results, modality: Mapping[str, str]) -> None:
     rows = []
     for name, group in _groups(results, modality):
-        found = summarise([results[image].scores for image in group])
-        row = [name, len(group), found["n_truth"], f"{found['dsb_score']:.3f}"]
-        row += [_interval(found["interval"]["dsb_score"], len(group), ".3f")]
-        rows.append(row + [None if found[key] is None else f"{found[key]:.3f}" for key in _FIGURES])
+        summary = summarise([results[image].scores for image in group])
+        row = [name, len(group), summary["n_truth"], f"{summary['dsb_score']:.3f}"]
+        row += [_interval(summary["interval"]["dsb_score"], len(group), ".3f")]
+        rows.append(row + [None if summary[key] is None else f"{summary[key]:.3f}" for key in _FIGURES])
     page.table(
         ["modality", "images", "nuclei", "mean IoU (DSB score)", "95 % interval", *_FIGURES.values()],
         rows,
@@ -104,10 +104,10 @@ def _comparison(page: Page, results: Results, modality: Mapping[str, str], other
     for modal, group in _groups(results, modality):
         both = [image for image in group if image in others]
         if both:
-            found = paired([_score(others[image]) for image in both], [_score(results[image]) for image in both])
-            means = [f"{found['before']:.3f}", f"{found['after']:.3f}", f"{found['difference']:+.3f}"]
-            interval = _interval(found["interval"], len(both), "+.3f")
-            rows.append([modal, *means, interval, f"{found['better']} : {found['worse']}"])
+            difference = paired([_score(others[image]) for image in both], [_score(results[image]) for image in both])
+            means = [f"{difference['before']:.3f}", f"{difference['after']:.3f}", f"{difference['difference']:+.3f}"]
+            interval = _interval(difference["interval"], len(both), "+.3f")
+            rows.append([modal, *means, interval, f"{difference['better']} : {difference['worse']}"])
     page.table(
         ["modality", name, "this run", "difference", "95 % interval", "images better : worse"],
         rows,
@@ -141,10 +141,10 @@ def _errors(page: Page, results: Results, modality: Mapping[str, str]) -> None:
     sizes = (f"small, up to {errors['small_up_to']} px", f"medium, up to {errors['medium_up_to']} px", "large")
     by_size = {iou: np.array([list(table[size].values()) for size in SIZES]) for iou, table in _tables(errors)}
     page.figure(figures.kinds_by_size(by_size, SIZES, _TRUE_KINDS), "Errors by size of the nucleus.")
-    found = [result for result in results.values() if result.detections is not None]
-    if sum(len(result.pred_areas) for result in found):
-        score = np.concatenate([result.detections for result in found])
-        right = {p: np.concatenate([result.kinds[p].pred == ErrorType.right for result in found]) for p in ERROR_IOU}
+    detected = [result for result in results.values() if result.detections is not None]
+    if sum(len(result.pred_areas) for result in detected):
+        score = np.concatenate([result.detections for result in detected])
+        right = {p: np.concatenate([result.kinds[p].pred == ErrorType.right for result in detected]) for p in ERROR_IOU}
         page.figure(
             figures.calibration(score, right),
             "Scores of the detections against the share of them that is right: on the diagonal a score is a chance.",
@@ -195,8 +195,8 @@ def _item(
     name: str, result: ImageResult, modality: str, truth: LabelSet, prediction: LabelSet, file: ImageFile
 ) -> Item:
     expected = truth.labels(name, None)
-    found = prediction.labels(name, expected.shape) if name in prediction.ids else np.zeros_like(expected)
-    sides = {"truth": expected, "pred": found}
+    predicted = prediction.labels(name, expected.shape) if name in prediction.ids else np.zeros_like(expected)
+    sides = {"truth": expected, "pred": predicted}
     marked, named = [], []
     for kind, (side, colour) in figures.MARKS.items():
         labels = sides[side]
@@ -207,7 +207,7 @@ def _item(
     count = f"{result.scores['matched']} of {result.scores['n_truth']} nuclei found"
     caption = f"{modality}; {': '.join([count, *([', '.join(named)] if named else [])])}"
     # Stretched: a dim nucleus that was missed should be seen.
-    picture = overlay(stretch(file.read()), expected, found, marked)
+    picture = overlay(stretch(file.read()), expected, predicted, marked)
     return Item(None, picture, f"{_score(result):.3f}  {name}", caption)
 
 

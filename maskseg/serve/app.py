@@ -230,5 +230,5 @@ def _compared(server: Server, number: int, name: str, which: str) -> bytes:
         raise NotFound("there is no such comparison")
     record = next(r for r in dataset_dicts(f"{folder / 'data'}:{HELD}") if r["image_id"] == name)
     image, truth = load_record(record)
-    found = read_masks(folder / "found" / f"{0 if which == 'before' else 1}-{name}.npz")
-    return webp(overlay(image, truth, found))
+    predicted = read_masks(folder / "found" / f"{0 if which == 'before' else 1}-{name}.npz")
+    return webp(overlay(image, truth, predicted))

@@ -52,8 +52,8 @@ def in_box(predictor: Predictor, image: NDArray[Any], box: Place) -> CropMasks:
     size = math.sqrt((box[2] - box[0]) * (box[3] - box[1]))
     if _knows_boxes(predictor):
         return _one(predictor, _mask_of_box(predictor, *_canvas(predictor, image, size), box), "box")
-    found = predictor.segment(image)
-    return _best(found, [_iou(place, box) for place in found.boxes.tolist()], "box")
+    masks = predictor.segment(image)
+    return _best(masks, [_iou(place, box) for place in masks.boxes.tolist()], "box")
 
 
 def at_point(predictor: Predictor, image: NDArray[Any], point: tuple[float, float], size: float) -> CropMasks:
@@ -137,10 +137,10 @@ def _iou(a: list[int], b: Place) -> float:
     return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
 
 
-def _best(found: CropMasks, worth: list[float] | list[bool], what: str) -> CropMasks:
+def _best(masks: CropMasks, worth: list[float] | list[bool], what: str) -> CropMasks:
     if max(worth, default=0) <= 0:
         raise _nothing(what)
-    return found[[int(np.argmax(worth))]]
+    return masks[[int(np.argmax(worth))]]
 
 
 def _one(predictor: MaskRCNNPredictor, masks: CropMasks, what: str) -> CropMasks:

@@ -142,24 +142,24 @@ class Nuclei:
     def masks(self, numbers: Iterable[int] | None = None) -> tuple[list[int], CropMasks]:
         """Numbers, rising, and the masks of all nuclei or of those named."""
         chosen = sorted(self._by_id if numbers is None else numbers)
-        found = [self._by_id[number] for number in chosen]
-        boxes = np.array([nucleus.box for nucleus in found], np.int32).reshape(-1, 4)
-        scores = np.array([nucleus.score for nucleus in found], np.float32)
-        return chosen, CropMasks(self.shape, boxes, [nucleus.bitmap for nucleus in found], scores)
+        nuclei = [self._by_id[number] for number in chosen]
+        boxes = np.array([nucleus.box for nucleus in nuclei], np.int32).reshape(-1, 4)
+        scores = np.array([nucleus.score for nucleus in nuclei], np.float32)
+        return chosen, CropMasks(self.shape, boxes, [nucleus.bitmap for nucleus in nuclei], scores)
 
     def columns(self) -> dict[str, list[Any]]:
         """The table of nuclei by column: number, box, area in pixels, score, class, whether drawn by hand."""
         numbers = sorted(self._by_id)
         rows = np.array(numbers, np.int64)
-        found = [self._by_id[number] for number in numbers]
+        nuclei = [self._by_id[number] for number in numbers]
         boxes = self._boxes[rows]
         return {
             "id": numbers,
             **{name: boxes[:, k].tolist() for k, name in enumerate(("x0", "y0", "x1", "y1"))},
             "area": self._areas[rows].tolist(),
-            "score": [round(nucleus.score, 4) for nucleus in found],
-            "kind": [nucleus.kind for nucleus in found],
-            "by_hand": [int(nucleus.by_hand) for nucleus in found],
+            "score": [round(nucleus.score, 4) for nucleus in nuclei],
+            "kind": [nucleus.kind for nucleus in nuclei],
+            "by_hand": [int(nucleus.by_hand) for nucleus in nuclei],
         }
 
     def rows(self, numbers: Iterable[int]) -> list[dict[str, Any]]:

@@ -89,7 +89,7 @@ def make_data_set(workspace: Workspace, folder: Path) -> DataSet:
         If nothing is reviewed, or it cannot be written.
     """
     images: list[dict[str, Any]] = []
-    found: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     rows: list[dict[str, str]] = []
     division = _division(workspace)
     before = dict(division)
@@ -107,7 +107,7 @@ def make_data_set(workspace: Workspace, folder: Path) -> DataSet:
         number = len(images) + 1
         images.append({"id": number, "file_name": f"{region.name}.png", "height": height, "width": width})
         for body in to_annotations(region.masks):
-            found.append({"id": len(found) + 1, "image_id": number, **body})
+            annotations.append({"id": len(annotations) + 1, "image_id": number, **body})
         rows.append({"image_id": region.name, "part": part, "modality": ""})
     if not counts[TRAIN]:
         raise InputError("nothing to learn from yet: correct an image and mark it as reviewed")
@@ -116,7 +116,7 @@ def make_data_set(workspace: Workspace, folder: Path) -> DataSet:
     if division != before:
         with write_whole(workspace.folder / _DIVISION, "w", encoding="utf-8") as file:
             json.dump(division, file)
-    write_coco(folder / ANNOTATIONS, images, found)
+    write_coco(folder / ANNOTATIONS, images, annotations)
     write_split(folder / SPLIT_FILE, rows)
     return DataSet(folder, counts[TRAIN], counts[HELD], nuclei)
 

@@ -112,8 +112,8 @@ def outlines(
     """
     session = server_of(request).workspace.session(key)
     with session.lock:
-        found = begin_inside(session.nuclei, (int(x0), int(y0), int(x1), int(y1)))
-        data = np.array([session.version], "<i4").tobytes() + packed(session.nuclei, found, step)
+        visible = begin_inside(session.nuclei, (int(x0), int(y0), int(x1), int(y1)))
+        data = np.array([session.version], "<i4").tobytes() + packed(session.nuclei, visible, step)
     return Response(data, media_type="application/octet-stream", headers={"cache-control": "no-store"})
 
 

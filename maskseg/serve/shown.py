@@ -32,9 +32,9 @@ def rings_of(nucleus: Nucleus, step: float) -> list[Ring]:
     x0, y0 = nucleus.box[:2]
     if step <= 1:
         return [ring.astype(np.float32) for polygon in outlines(nucleus.bitmap, (x0, y0)) for ring in polygon]
-    found, _ = cv2.findContours(nucleus.bitmap.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    contours, _ = cv2.findContours(nucleus.bitmap.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     rings = []
-    for contour in found:
+    for contour in contours:
         if len(contour) > 8:
             contour = cv2.approxPolyDP(contour, (0.6 if step < 4 else 0.9) * step, True)
         # OpenCV runs through the centres of pixels.

@@ -42,12 +42,12 @@ def read_json(path: Path) -> dict[str, Any]:
         If it is damaged.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: damaged ({error}); move it away") from error
-    if not isinstance(found, dict):
+    if not isinstance(settings, dict):
         raise InputError(f"{path}: damaged (no JSON object); move it away")
-    return found
+    return settings
 
 
 class NotFound(InputError):

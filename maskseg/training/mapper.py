@@ -114,9 +114,9 @@ def as_sample(
     counts = np.bincount(layers.ravel())
     places: dict[int, tuple[slice, slice]] = {}
     for layer in layers:
-        for value, found in enumerate(ndimage.find_objects(layer), start=1):
-            if found is not None and counts[value] >= min_pixels:
-                places[value] = found[0], found[1]
+        for value, place in enumerate(ndimage.find_objects(layer), start=1):
+            if place is not None and counts[value] >= min_pixels:
+                places[value] = place[0], place[1]
     ids = sorted(places)
     boxes = [(places[i][1].start, places[i][0].start, places[i][1].stop, places[i][0].stop) for i in ids]
     instances = Instances(layers.shape[1:])
