@@ -37,11 +37,14 @@ web: $(PAGE)
 $(PAGE): $(wildcard web/*.json web/*.ts web/*.html web/src/*) | setup
 	cd web && export PATH="$(abspath $(VENV))/bin:$$PATH" && npm ci --no-audit --no-fund && npm run build
 
+# One process a core, and one thread a process: the small networks of the tests gain nothing from more.
+PARALLEL := OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile
+
 test: setup lint web
-	$(PY) -m pytest --cov
+	$(PARALLEL) --cov
 
 quick: setup
-	$(PY) -m pytest -m "not slow"
+	$(PARALLEL) -m "not slow"
 
 # Hypothesis goes on with new examples until the time is over; what it finds is printed with the bytes that show it.
 MINUTES ?= 5
