@@ -3,11 +3,11 @@
     python benchmarks/generalise.py --weights resnet18_imagenet.npz -o runs/generalise \
         [--config-file nuclei_R_18_FPN_wide] [--iterations 1000] [--sets nuinsseg,kromp] [--seeds 1] [KEY VALUE ...]
 
-Six sets: the fluorescence images of DSB 2018, its stained ones, and the four further data sets of datasets/README.md,
-converted to data/dsb2018 and data/other/NAME and divided (maskseg split --from datasets/splits/NAME.csv). Each training
-takes the parts `train` of five sets, in fixed shares; the sixth is scored on images of its parts `train` and `dev`. Parts
-that report choose nothing and are not touched. Two recipes are compared by two calls with different --config-file or
-KEY VALUE and the same iterations, seeds and start.
+Six sets: the fluorescence images of DSB 2018, its stained ones, and the four further data sets of
+datasets/README.md, converted to data/dsb2018 and data/other/NAME and divided (maskseg split --from
+datasets/splits/NAME.csv). Each training takes the parts `train` of five sets, in fixed shares; the sixth is scored on
+images of its parts `train` and `dev`. Parts that report choose nothing and are not touched. Two recipes are compared by
+two calls with different --config-file or KEY VALUE and the same iterations, seeds and start.
 
 What is done already in the folder is not done again, so that an interrupted call goes on. Prints and writes
 generalise.csv: F1 at IoU 0.5, PQ and DSB score, each the mean over the images, with 95 % intervals of F1 by bootstrap.
