@@ -41,7 +41,6 @@ def serve(
 
     need("fastapi", "serve", "maskseg serve")
     need("uvicorn", "serve", "maskseg serve")
-    need("portalocker", "serve", "maskseg serve")
     from maskseg.serve.run import run
 
     run(images or [], out, model, host, port, browser, upload_limit << 20)

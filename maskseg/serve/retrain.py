@@ -22,7 +22,7 @@ from maskseg.data.split import SPLIT_FILE, write_split
 from maskseg.formats.coco import ANNOTATIONS, to_annotations, write_coco
 from maskseg.serve.nuclei import Box
 from maskseg.serve.session import Session
-from maskseg.serve.workspace import Workspace, read_json
+from maskseg.serve.workspace import Workspace, read_settings
 
 # Parts of the data set: what is trained on, and what is held back to score the models before and after.
 TRAIN, HELD = "train", "held"
@@ -123,7 +123,7 @@ def make_data_set(workspace: Workspace, folder: Path) -> DataSet:
 
 def _division(workspace: Workspace) -> dict[str, str]:
     """Image key -> part, of all images that were ever in a data set."""
-    return read_json(workspace.folder / _DIVISION)
+    return read_settings(workspace.folder / _DIVISION)
 
 
 def _next_part(division: dict[str, str]) -> str:

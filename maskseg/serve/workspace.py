@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections import OrderedDict
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from threading import RLock
 from typing import Any
 
-import portalocker
-
 from maskseg.core.errors import InputError
-from maskseg.core.files import named_if_full, write_whole
+from maskseg.core.json_files import read_json, write_json
+from maskseg.core.locks import alone_in
 from maskseg.imaging.containers import BIOIO_SUFFIXES, SLIDE_SUFFIXES, SUFFIXES, can_read
 from maskseg.imaging.finding import find_images
 from maskseg.imaging.reading import ImageFile, leads_outside
@@ -33,7 +32,7 @@ DROPPED = (
 _OPEN = 6
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_settings(path: Path) -> dict[str, Any]:
     """The object in a JSON file of ours; empty where there is no file.
 
     Raises
@@ -41,10 +40,7 @@ def read_json(path: Path) -> dict[str, Any]:
     InputError
         If it is damaged.
     """
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: damaged ({error}); move it away") from error
+    settings = read_json(path, "move it away") if path.is_file() else {}
     if not isinstance(settings, dict):
         raise InputError(f"{path}: damaged (no JSON object); move it away")
     return settings
@@ -93,13 +89,8 @@ class Workspace:
     def __init__(self, folder: Path, images: Iterable[str] = (), model: str = "nuclei") -> None:
         self.folder = folder.resolve()
         self.lock = RLock()
-        with named_if_full(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-        self._held = portalocker.Lock(self.folder / ".lock", "w", timeout=0, fail_when_locked=True)
-        try:
-            self._held.acquire()
-        except portalocker.LockException as error:
-            raise InputError(f"{folder}: another maskseg serve uses it; end that one, or choose another -o") from error
+        self._held = ExitStack()
+        self._held.enter_context(alone_in(self.folder))
         self._items: dict[str, Item] = {}
         self._pictures: OrderedDict[str, Picture] = OrderedDict()
         self._sessions: dict[str, Session] = {}
@@ -112,7 +103,7 @@ class Workspace:
                 if path.is_file() and path.suffix.lower() in DROPPED and not path.name.startswith("."):
                     self.add(ImageFile(path.stem, path))
         self._models = self.folder / "models.json"
-        kept = read_json(self._models)
+        kept = read_settings(self._models)
         self.models: list[str] = list(dict.fromkeys([model, *kept.get("models", [])]))
         self.model: str = kept.get("model", model)
 
@@ -120,7 +111,7 @@ class Workspace:
         """Let go of the files and the folder."""
         for session in self._sessions.values():
             session.close()
-        self._held.release()
+        self._held.close()
 
     # ---- images ----
 
@@ -268,6 +259,5 @@ class Workspace:
         """
         with self.lock:
             models = list(dict.fromkeys([*self.models, model]))
-            with write_whole(self._models, "w", encoding="utf-8") as file:
-                json.dump({"model": model, "models": models}, file)
+            write_json(self._models, {"model": model, "models": models})
             self.model, self.models = model, models

@@ -231,7 +231,7 @@ def test_a_session_file_cut_in_half_is_told_and_used(own):
 
 
 def test_one_folder_has_one_server(own, serve):
-    with pytest.raises(AssertionError, match="another maskseg serve uses it"):
+    with pytest.raises(AssertionError, match="another run is writing into this folder"):
         serve("--port", "0")
 
 
