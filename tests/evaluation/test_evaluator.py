@@ -58,13 +58,12 @@ def test_the_figures_are_those_of_the_images_and_an_image_seen_twice_counts_once
 
 PROCESS = """
 import json, sys
-sys.path.insert(0, sys.argv[3])
 import maskseg
 from detectron2.utils import comm
 from maskseg.data.dataset import dataset_dicts
 from maskseg.evaluation.evaluator import evaluate_records
 from maskseg.training.distributed import run
-from test_evaluator import EverySecond
+from tests.evaluation.test_evaluator import EverySecond
 
 def main(folder, out):
     records = dataset_dicts(folder)
@@ -83,9 +82,9 @@ def test_two_processes_give_the_figures_of_one(dataset, tmp_path, repository):
     script = tmp_path / "process.py"
     script.write_text(PROCESS)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(repository)}
     done = subprocess.run(
-        [*command, str(dataset), str(tmp_path / "found"), str(repository / "tests" / "evaluation")],
+        [*command, str(dataset), str(tmp_path / "found")],
         capture_output=True,
         text=True,
         timeout=600,
