@@ -17,7 +17,10 @@ class SearchBy(StrEnum):
 
 
 def tune(
-    data: Annotated[str, typer.Argument(metavar="DATASET:PART", help="Images with true nuclei to choose on.")],
+    data: Annotated[
+        list[str],
+        typer.Argument(metavar="DATASET:PART...", help="Images with true nuclei to choose on, of one set or several."),
+    ],
     model: Annotated[str, typer.Option(help="Training folder, weight file or bundled name.")] = "nuclei",
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Folder for table, plot and detections; RUN/tune if not given.")
@@ -35,11 +38,12 @@ def tune(
     takes a second or so. The gain is cross-validated: measured on images that the choice did not see. If there is
     one, a training folder gets postprocess.yaml, which maskseg predict and models export follow; of a one-file model
     OUT gets a copy that holds the settings. trials.csv and tune.png show how the score depends on each setting.
+    Of several sets every image counts alike.
 
     \b
     Examples:
       maskseg tune data/dsb2018:dev --model runs/nuclei_R_18_FPN
-      maskseg tune data/mine:dev --model nuclei -o tuned/ --search optuna
+      maskseg tune data/mine:dev data/theirs:dev --model nuclei -o tuned/ --search optuna
       maskseg predict images/ -o out/ --model tuned/nuclei.safetensors
     """
     from maskseg.core.errors import InputError
@@ -56,16 +60,21 @@ def tune(
             raise InputError(f"{model} is one file with its settings inside: name a folder for the tuned copy with -o")
         out = start.weights.parent / "tune"
     method = search_grid if search is SearchBy.grid else optuna_search(trials, seed)
-    records = dataset_dicts(data)
+    # Two sets may have an image of one name.
+    named = [
+        (f"{place} {record['image_id']}", record) for place, spec in enumerate(data) for record in dataset_dicts(spec)
+    ]
+    records = [record for _, record in named]
+    names = ", ".join(data)
     if len(records) < folds:
-        raise InputError(f"{data}: {len(records)} images do not make {folds} folds; give more images or fewer --folds")
+        raise InputError(f"{names}: {len(records)} images do not make {folds} folds; give more images or fewer --folds")
     modalities = [record["modality"] for record in records]
     tried = Trials(start, records, out / "detections")
-    tuned = run(tried, method, [record["image_id"] for record in records], modalities, folds, seed)
+    tuned = run(tried, method, [name for name, _ in named], modalities, folds, seed)
     write_plot(out / "tune.png", tried, tuned)
     write_trials(out / "trials.csv", tried, modalities)
     typer.echo(settings_table(tuned))
-    typer.echo(summary(tuned, data))
+    typer.echo(summary(tuned, names))
     typer.echo(f"{len(tried.done)} trials: {out / 'trials.csv'}, {out / 'tune.png'}")
     if tuned.gain()[0] <= 0:
         typer.echo("no gain on images that the choice did not see: the settings stay as they are")
@@ -75,5 +84,5 @@ def tune(
         typer.echo(f"the model with these settings: {copy}")
     else:
         path = start.weights.parent / SETTINGS_FILE
-        write_settings(path, tuned, data)
+        write_settings(path, tuned, names)
         typer.echo(f"written: {path}; predict and models export follow it")

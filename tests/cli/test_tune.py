@@ -76,3 +76,11 @@ def test_too_few_images_are_said_before_the_network_runs(maskseg, dataset, tmp_p
     assert status == 2
     assert "3 images do not make 5 folds" in err
     assert not (tmp_path / "out").exists()
+
+
+def test_of_two_sets_every_image_counts(maskseg, dataset, coarse, tmp_path):
+    status, out, err = maskseg("tune", dataset, dataset, "-o", tmp_path / "out", "--folds", "2")
+    assert status == 0, err
+    assert f"{dataset}, {dataset}, 6 images" in out
+    # The same images twice: looked at once, and counted twice.
+    assert len(list((tmp_path / "out" / "detections").rglob("*-plain-1.npz"))) == 3
