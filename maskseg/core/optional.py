@@ -16,7 +16,7 @@ def need(module: str, extra: str, what: str) -> Any:
     module : str
         Its name in Python.
     extra : str
-        Of maskseg's ``setup.cfg``.
+        Of maskseg's ``setup.cfg``; empty where no extra has it, so that it is installed by its own name.
     what : str
         What needs it, and the start of the message.
 
@@ -29,4 +29,5 @@ def need(module: str, extra: str, what: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         name = module.partition(".")[0]
-        raise InputError(f"{what} needs the package {name}; install it with: pip install 'maskseg[{extra}]'") from error
+        command = f"'maskseg[{extra}]'" if extra else name.replace("_", "-")
+        raise InputError(f"{what} needs the package {name}; install it with: pip install {command}") from error

@@ -21,6 +21,15 @@ logging.getLogger("bioio").addHandler(logging.NullHandler())
 
 # The package that reads each ending.
 PACKAGES = {".czi": "bioio_czi", ".nd2": "bioio_nd2", ".lif": "bioio_lif", ".dv": "bioio_dv", ".r3d": "bioio_dv"}
+# In the extra; the licences of the others (GPL) are for everybody to choose.
+_OF_EXTRA = ("bioio_czi", "bioio_nd2")
+
+
+def how_to_read(suffix: str) -> str:
+    """What to type so that files of this ending can be read."""
+    package = PACKAGES[suffix]
+    more = "" if package in _OF_EXTRA else " " + package.replace("_", "-")
+    return f"pip install 'maskseg[formats]'{more}"
 
 
 def can_read(suffix: str) -> bool:
@@ -37,8 +46,9 @@ class BioioStored:
     def __init__(self, path: Path, name: str | None = None) -> None:
         self.name = name or str(path)
         suffix = path.suffix.lower()
+        package = PACKAGES[suffix]
         bioio = need("bioio", "formats", f"{self.name}: {suffix}")
-        reader = need(PACKAGES[suffix], "formats", f"{self.name}: {suffix}").Reader
+        reader = need(package, "formats" if package in _OF_EXTRA else "", f"{self.name}: {suffix}").Reader
         try:
             image = bioio.BioImage(path, reader=reader)
             dims = image.dims

@@ -49,9 +49,10 @@ class LeftFiles:
         if self.kinds:
             listed = ", ".join(f"{kind} {count}" for kind, count in self.kinds.most_common())
             lines.append(f"{_files(self.kinds.total())} of other kinds left: {listed}")
-            known = sorted(set(self.kinds) & set(bioio_images.PACKAGES))
-            if known:
-                lines.append(f"pip install 'maskseg[formats]' reads {', '.join(known)}")
+            known: dict[str, list[str]] = {}
+            for kind in sorted(set(self.kinds) & set(bioio_images.PACKAGES)):
+                known.setdefault(bioio_images.how_to_read(kind), []).append(kind)
+            lines += [f"{command} reads {', '.join(kinds)}" for command, kinds in known.items()]
         if self.parts:
             lines.append(f"{_files(self.parts)} read with the others of the same OME image")
         if self.closed:

@@ -1,11 +1,12 @@
-"""CZI through bioio: channels by name, planes, the size of pixels."""
+"""Microscopes' own formats through bioio: channels by name, planes, the size of pixels, what is missing or damaged."""
 
 import numpy as np
 import pytest
 
 from maskseg.core.errors import InputError
+from maskseg.imaging import bioio_images
 from maskseg.imaging.channels import Choice
-from maskseg.imaging.finding import find_images
+from maskseg.imaging.finding import LeftFiles, find_images
 from maskseg.imaging.reading import ImageFile
 from maskseg.imaging.slides import is_large, open_source
 
@@ -30,6 +31,22 @@ def test_a_czi_is_read_in_parts(tmp_path):
         ImageFile("a", tmp_path / "a.czi").read()
     with pytest.raises(InputError, match=r"2 channels \(0 DAPI, 1 GFP\)"):
         ImageFile("a", tmp_path / "a.czi", choice=Choice.parse(None, "z=1")).read()
-    (tmp_path / "b.czi").write_bytes(b"ZISRAWFILE" + bytes(99))
-    with pytest.raises(InputError, match=r"b\.czi: damaged"):
-        ImageFile("b", tmp_path / "b.czi").read()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"ZISRAWFILE" + bytes(99), b"\xda\xce\xbe\x0a" + bytes(300), b"\x70\0\0\0" + bytes(99)]
+)
+@pytest.mark.parametrize("suffix", sorted(bioio_images.PACKAGES))
+def test_what_is_damaged_or_cannot_be_read_is_one_line(tmp_path, suffix, content):
+    (tmp_path / f"b{suffix}").write_bytes(content)
+    wanted = "damaged|empty" if bioio_images.can_read(suffix) else "pip install "
+    with pytest.raises(InputError, match=wanted) as caught:
+        ImageFile("b", tmp_path / f"b{suffix}").read()
+    assert f"b{suffix}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+    left = LeftFiles()
+    left.kinds.update([".czi", ".nd2", ".lif", ".txt"])
+    said = str(left)
+    assert "pip install 'maskseg[formats]' reads .czi, .nd2" in said
+    assert "pip install 'maskseg[formats]' bioio-lif reads .lif" in said
