@@ -210,6 +210,7 @@ class NucleusWidget(Container):
     def _show(self, layer: Image, masks: CropMasks) -> None:
         import pandas as pd
 
+        self._timer.stop()
         labels, attributes, _ = layer_of(masks, f"{layer.name} nuclei")
         name, features = attributes["name"], pd.DataFrame(attributes["features"])
         if self.replace.value and name in self._viewer.layers:
@@ -222,6 +223,7 @@ class NucleusWidget(Container):
         self.said.value = f"{len(masks)} nuclei"
 
     def _failed(self, error: Exception) -> None:
+        self._timer.stop()
         if isinstance(error, Cancelled):
             self.said.value = "cancelled"
             return
