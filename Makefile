@@ -6,6 +6,7 @@
 # make fuzz    spoiled files for every reader, for MINUTES=5
 # make web     the page of maskseg serve, from web/ into the package (node comes with the environment)
 # make wheel   dist/: maskseg's wheel, which carries Detectron2, and wheels of what the index has as source only
+# make docs    the documentation in docs/_build/html, its pages with code executed
 # make bench   the tables of benchmarks/README.md
 PYTHON ?= python3
 VENV ?= .venv
@@ -18,7 +19,7 @@ SOURCE_ONLY := fvcore iopath antlr4-python3-runtime
 # The page as the package holds it; newer than all that it is made of.
 PAGE := maskseg/serve/static/index.html
 
-.PHONY: setup demo test quick fuzz lint web wheel bench
+.PHONY: setup demo test quick fuzz lint web wheel docs bench
 
 setup: $(STAMP)
 
@@ -67,6 +68,12 @@ wheel: setup web
 	$(PY) -m pip wheel --disable-pip-version-check --no-deps --no-build-isolation --no-index -w dist .
 	rm -rf build
 	$(PY) -m pip wheel --disable-pip-version-check --no-deps -c constraints.txt -w dist $(SOURCE_ONLY)
+
+# Beside what the tests need: Sphinx, its theme, and Jupyter, which executes pages.
+docs: setup
+	$(PY) -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[docs]'
+	$(PY) -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo docs/_build/html/index.html
 
 bench: setup
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(PY) $$script; done

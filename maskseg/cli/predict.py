@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from maskseg.formats.registry import default_formats, describe, predicted
+from maskseg.formats.registry import formats as formats_by_name
+
+if TYPE_CHECKING:
+    from maskseg.formats.measures import Measures
 
 
 class Cluster(StrEnum):
@@ -93,6 +97,17 @@ def predict(
     device: Annotated[
         Device, typer.Option(help="auto takes a CUDA GPU where there is one; mps is the GPU of a Mac.")
     ] = Device.auto,
+    expand: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|Num",
+            help="Grow nuclei to cells by so many pixels (5) or micrometres (2.5um), without overlap: the table of "
+            "nuclei then measures the ring around each nucleus and the cell too, and counts its neighbours.",
+        ),
+    ] = None,
+    texture: Annotated[
+        bool, typer.Option("--texture", help="Measure the texture of nuclei in each channel, for the table of nuclei.")
+    ] = False,
     cluster: Annotated[
         Cluster | None,
         typer.Option(help="Share the images among the processes of a Ray cluster: RAY_ADDRESS, or this machine."),
@@ -118,6 +133,7 @@ def predict(
       maskseg predict slides/*.tif -o out/ --formats geojson,table --microns-per-pixel 0.25
       maskseg predict slide.svs -o out/ --formats geojson,labels --mpp 0.5
       maskseg predict stack.ome.tif -o out/ --channel DAPI --plane z=max
+      maskseg predict plate/ -o out/ --channel DAPI --expand 2um --formats table,labels,anndata
       RAY_ADDRESS=head:6379 maskseg predict /shared/images -o /shared/out --cluster ray
     """
     import hashlib
@@ -133,6 +149,7 @@ def predict(
     from maskseg.models.zoo import find_model
 
     chosen = None if formats is None else _chosen(formats)
+    measures = _measures(expand, texture, chosen)
     _check_pixels(microns_per_pixel, level, mpp)
     if cluster and device != Device.auto:
         raise InputError(f"--device {device}: each machine of a cluster takes its GPU, or its CPU; leave it out")
@@ -147,7 +164,8 @@ def predict(
     shared = None if cluster is None else cluster.value
     cut = {"tile": tile, "tile-overlap": tile_overlap, "level": level or None, "mpp": mpp}
     seen = {"tta": views, "diameter": diameter, "normalize": normalize, "microns-per-pixel": microns_per_pixel}
-    refuse_options(kind, {**seen, **cut, "cluster": shared}, model)
+    more = {"expand": expand, "texture": texture or None}
+    refuse_options(kind, {**seen, **cut, **more, "cluster": shared}, model)
     refuse_formats(kind, chosen or (), model)
     if diameter is not None and not found.cfg.INPUT.NUCLEUS_DIAMETER:
         raise InputError(
@@ -173,6 +191,7 @@ def predict(
         microns_per_pixel,
         tiles,
         cluster is not None,
+        measures,
     )
     typer.echo(f"{len(files) - len(failed)} of {len(files)} images done: {out}")
     for image_id, reason in failed:
@@ -189,6 +208,19 @@ def _chosen(formats: str) -> list[str]:
     if not chosen or set(chosen) - set(predicted()):
         raise InputError(f"--formats {formats}: choose from {', '.join(predicted())}")
     return chosen
+
+
+def _measures(expand: str | None, texture: bool, chosen: list[str] | None) -> Measures:
+    """What --expand and --texture say; they are for tables."""
+    from maskseg.core.errors import InputError
+    from maskseg.formats.measures import Measures
+
+    measures = Measures.parse(expand, texture)
+    able = [name for name in predicted() if formats_by_name()[name].record == "nuclei"]
+    if measures and chosen is not None and not set(chosen) & set(able):
+        option = "--texture" if expand is None else f"--expand {expand}"
+        raise InputError(f"{option}: is measured for a table of nuclei; add one of {', '.join(able)} to --formats")
+    return measures
 
 
 def _check_pixels(microns_per_pixel: float | None, level: int, mpp: float | None) -> None:

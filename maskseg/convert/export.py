@@ -211,5 +211,5 @@ def _write(form: Format, out: Path, source: _Source) -> _Written:
 
 
 def _pixels(image: ImageFile) -> ArraySource:
-    pixels, values = image.read_values()
-    return ArraySource(pixels, image.name, values)
+    loaded = image.load()
+    return ArraySource(loaded.image, image.name, loaded.values, loaded.every)

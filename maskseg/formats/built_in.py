@@ -88,6 +88,18 @@ FORMATS = [
         lost="the pixels",
     ),
     Format(
+        "anndata",
+        "the table of nuclei for scverse",
+        files=("nuclei.h5ad",),
+        writer=f"{_HERE}.nuclei_table:TableWriter",
+        join=f"{_HERE}.anndata_table:join_anndata",
+        record="nuclei",
+        pixels=True,
+        package="anndata",
+        extra="anndata",
+        lost="the pixels",
+    ),
+    Format(
         "nuinsseg",
         "NuInsSeg's folders",
         reader=f"{_HERE}.data_sets:read_nuinsseg",

@@ -46,6 +46,10 @@ class ImageInfo:
         Time that reading and segmenting took up to now.
     fields : dict
         What else is known of the image, as in a COCO record.
+    expand : float or None
+        Pixels by which nuclei are grown to cells that are measured too; None: they are not.
+    texture : bool
+        The texture of nuclei is measured.
     """
 
     image_id: str
@@ -58,6 +62,8 @@ class ImageInfo:
     scored: bool = True
     seconds: Callable[[], float] = float
     fields: dict[str, Any] = field(default_factory=dict)
+    expand: float | None = None
+    texture: bool = False
 
 
 class Writer:

@@ -135,6 +135,28 @@ class Chosen:
         values = self._read(level, box, self._channels)
         return values.max(axis=2, keepdims=True) if self._greyed else values
 
+    @property
+    def all_channels(self) -> list[str]:
+        """The names of the channels of `all_values`; empty where the file gives none."""
+        if self._paged:
+            return [""] * next(iter(self._stored.planes.values()))
+        return [""] if self._greyed else list(self._stored.channels)
+
+    def all_values(self, level: int, box: Box) -> NDArray[Any]:
+        """The pixels of a level in every channel of the file, (h, w, C): what to measure on.
+
+        Of a stain that is painted in one colour there is one, as in `values`.
+        """
+        if self._paged:
+            axis = next(iter(self._plane))
+            pages = range(len(self.all_channels))
+            return np.concatenate(
+                [self._stored.values(level, box, self._channels, {axis: page}) for page in pages], axis=2
+            )
+        if self._greyed:
+            return self.values(level, box)
+        return self._read(level, box, range(len(self._stored.channels)))
+
     def close(self) -> None:
         """Close the file."""
         self._stored.close()

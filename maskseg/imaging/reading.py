@@ -18,7 +18,7 @@ from __future__ import annotations
 import builtins
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -35,6 +35,7 @@ from maskseg.imaging.boundary import check_file, check_pixels, untrusted
 from maskseg.imaging.channels import Choice, Chosen
 from maskseg.imaging.containers import header_size, open_stored
 from maskseg.imaging.names import printable
+from maskseg.imaging.windows import Box, ManyChannels
 
 # Slides whose pixels lie in further files beside them.
 _SEVERAL = (".mrxs", ".vms", ".vmu")
@@ -86,11 +87,14 @@ class Loaded(NamedTuple):
         As they are in the file: what to measure on.
     mpp : float or None
         Side of a pixel in micrometres, where the file says so.
+    every : ManyChannels or None
+        The values in every channel of the file, where it has more than those.
     """
 
     image: NDArray[np.uint8]
     values: NDArray[Any]
     mpp: float | None
+    every: ManyChannels | None = None
 
 
 def _read(source: Path | bytes, name: str, choice: Choice | None = None) -> Loaded:
@@ -100,7 +104,33 @@ def _read(source: Path | bytes, name: str, choice: Choice | None = None) -> Load
         height, width = chosen.shapes[0]
         check_pixels((height, width, chosen.count), chosen.dtype.itemsize, _stored_bytes(source))
         values = chosen.values(0, (0, 0, width, height))
-        return Loaded(to_rgb8(values), values, chosen.mpp)
+        channels = chosen.all_channels
+        every = _EveryChannel(source, name, choice, channels) if len(channels) > values.shape[2] else None
+        return Loaded(to_rgb8(values), values, chosen.mpp, every)
+
+
+class _EveryChannel:
+    """The values of a file in every channel, read when they are asked for; a `ManyChannels`."""
+
+    def __init__(self, source: Path | bytes, name: str, choice: Choice | None, channels: list[str]) -> None:
+        self._source, self._name, self._choice = source, name, choice
+        self.channels: Sequence[str] = channels
+        self._values: NDArray[Any] | None = None
+
+    def all_values(self, box: Box) -> NDArray[Any]:
+        """See `ManyChannels`."""
+        if self._values is None:
+            stored = open_stored(self._source, self._name)
+            with closing(stored), untrusted(self._name):
+                chosen = Chosen(stored, self._choice)
+                height, width = chosen.shapes[0]
+                size = (height, width, len(chosen.all_channels))
+                check_pixels(size, chosen.dtype.itemsize, _stored_bytes(self._source))
+                self._values = chosen.all_values(0, (0, 0, width, height))
+        x0, y0, x1, y1 = box
+        if self._values.shape[2] != len(self.channels) or self._values.shape[0] < y1 or self._values.shape[1] < x1:
+            raise InputError(f"{self._name}: was changed while it was read; run it again")
+        return self._values[y0:y1, x0:x1]
 
 
 def _stored_bytes(source: Path | bytes) -> int:

@@ -43,7 +43,7 @@ class FileSource:
         if not 0 <= level < len(levels.shapes):
             last = len(levels.shapes) - 1
             raise InputError(f"{name}: has levels 0 to {last}; choose one of them, or leave out --level")
-        self.name, self.shape = name, levels.shapes[level]
+        self.name, self.shape, self.channels = name, levels.shapes[level], levels.all_channels
         self._levels, self._level = levels, level
 
     def read(self, box: Box) -> NDArray[np.uint8]:
@@ -58,6 +58,10 @@ class FileSource:
     def values(self, box: Box) -> NDArray[Any]:
         """See `Source`."""
         return self._levels.values(self._level, box)
+
+    def all_values(self, box: Box) -> NDArray[Any]:
+        """See `maskseg.imaging.windows.ManyChannels`."""
+        return self._levels.all_values(self._level, box)
 
     @cached_property
     def preview(self) -> NDArray[np.uint8] | None:

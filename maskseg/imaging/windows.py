@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,14 +54,64 @@ class Source(Protocol):
         """The same as it is in the file, (h, w, 1 or 3): what to measure on."""
 
 
+@runtime_checkable
+class ManyChannels(Protocol):
+    """A source whose file may hold more channels than those that are looked at.
+
+    Attributes
+    ----------
+    channels : sequence of str
+        The name of each; empty where the file gives none.
+    """
+
+    @property
+    def channels(self) -> Sequence[str]:
+        """See above."""
+
+    def all_values(self, box: Box) -> NDArray[Any]:
+        """The pixels of x0, y0, x1, y1 as they are in the file, (h, w, C), in each of the channels."""
+
+
+def all_values(source: Source, box: Box) -> NDArray[Any]:
+    """The pixels of a box as they are in the file, (h, w, C), in each channel that the file has."""
+    return source.all_values(box) if isinstance(source, ManyChannels) else source.values(box)
+
+
+def channel_names(source: Source) -> list[str]:
+    """The names of the channels of `all_values`, empty where not known."""
+    if isinstance(source, ManyChannels):
+        return list(source.channels)
+    return [""] * source.values((0, 0, 1, 1)).shape[2]
+
+
 class ArraySource:
-    """An image that is in memory, uint8 (H, W, 3), and its values as they are in the file, (H, W, 1 or 3)."""
+    """An image that is in memory, uint8 (H, W, 3), and its values as they are in the file, (H, W, 1 or 3).
+
+    Parameters
+    ----------
+    image, name, values
+        As above.
+    every : ManyChannels, optional
+        The values in every channel of the file, where it has more.
+    """
 
     preview: NDArray[np.uint8] | None = None
 
-    def __init__(self, image: NDArray[np.uint8], name: str = "image", values: NDArray[Any] | None = None) -> None:
+    def __init__(
+        self,
+        image: NDArray[np.uint8],
+        name: str = "image",
+        values: NDArray[Any] | None = None,
+        every: ManyChannels | None = None,
+    ) -> None:
         self.name, self.shape = name, image.shape[:2]
         self._image, self._values = image, image if values is None else values
+        self._every = every
+        self.channels: Sequence[str] = every.channels if every else [""] * self._values.shape[2]
+
+    def all_values(self, box: Box) -> NDArray[Any]:
+        """See `ManyChannels`."""
+        return self._every.all_values(box) if self._every else self.values(box)
 
     @property
     def overview(self) -> Source:
@@ -142,6 +192,15 @@ class Resized:
     def values(self, box: Box) -> NDArray[Any]:
         """See `Source`."""
         return self._resampled(box, self._source.values)
+
+    @property
+    def channels(self) -> Sequence[str]:
+        """See `ManyChannels`."""
+        return channel_names(self._source)
+
+    def all_values(self, box: Box) -> NDArray[Any]:
+        """See `ManyChannels`."""
+        return self._resampled(box, lambda inside: all_values(self._source, inside))
 
     def _resampled(self, box: Box, read: Callable[[Box], NDArray[Any]]) -> NDArray[Any]:
         x0, y0, x1, y1 = box

@@ -15,7 +15,19 @@ if TYPE_CHECKING:
     from detectron2.config import CfgNode
 
 # Options of `maskseg predict` that some models cannot follow; every model follows the others.
-OPTIONS = ("tta", "diameter", "normalize", "microns-per-pixel", "tile", "tile-overlap", "level", "mpp", "cluster")
+OPTIONS = (
+    "tta",
+    "diameter",
+    "normalize",
+    "microns-per-pixel",
+    "tile",
+    "tile-overlap",
+    "level",
+    "mpp",
+    "expand",
+    "texture",
+    "cluster",
+)
 
 
 class Predictor(Protocol):

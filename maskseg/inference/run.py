@@ -30,6 +30,7 @@ from maskseg.core.files import remove_leftovers, write_whole
 from maskseg.core.locks import alone_in
 from maskseg.core.masks import CropMasks
 from maskseg.formats.kaggle import Form
+from maskseg.formats.measures import NOTHING_MORE, Measures
 from maskseg.formats.registry import Format, default_formats, get, predicted, writers
 from maskseg.formats.writer import ImageInfo, Joined, Writer, write_all
 from maskseg.imaging.intensity import fixed_limits
@@ -58,6 +59,7 @@ def predict_files(
     microns_per_pixel: float | None = None,
     tiles: Tiles | None = None,
     cluster: bool = False,
+    measures: Measures | None = None,
 ) -> list[tuple[str, str]]:
     """Segment images and write the results to a folder.
 
@@ -82,6 +84,8 @@ def predict_files(
         How images that are too large to be predicted in one piece are cut; see `maskseg.inference.tiling`.
     cluster : bool
         Share the work among the processes of a Ray cluster; see `maskseg.inference.ray_executor`.
+    measures : Measures, optional
+        What the table of nuclei has beyond the nucleus itself.
 
     Returns
     -------
@@ -100,7 +104,7 @@ def predict_files(
     )
     form = tasks.part(predictor.cfg, "submission")
     chosen = formats or predictor.formats or default_formats()
-    run = Run(out, files, chosen, tta, microns_per_pixel, tiles or Tiles(), form)
+    run = Run(out, files, chosen, tta, microns_per_pixel, tiles or Tiles(), form, measures or NOTHING_MORE)
     # Said before hours of prediction and not after.
     for item in run.chosen:
         item.require(f"--formats {item.name}")
@@ -143,16 +147,17 @@ class _Read(NamedTuple):
     source: Source
 
 
-def _read(tiles: Tiles, microns_per_pixel: float | None, file: ImageFile) -> _Read:
+def _read(tiles: Tiles, microns_per_pixel: float | None, measures: Measures, file: ImageFile) -> _Read:
     # Before it is read: a file that is replaced from here on is another one, and is done again.
     begin, of = time.perf_counter(), source_of(file)
     if tiles.level or tiles.mpp:
         source, _, mpp = open_source(file, tiles.level, tiles.mpp, microns_per_pixel)
         box = (0, 0, source.shape[1], source.shape[0])
-        loaded = Loaded(np.ascontiguousarray(source.read(box)), source.values(box), mpp)
+        loaded = Loaded(np.ascontiguousarray(source.read(box)), source.values(box), mpp, source)
     else:
         loaded = file.load()
         loaded = loaded._replace(mpp=microns_per_pixel or loaded.mpp)
+    measures.pixels(file.name, loaded.mpp)  # refused before it is predicted
     return _Read(loaded.image, loaded, time.perf_counter() - begin, of)
 
 
@@ -197,6 +202,7 @@ class Run:
     microns_per_pixel: float | None
     tiles: Tiles
     form: Form
+    measures: Measures = NOTHING_MORE
 
     @property
     def chosen(self) -> list[Format]:
@@ -225,6 +231,7 @@ class Run:
             "tta": self.tta,
             "microns_per_pixel": self.microns_per_pixel,
             "tiles": asdict(self.tiles),
+            "measures": asdict(self.measures),
             # Parts of another version may have another form.
             "version": __version__,
             **settings,
@@ -274,7 +281,7 @@ class Run:
             # A size that is asked for is looked for in every file; one that has none says so.
             whole = not in_tiles or not (tiles.level or tiles.mpp or is_large(file, tiles.large))
             (small if whole else large).append(file)
-        read = partial(_read, self.tiles, self.microns_per_pixel)
+        read = partial(_read, self.tiles, self.microns_per_pixel, self.measures)
         written: deque[tuple[ImageFile, Future[None]]] = deque()
         # What was segmented is written, also where the loop is interrupted: the end of `writing` waits for it.
         with ThreadPoolExecutor(1) as writing, closing(_ahead(read, small)) as images:
@@ -321,9 +328,11 @@ class Run:
             file.id,
             masks.shape,
             _file_name(file),
-            ArraySource(loaded.image, file.name, loaded.values),
+            ArraySource(loaded.image, file.name, loaded.values, loaded.every),
             microns_per_pixel=loaded.mpp,
             seconds=lambda: seconds,
+            expand=self.measures.pixels(file.name, loaded.mpp),
+            texture=self.measures.texture,
         )
         opened = self.writers(info)
         self._finish(file, source, opened, write_all([*opened.values()], [(masks, masks.shape[0])]))
@@ -336,6 +345,7 @@ class Run:
         """The files of a large image, and then its part; while it is not done, each tile has a part of its own."""
         tiles, of = self.tiles, source_of(file)
         source, scale, mpp = open_source(file, tiles.level, tiles.mpp, self.microns_per_pixel)
+        expand = self.measures.pixels(file.name, mpp)
         parts = self.parts / "tiles" / file.id
         stamp = parts / "source"
         if not stamp.is_file() or stamp.read_text(encoding="utf-8") != json.dumps(of):
@@ -353,6 +363,8 @@ class Run:
             mpp,
             scale,
             seconds=lambda: time.perf_counter() - begin,
+            expand=expand,
+            texture=self.measures.texture,
         )
         opened = self.writers(info)
         self._finish(file, of, opened, write_all([*opened.values()], image.settled()))

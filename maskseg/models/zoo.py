@@ -12,6 +12,7 @@ from yaml import safe_load
 
 from maskseg.core.errors import InputError
 from maskseg.core.files import write_whole
+from maskseg.models import library
 from maskseg.models.checkpoint import checksum, last_checkpoint, model_weights
 from maskseg.models.config import default_config, load_config
 
@@ -42,6 +43,35 @@ def bundled() -> dict[str, Path]:
     return {path.stem: path for path in sorted(WEIGHTS.glob("*.safetensors"))}
 
 
+def card_text(name: str) -> str:
+    """What is known of a model, as text for a person: its card, or what its file says of itself.
+
+    Parameters
+    ----------
+    name : str
+        As for `find_model`.
+
+    Raises
+    ------
+    InputError
+        There is no such model.
+    """
+    if name in bundled():
+        return (WEIGHTS / "CARD.md").read_text(encoding="utf-8").split("---\n", 2)[2].strip()
+    model = find_model(name)
+    cfg, values = model.cfg, sum(value.numel() for value in model_weights(model.weights).values())
+    size = cfg.INPUT.NUCLEUS_DIAMETER
+    lines = {
+        "file": str(model.weights),
+        "network": f"{cfg.MODEL.META_ARCHITECTURE}, {values / 1e6:.1f} M values",
+        "trained on nuclei of": f"{size:g} network pixels across" if size else "unknown size",
+        "brightness": f"INPUT.NORMALIZE {cfg.INPUT.NORMALIZE}",
+        "threshold of scores": f"{cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST:g}",
+        "views": cfg.POSTPROCESS.TTA,
+    }
+    return "\n".join(f"{key:22s} {value}" for key, value in lines.items())
+
+
 def card() -> dict[str, Any]:
     """Licence and scores of the bundled models, by name: the YAML at the head of their CARD.md."""
     return safe_load((WEIGHTS / "CARD.md").read_text(encoding="utf-8").split("---\n")[1])
@@ -53,7 +83,8 @@ def find_model(name: str | os.PathLike[str], overrides: list[str] | None = None)
     Parameters
     ----------
     name : str or path
-        A bundled model's name, a training folder (its best checkpoint is taken; as long as there is none, its last),
+        The name of a bundled model or of one that was added (`maskseg.models.library`), a training folder (its best
+        checkpoint is taken; as long as there is none, its last),
         a ``.safetensors`` file made by `export`, or a ``.pth`` with the ``config.yaml`` of its training beside it; a
         ``postprocess.yaml`` beside it, made by ``maskseg tune``, is followed.
     overrides : list of str, optional
@@ -65,6 +96,8 @@ def find_model(name: str | os.PathLike[str], overrides: list[str] | None = None)
         If there is no such model or it is not complete.
     """
     path = bundled().get(str(name), Path(name))
+    if str(name) in library.added() and str(name) not in bundled():
+        path = library.checked(str(name))
     if path.is_dir():
         checkpoints = [path / checkpoint for checkpoint in _CHECKPOINTS if (path / checkpoint).is_file()]
         if not checkpoints and (path / "last_checkpoint").is_file():
@@ -74,10 +107,10 @@ def find_model(name: str | os.PathLike[str], overrides: list[str] | None = None)
             raise InputError(f"{path}: no {' or '.join(_CHECKPOINTS)} in it; name the folder of a training")
         path = checkpoints[0]
     if not path.is_file():
-        names = ", ".join(bundled()) or "none"
+        names = ", ".join([*bundled(), *library.added()]) or "none"
         raise InputError(f"{name}: no such model; give a training folder, a weight file or a bundled name ({names})")
     if path.suffix == ".safetensors":
-        cfg = _embedded_config(path, overrides)
+        cfg = embedded_config(path, overrides)
     else:
         config = path.parent / "config.yaml"
         if not config.is_file():
@@ -87,7 +120,14 @@ def find_model(name: str | os.PathLike[str], overrides: list[str] | None = None)
     return Model(cfg, path)
 
 
-def _embedded_config(path: Path, overrides: list[str] | None) -> CfgNode:
+def embedded_config(path: Path, overrides: list[str] | None) -> CfgNode:
+    """The config that a file of `export` carries.
+
+    Raises
+    ------
+    InputError
+        It is none, or of a form that this version does not know.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -65,8 +65,9 @@ class Picture:
 
     def _open(self) -> list[_Level]:
         if self.file.member or not (in_parts(self.file.path) and is_large(self.file, LARGE)):
-            image, values, self.mpp = self.file.load()
-            return [ArraySource(image, self.file.name, values)]
+            loaded = self.file.load()
+            self.mpp = loaded.mpp
+            return [ArraySource(loaded.image, self.file.name, loaded.values)]
         levels = self.file.open()
         self.mpp = levels.mpp
         return [FileSource(self.file.name, levels, level) for level in range(len(levels.shapes))]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from maskseg.core.errors import InputError
+from maskseg.formats.measures import Measures
 from maskseg.imaging.reading import ImageFile
 from maskseg.imaging.scaling import channels_first, input_scale, resize_image
 from maskseg.inference.predictor import Predictor, refuse_formats, refuse_options
@@ -63,6 +64,7 @@ def predict_proteins(
     microns_per_pixel: float | None = None,
     tiles: object = None,
     cluster: bool = False,
+    measures: Measures | None = None,
 ) -> list[tuple[str, str]]:
     """Write ``submission.csv`` for images whose channels are the files; images that were left out, with the reasons.
 
@@ -76,7 +78,13 @@ def predict_proteins(
     refuse_formats(predictor, formats)
     refuse_options(
         predictor,
-        {"tta": tta, "microns-per-pixel": microns_per_pixel, "tile": tiles, "cluster": "ray" if cluster else None},
+        {
+            "tta": tta,
+            "microns-per-pixel": microns_per_pixel,
+            "tile": tiles,
+            "cluster": "ray" if cluster else None,
+            "expand": measures.expand if measures else None,
+        },
     )
     probabilities: dict[str, NDArray[np.float32]] = {}
     failed: list[tuple[str, str]] = []

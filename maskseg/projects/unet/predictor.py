@@ -62,7 +62,7 @@ class PixelPredictor(BatchedPredictor[NDArray[np.float32]]):
     """
 
     title = "U-Net"
-    options = frozenset({"tta", "normalize", "microns-per-pixel", "cluster"})
+    options = frozenset({"tta", "normalize", "microns-per-pixel", "expand", "texture", "cluster"})
 
     def __init__(self, cfg: CfgNode, model: UNet) -> None:
         self.cfg = cfg
