@@ -3,7 +3,7 @@
 The rules, in this order; `maskseg.curate.check` says what each kind is.
 
 1. Images that cannot be read or placed, annotations that cannot be read or belong to no image: left out. A record that
-   alone has another size is corrected.
+   alone has another size is corrected, and an annotation without a box has that of its mask.
 2. Specks are dropped.
 3. Pieces: one of at least the smallest area becomes a nucleus of its own, since dropping it would teach the network
    that it is background; smaller ones are stray pixels and dropped.
@@ -36,6 +36,7 @@ from maskseg.curate.check import DUPLICATE_IOU, MIN_AREA, Report, distinct_image
 from maskseg.curate.mask_faults import open_holes, readable_masks
 from maskseg.data.split import SPLIT_FILE, read_split, write_split
 from maskseg.formats.coco import ANNOTATIONS, annotation, image_id, write_coco
+from maskseg.formats.coco_checks import is_box
 from maskseg.imaging.reading import read_image
 
 CHANGES = "changes.csv"
@@ -270,6 +271,9 @@ def _repair_annotations(
     changed = {change.annotation for change in of_masks}
     for index, box, bitmap in zip(source.tolist(), repaired.boxes, repaired.bitmaps, strict=True):
         item = good[index]
+        if index not in seen and not is_box(item.get("bbox")):
+            item = {**item, "bbox": annotation(bitmap, box, shape)["bbox"]}
+            changes.append(Change(name, item.get("id"), "bad-box", "box of its mask taken"))
         if index in changed:
             item = {**item, **annotation(bitmap, box, shape)}
             if index in seen:
