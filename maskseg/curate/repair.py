@@ -26,7 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError
-from maskseg.core.files import write_whole
+from maskseg.core.files import check_file, sync_tree, write_whole
+from maskseg.core.locks import alone_and_swept
 from maskseg.core.masks import CropMasks, trim
 from maskseg.core.morphology import components
 from maskseg.core.overlaps import covered as pixels_of_any
@@ -106,6 +107,11 @@ def write_repaired(report: Report, out: str | os.PathLike[str], min_area: int = 
     out, folder = Path(out), report.data.path.parent
     if out.resolve() == folder.resolve():
         raise InputError(f"{out}: is the data set itself; give another folder for the repaired copy")
+    with alone_and_swept(out):
+        return _write_repaired(report, out, folder, min_area)
+
+
+def _write_repaired(report: Report, out: Path, folder: Path, min_area: int) -> Repaired:
     changes = [
         Change(finding.image, finding.annotation, finding.kind, "annotation dropped")
         for finding in report.findings
@@ -141,6 +147,7 @@ def write_repaired(report: Report, out: str | os.PathLike[str], min_area: int = 
         rows = read_split(folder / SPLIT_FILE)
         write_split(out / SPLIT_FILE, [row for name, row in rows.items() if name in kept])
     _write_changes(out / CHANGES, changes)
+    sync_tree(out / "images")
     write_coco(out / ANNOTATIONS, images, annotations)
     return Repaired(len(images), len(annotations), len(report.data.images) - len(images), changes)
 
@@ -284,6 +291,7 @@ def _repair_annotations(
 
 
 def _copy(source: Path, target: Path) -> None:
+    check_file(source)
     try:
         data = source.read_bytes()
     except OSError as error:

@@ -15,7 +15,7 @@ from typing import Any
 import portalocker
 
 from maskseg.core.errors import InputError
-from maskseg.core.files import named_if_full, write_whole
+from maskseg.core.files import named_if_full, sweep, write_whole
 from maskseg.imaging.containers import BIOIO_SUFFIXES, SLIDE_SUFFIXES, SUFFIXES, can_read
 from maskseg.imaging.finding import find_images
 from maskseg.imaging.reading import ImageFile, leads_outside
@@ -100,6 +100,8 @@ class Workspace:
             self._held.acquire()
         except portalocker.LockException as error:
             raise InputError(f"{folder}: another maskseg serve uses it; end that one, or choose another -o") from error
+        # What a server that was killed was just writing.
+        sweep(self.folder)
         self._items: dict[str, Item] = {}
         self._pictures: OrderedDict[str, Picture] = OrderedDict()
         self._sessions: dict[str, Session] = {}
