@@ -49,9 +49,7 @@ def list_models() -> None:
 @app.command("add")
 def add_model(
     source: Annotated[str, typer.Argument(metavar="FILE-or-URL", help="A .safetensors file of models export.")],
-    name: Annotated[
-        str | None, typer.Option(help="What it is to be called, in place of the name of the file.")
-    ] = None,
+    name: Annotated[str | None, typer.Option(help="What it is to be called, in place of the name of the file.")] = None,
     sha256: Annotated[str | None, typer.Option(help="What its checksum must be, as it was published.")] = None,
 ) -> None:
     """Keep a model under a name for --model, with its checksum, in the user's own folder.

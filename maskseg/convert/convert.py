@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from maskseg.core.errors import InputError, OutputError, unexpected
-from maskseg.core.files import remove_leftovers, sync_tree, write_whole
-from maskseg.core.locks import alone_in
+from maskseg.core.files import sync_tree, write_whole
+from maskseg.core.locks import alone_and_swept
 from maskseg.core.processes import in_order
 from maskseg.formats.coco import ANNOTATIONS, CocoFile, encoded
 from maskseg.formats.reader import LeftOut
@@ -170,9 +170,8 @@ def run(
     work = partial(_work, read, out / "images")
     if not wanted:
         raise InputError(_nothing(summary, expected))
-    remove_leftovers(out, {ANNOTATIONS})
     with (
-        alone_in(out),
+        alone_and_swept(out),
         closing(in_order(work, wanted, workers)) as done,
         # Annotations go to the file as they come, so that memory does not grow with their number.
         CocoFile(out / ANNOTATIONS, summary.category[0]) as file,

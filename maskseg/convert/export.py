@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from maskseg.convert.convert import Summary, Task, without_second
-from maskseg.core.errors import InputError
+from maskseg.core.errors import InputError, OutputError, unexpected
 from maskseg.core.files import write_whole
+from maskseg.core.locks import alone_and_swept
 from maskseg.core.processes import in_order
 from maskseg.data.dataset import folder_and_part
 from maskseg.data.split import SPLIT_FILE, images_of_part, read_split
@@ -95,7 +96,7 @@ def export(
     summary = Exported("nuclei")
     tasks = _tasks(source, Path(images) if images else None, chosen, summary)
     wanted = without_second(tasks, summary)
-    with closing(in_order(partial(_work, chosen, out), wanted, workers)) as done:
+    with alone_and_swept(out), closing(in_order(partial(_work, chosen, out), wanted, workers)) as done:
         bar = tqdm(done, "export", len(wanted), unit="image", disable=None if progress else True)
         joined = _account(summary, zip(wanted, bar, strict=True))
         if chosen.joined:
@@ -179,8 +180,12 @@ def _work(form: Format, out: Path, task: Task) -> _Written | str:
         if isinstance(task.source, str):
             raise InputError(task.source)
         return _write(form, out, task.source)
+    except OutputError:
+        raise
     except InputError as error:
         return str(error)
+    except Exception as error:  # of one image, whatever it is: the others are written
+        return unexpected(error)
 
 
 def _write(form: Format, out: Path, source: _Source) -> _Written:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
@@ -12,9 +14,40 @@ from pathlib import Path
 from typing import IO, Any
 
 from maskseg.core.errors import InputError, OutputError
+from maskseg.core.text import printable
 
+# A dot, a name with its ending, a dot and what mkstemp adds.
+_LEFTOVER = re.compile(r"\..+\.\w+\.[a-z0-9_]{8}")
 # What the system says of names that it cannot have.
 _OF_THE_NAME = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)
+
+
+def check_file(path: Path, name: str = "", remedy: str = "check the path") -> int:
+    """The bytes of a file, which is neither a pipe nor a device: these may never end.
+
+    Parameters
+    ----------
+    path : Path
+    name : str
+        What errors call it; the path where not given.
+    remedy : str
+        End of the message where it cannot be read.
+
+    Raises
+    ------
+    InputError
+        It is none, or not there.
+    """
+    name = name or printable(str(path))
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{name}: cannot be read ({reason}); {remedy}") from error
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe, socket or device"
+        raise InputError(f"{name}: is {kind} and no file; check the path")
+    return status.st_size
 
 
 @contextmanager
@@ -129,6 +162,24 @@ def sync_tree(folder: Path) -> None:
                 finally:
                     os.close(handle)
             sync_folder(Path(where))
+
+
+def sweep(folder: Path) -> None:
+    """Remove what was being written whole anywhere below a folder when its process was killed.
+
+    Only where no other process writes (`maskseg.core.locks.alone_in`), and where it is not known which files a run
+    that was killed had begun.
+
+    Parameters
+    ----------
+    folder : Path
+        May be missing.
+    """
+    for where, folders, names in os.walk(folder):
+        for name in filter(_LEFTOVER.fullmatch, names):
+            (Path(where) / name).unlink(missing_ok=True)
+        for name in filter(_LEFTOVER.fullmatch, folders):
+            shutil.rmtree(Path(where) / name, ignore_errors=True)
 
 
 def remove_leftovers(folder: Path, names: Container[str]) -> None:

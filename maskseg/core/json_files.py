@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import zlib
@@ -10,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from maskseg.core.errors import InputError
-from maskseg.core.files import write_whole
+from maskseg.core.files import check_file, write_whole
+from maskseg.core.limits import gunzip
 
 
 def read_json(
@@ -34,13 +34,20 @@ def read_json(
         If it is missing, damaged or no JSON.
     """
     path = Path(path)
+    check_file(path, str(path), missing)
     try:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}); {missing}") from error
     try:
-        return json.loads((gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig"))
-    except (ValueError, RecursionError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        data = gunzip(data) if path.suffix == ".gz" else data
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except (EOFError, OSError, zlib.error) as error:
+        raise InputError(f"{path}: not a {kind} file ({_said(error)}); {remedy}") from error
+    try:
+        return json.loads(data.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not a {kind} file ({_said(error)}); {remedy}") from error
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from maskseg.core.errors import InputError
-from maskseg.core.files import named_if_full
+from maskseg.core.files import named_if_full, sweep
 
 if sys.platform == "win32":
     import msvcrt
@@ -48,6 +48,20 @@ def alone_in(folder: Path) -> Iterator[None]:
         # Before it is let go: so nobody holds the file that is removed.
         path.unlink(missing_ok=True)
         os.close(handle)
+
+
+@contextmanager
+def alone_and_swept(folder: Path) -> Iterator[None]:
+    """`alone_in`, once what runs that were killed had begun to write there is gone.
+
+    Raises
+    ------
+    InputError
+        As `alone_in`.
+    """
+    with alone_in(folder):
+        sweep(folder)
+        yield
 
 
 def _hold(path: Path, folder: Path) -> int:

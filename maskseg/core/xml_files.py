@@ -13,6 +13,7 @@ from xml.sax.xmlreader import AttributesImpl
 from defusedxml import DefusedXmlException, ElementTree
 
 from maskseg.core.errors import InputError
+from maskseg.core.files import check_file
 from maskseg.core.text import printable
 
 
@@ -33,6 +34,7 @@ def read_xml(source: Path | bytes, name: str | None = None) -> Element:
     """
     name = name or (str(source) if not isinstance(source, bytes) else "annotations")
     if not isinstance(source, bytes):
+        check_file(source, name)
         try:
             source = source.read_bytes()
         except OSError as error:

@@ -27,7 +27,8 @@ from maskseg.curate.mask_faults import open_holes, readable_masks
 from maskseg.curate.near_duplicates import near_duplicates, thumbnail
 from maskseg.data.dataset import CocoData, image_id, load_coco
 from maskseg.data.split import SPLIT_FILE, read_split
-from maskseg.imaging.reading import leads_outside, read_image
+from maskseg.formats.coco_checks import is_box, leads_outside_folder
+from maskseg.imaging.reading import read_image
 
 # Pixels below which a nucleus is a speck; prediction drops such masks, too (POSTPROCESS.MIN_AREA).
 MIN_AREA = 10
@@ -73,6 +74,7 @@ KINDS = {
     ),
     "unknown-image": Kind("an annotation of an image that is not listed", "", "drop it (--fix) or list the image"),
     "bad-mask": Kind("run lengths that cannot be read", "", "drop it (--fix) or annotate it again"),
+    "bad-box": Kind("bbox is not x, y, width and height", "", "take that of its mask (--fix)"),
     "blank": Kind("hardly any contrast", "grey levels", "look whether anything can be seen; remove it"),
     "saturated": Kind(
         "many pixels of the nuclei are all white or all black",
@@ -175,7 +177,7 @@ def check(
     InputError
         If there is no data set or a record lacks a field.
     """
-    data = load_coco(dataset, faulty=True)
+    data = load_coco(dataset, refuse_faults=False)
     findings = _unknown_images(data)
     images, repeated = distinct_images(data)
     findings += repeated
@@ -220,7 +222,7 @@ def _inspect(
     name, path = image_id(record), folder / record["file_name"]
     shape = (record["height"], record["width"])
     image, findings = None, []
-    if leads_outside(record["file_name"]):
+    if leads_outside_folder(record["file_name"]):
         findings.append(Finding(name, "unreadable-image", other="its name leads outside the folder images"))
     elif not path.is_file():
         findings.append(Finding(name, "missing-image"))
@@ -235,6 +237,7 @@ def _inspect(
         sizes = f"file {true_shape[0]} x {true_shape[1]}, record {shape[0]} x {shape[1]}"
         findings.append(Finding(name, "sizes-differ", measure=len(unfit), other=sizes if image is not None else ""))
     findings += [Finding(name, "bad-mask", item.get("id")) for item in bad]
+    findings += [Finding(name, "bad-box", item.get("id")) for item in good if not is_box(item.get("bbox"))]
     if not annotations:
         findings.append(Finding(name, "no-nuclei"))
     covered, of_masks = _of_masks(name, masks, [item.get("id") for item in good], min_area)

@@ -13,6 +13,9 @@ from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks
 from maskseg.core.morphology import components, fill_holes
 
+# What damaged run lengths raise, a count beyond 64 bits among them.
+_UNREADABLE = (InputError, AttributeError, KeyError, OverflowError, TypeError, ValueError)
+
 
 def readable_masks(
     annotations: Sequence[dict[str, Any]], shape: tuple[int, int]
@@ -31,7 +34,7 @@ def readable_masks(
     """
     try:
         return CropMasks.from_rle([item["segmentation"] for item in annotations], shape), list(annotations), [], []
-    except (InputError, KeyError, TypeError, ValueError):
+    except _UNREADABLE:
         pass
     good: list[dict[str, Any]] = []
     unfit: list[dict[str, Any]] = []
@@ -41,7 +44,7 @@ def readable_masks(
             height, width = item["segmentation"]["size"]
             rle.coco_to_runs(item["segmentation"])
             (good if (height, width) == tuple(shape) else unfit).append(item)
-        except (InputError, KeyError, TypeError, ValueError):
+        except _UNREADABLE:
             bad.append(item)
     return CropMasks.from_rle([item["segmentation"] for item in good], shape), good, unfit, bad
 

@@ -3,7 +3,7 @@
 The rules, in this order; `maskseg.curate.check` says what each kind is.
 
 1. Images that cannot be read or placed, annotations that cannot be read or belong to no image: left out. A record that
-   alone has another size is corrected.
+   alone has another size is corrected, and an annotation without a box has that of its mask.
 2. Specks are dropped.
 3. Pieces: one of at least the smallest area becomes a nucleus of its own, since dropping it would teach the network
    that it is background; smaller ones are stray pixels and dropped.
@@ -26,7 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError
-from maskseg.core.files import write_whole
+from maskseg.core.files import check_file, sync_tree, write_whole
+from maskseg.core.locks import alone_and_swept
 from maskseg.core.masks import CropMasks, trim
 from maskseg.core.morphology import components
 from maskseg.core.overlaps import covered as pixels_of_any
@@ -36,6 +37,7 @@ from maskseg.curate.check import DUPLICATE_IOU, MIN_AREA, Report, distinct_image
 from maskseg.curate.mask_faults import open_holes, readable_masks
 from maskseg.data.split import SPLIT_FILE, read_split, write_split
 from maskseg.formats.coco import ANNOTATIONS, annotation, image_id, write_coco
+from maskseg.formats.coco_checks import is_box
 from maskseg.imaging.reading import read_image
 
 CHANGES = "changes.csv"
@@ -105,6 +107,11 @@ def write_repaired(report: Report, out: str | os.PathLike[str], min_area: int = 
     out, folder = Path(out), report.data.path.parent
     if out.resolve() == folder.resolve():
         raise InputError(f"{out}: is the data set itself; give another folder for the repaired copy")
+    with alone_and_swept(out):
+        return _write_repaired(report, out, folder, min_area)
+
+
+def _write_repaired(report: Report, out: Path, folder: Path, min_area: int) -> Repaired:
     changes = [
         Change(finding.image, finding.annotation, finding.kind, "annotation dropped")
         for finding in report.findings
@@ -140,6 +147,7 @@ def write_repaired(report: Report, out: str | os.PathLike[str], min_area: int = 
         rows = read_split(folder / SPLIT_FILE)
         write_split(out / SPLIT_FILE, [row for name, row in rows.items() if name in kept])
     _write_changes(out / CHANGES, changes)
+    sync_tree(out / "images")
     write_coco(out / ANNOTATIONS, images, annotations)
     return Repaired(len(images), len(annotations), len(report.data.images) - len(images), changes)
 
@@ -270,6 +278,9 @@ def _repair_annotations(
     changed = {change.annotation for change in of_masks}
     for index, box, bitmap in zip(source.tolist(), repaired.boxes, repaired.bitmaps, strict=True):
         item = good[index]
+        if index not in seen and not is_box(item.get("bbox")):
+            item = {**item, "bbox": annotation(bitmap, box, shape)["bbox"]}
+            changes.append(Change(name, item.get("id"), "bad-box", "box of its mask taken"))
         if index in changed:
             item = {**item, **annotation(bitmap, box, shape)}
             if index in seen:
@@ -280,6 +291,7 @@ def _repair_annotations(
 
 
 def _copy(source: Path, target: Path) -> None:
+    check_file(source)
     try:
         data = source.read_bytes()
     except OSError as error:

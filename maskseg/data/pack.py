@@ -13,7 +13,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,8 +26,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from maskseg.core.errors import InputError
-from maskseg.core.files import write_whole
+from maskseg.core.errors import InputError, unexpected
+from maskseg.core.files import check_file, sync_tree, write_whole
+from maskseg.core.locks import alone_and_swept
 from maskseg.core.processes import available_cores, in_order
 from maskseg.data.split import SPLIT_FILE
 from maskseg.formats.coco import ANNOTATIONS, PACKED, load_coco, read_annotations
@@ -164,8 +165,6 @@ def _transfer(
     if path.name == annotations:
         state, remedy = ("packed", "--unpack") if annotations == PACKED else ("not packed", "no --unpack")
         raise InputError(f"{path.parent}: is {state} already; give {remedy}, or copy it as it is")
-    result = Packing(bytes_before=path.stat().st_size)
-    folder = path.parent / "images"
     names = [image["file_name"] for image in content["images"]]
     taken: dict[str, str] = {}
     for name in names:
@@ -173,18 +172,26 @@ def _transfer(
         if first != name or leads_outside(name):
             reason = f"has the id of {first}" if first != name else "leads outside its folder"
             raise InputError(f"{path}: image {name} {reason}; rename it and convert again")
-    images = []
-    work = partial(_transfer_image, folder, out / "images", change)
-    with closing(in_order(work, names, workers or available_cores())) as done:
+    work = partial(_transfer_image, path.parent / "images", out / "images", change)
+    with alone_and_swept(out), closing(in_order(work, names, workers or available_cores())) as done:
         bar = tqdm(done, out.name, len(names), unit="image", disable=None if progress else True)
-        for image, outcome in zip(content["images"], bar, strict=True):
-            if isinstance(outcome, str):
-                result.left_out.append(outcome)
-                continue
-            name, before, after = outcome
-            images.append({**image, "file_name": name})
-            result.bytes_before += before
-            result.bytes_after += after
+        return _write_annotations(path, content, out, annotations, bar)
+
+
+def _write_annotations(
+    path: Path, content: dict[str, Any], out: Path, annotations: str, outcomes: Iterable[tuple[str, int, int] | str]
+) -> Packing:
+    """The files of all images, once there are those of each; `outcomes` are what `_transfer_image` gives."""
+    result = Packing(bytes_before=path.stat().st_size)
+    images = []
+    for image, outcome in zip(content["images"], outcomes, strict=True):
+        if isinstance(outcome, str):
+            result.left_out.append(outcome)
+            continue
+        name, before, after = outcome
+        images.append({**image, "file_name": name})
+        result.bytes_before += before
+        result.bytes_after += after
     if not images:
         first = f" ({result.left_out[0]})" if result.left_out else ""
         raise InputError(f"{path}: no image in it can be read{first}; convert it again")
@@ -200,6 +207,7 @@ def _transfer(
             file.write(split.read_bytes())
         result.bytes_before += split.stat().st_size
         result.bytes_after += split.stat().st_size
+    sync_tree(out / "images")
     text = json.dumps(content).encode() if annotations == ANNOTATIONS else _zipped(content)
     with write_whole(out / annotations) as file:
         file.write(text)
@@ -219,12 +227,15 @@ def _transfer_image(
     """Write one image in another form; its new name, size before and size after, or what is wrong with it."""
     path = source / name
     try:
+        check_file(path)
         data = path.read_bytes()
         content, suffix = change(data, str(path))
     except OSError as error:
         return f"{path}: cannot be read ({error.strerror}); check the path"
     except InputError as error:
         return str(error)
+    except Exception as error:  # of one image, whatever it is: the others are packed
+        return f"{path}: {unexpected(error)}"
     name = str(PurePosixPath(name).with_suffix(suffix))
     # Not synced one by one: the annotations, written last, make them valid.
     with write_whole(target / name, sync=False) as file:

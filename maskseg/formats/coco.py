@@ -80,15 +80,14 @@ def read_annotations(path: Path) -> Any:
     return read_json(path, remedy, "COCO", missing=remedy)
 
 
-def load_coco(path: str | os.PathLike[str], faulty: bool = False) -> CocoData:
+def load_coco(path: str | os.PathLike[str], refuse_faults: bool = True) -> CocoData:
     """Read a data set folder, packed or not, or a COCO JSON file whose segmentations are run lengths.
 
     Parameters
     ----------
-    path : path-like
-    faulty : bool
-        What `maskseg.curate.check` finds by itself is let through: boxes that are mistaken, masks of another
-        size, ids given twice, annotations of no image, images that lie elsewhere.
+    path : path
+    refuse_faults : bool
+        As for `check_records`; only what looks for these faults by itself does without.
 
     Raises
     ------
@@ -103,7 +102,7 @@ def load_coco(path: str | os.PathLike[str], faulty: bool = False) -> CocoData:
         if packed.is_file() and not path.is_file():
             path = packed
     data = read_annotations(path)
-    check_records(path, data, own, faulty)
+    check_records(path, data, own, refuse_faults)
     try:
         images = sorted(data["images"], key=lambda image: image["id"])
         grouped: dict[int, list[dict[str, Any]]] = defaultdict(list)

@@ -14,7 +14,7 @@ _LONGEST = 1 << 24
 _REMEDY = "make it with maskseg convert"
 
 
-def check_records(path: Path, data: Any, own: bool, faulty: bool = False) -> None:
+def check_records(path: Path, data: Any, own: bool, refuse_faults: bool = True) -> None:
     """Refuse COCO records that are not as they have to be.
 
     Parameters
@@ -25,8 +25,9 @@ def check_records(path: Path, data: Any, own: bool, faulty: bool = False) -> Non
         The content of the file.
     own : bool
         It is the ``annotations.json`` of a data set, whose images are files of its own folder.
-    faulty : bool
-        Records that can be read are let through, whatever their values say of each other: see `load_coco`.
+    refuse_faults : bool
+        Refuse also what can be read but is wrong: ids once more, names that lead outside, masks of another size or
+        that cannot be read, annotations without a box or of no image. Without it `maskseg.curate.check` finds these.
 
     Raises
     ------
@@ -35,27 +36,41 @@ def check_records(path: Path, data: Any, own: bool, faulty: bool = False) -> Non
     """
     if not isinstance(data, dict) or not all(isinstance(data.get(key), list) for key in ("images", "annotations")):
         raise InputError(f"{path}: not a COCO file (no lists of images and annotations); {_REMEDY}")
-    own = own and not faulty
     sizes: dict[Any, list[int]] = {}
     for number, image in enumerate(data["images"]):
-        fault = _fault_of_image(image, own) or ("id once more" if image["id"] in sizes and not faulty else "")
+        fault = _unreadable_image(image)
+        if refuse_faults and not fault:
+            fault = "id once more" if image["id"] in sizes else ""
+            if own and leads_outside_folder(image["file_name"]):
+                fault = "file_name leads outside the data set, rename it"
         if fault:
             raise InputError(f"{path}: image record {number}: {fault}; {_REMEDY}")
         sizes[image["id"]] = [image["height"], image["width"]]
     if len({type(key) for key in sizes}) > 1:
         raise InputError(f"{path}: ids of images are numbers and text; {_REMEDY}")
     for number, item in enumerate(data["annotations"]):
-        fault = _fault_of_annotation(item, {} if faulty else sizes, own, faulty)
+        fault = _unreadable_annotation(item, own) or (_fault_of_annotation(item, sizes, own) if refuse_faults else "")
         if fault:
             raise InputError(f"{path}: annotation record {number}: {fault}; {_REMEDY}")
+
+
+def leads_outside_folder(name: str) -> bool:
+    """Whether the name of an image leads outside the folder that it is looked for in, on any system."""
+    windows = PureWindowsPath(name)
+    return bool(windows.drive or windows.root or ".." in windows.parts)
+
+
+def is_box(value: Any) -> bool:
+    """Whether a value is a ``bbox``: x, y, width and height, all finite."""
+    return isinstance(value, list) and len(value) == 4 and all(map(_is_finite, value))
 
 
 def _is_whole(value: Any, most: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= most
 
 
-def _fault_of_image(image: Any, own: bool) -> str:
-    """What is wrong with the record of an image; empty where nothing is."""
+def _unreadable_image(image: Any) -> str:
+    """Why the record of an image cannot be read; empty where it can."""
     if not isinstance(image, Mapping):
         return "it is no record"
     if not isinstance(image.get("id"), (int, str)):
@@ -65,9 +80,6 @@ def _fault_of_image(image: Any, own: bool) -> str:
         return "file_name is no name"
     if not name.isprintable() and any("\ud800" <= letter <= "\udfff" or letter < " " for letter in name):
         return "file_name is no text"
-    windows = PureWindowsPath(name)
-    if own and (windows.drive or windows.root or ".." in windows.parts):
-        return "file_name leads outside the data set, rename it"
     for key in ("height", "width"):
         if not _is_whole(image.get(key), _LONGEST):
             return f"{key} is no number of pixels"
@@ -77,14 +89,22 @@ def _fault_of_image(image: Any, own: bool) -> str:
     return ""
 
 
-def _fault_of_annotation(item: Any, sizes: Mapping[Any, list[int]], own: bool, faulty: bool) -> str:
-    """What is wrong with the record of an annotation; empty where nothing is."""
+def _unreadable_annotation(item: Any, own: bool) -> str:
+    """Why the record of an annotation cannot be read; empty where it can."""
     if not isinstance(item, Mapping):
         return "it is no record"
-    of = item.get("image_id")
-    if not isinstance(of, (int, str)) or (own and of not in sizes):
+    if not isinstance(item.get("image_id"), (int, str)):
         return "image_id is none of an image"
-    segmentation = item.get("segmentation")
+    if own and not isinstance(item.get("segmentation"), Mapping):
+        return "it holds no run lengths; convert its polygons first"
+    return "" if _is_finite(item.get("score", 1.0)) else "score is no number"
+
+
+def _fault_of_annotation(item: Mapping[str, Any], sizes: Mapping[Any, list[int]], own: bool) -> str:
+    """What is wrong with an annotation that can be read; empty where nothing is."""
+    of, segmentation = item["image_id"], item.get("segmentation")
+    if own and of not in sizes:
+        return "image_id is none of an image"
     if isinstance(segmentation, Mapping):
         size, counts = segmentation.get("size"), segmentation.get("counts")
         if of in sizes and size != sizes[of]:
@@ -93,12 +113,8 @@ def _fault_of_annotation(item: Any, sizes: Mapping[Any, list[int]], own: bool, f
             return "counts are no run lengths"
         if isinstance(counts, list) and not all(type(count) is int and 0 <= count < 1 << 62 for count in counts):
             return "counts are no run lengths"
-    elif own:
-        return "it holds no run lengths; convert its polygons first"
     box = item.get("bbox")
-    if not faulty and box and not (isinstance(box, list) and len(box) == 4 and all(_is_finite(value) for value in box)):
-        return "bbox is not x, y, width and height"
-    return "" if _is_finite(item.get("score", 1.0)) else "score is no number"
+    return "bbox is not x, y, width and height" if (own or box is not None) and not is_box(box) else ""
 
 
 def _is_finite(value: Any) -> bool:

@@ -76,6 +76,8 @@ def _load(where: str, shapes: list[tuple[str, dict[str, str]]], shape: Shape | N
             understood("", "draw it again"),
         ):
             if members[0][0] == "mask":
+                for _, values in members:
+                    drawing.claim((whole(values.get("width")) or 0) * (whole(values.get("height")) or 0))
                 _draw_masks(drawing, members)
             else:
                 drawing.polygons([[_outline(kind, values)] for kind, values in members])

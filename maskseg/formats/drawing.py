@@ -21,14 +21,15 @@ from maskseg.core.rle import Runs, runs_to_crop
 from maskseg.formats.reader import LeftOut, Nuclei, Shape
 from maskseg.formats.sources import understood
 
-# Bytes of all masks of an image: a file of a few bytes may claim masks as large as a slide, a thousand times.
+# Pixels of the boxes of all masks of an image, also of those that turn out to be empty: a file of a few bytes may claim
+# masks as large as a slide, a thousand times.
 MOST_MASK_PIXELS = 1 << 30
 # Of one mask: drawing it takes some bytes more a pixel.
 MOST_BOX_PIXELS = 1 << 27
 # A vertex further out is a mistake.
 _FARTHEST = 1e8
-# Rows that the edges of an annotation cross: a slide's height a thousand times.
-_LONGEST = 1e8
+# Rows that the edges of an annotation cross, and those of all annotations of an image: each costs time and memory.
+_LONGEST, _LONGEST_OF_ALL = 1e7, 1e8
 
 
 class Drawing:
@@ -59,6 +60,7 @@ class Drawing:
         self._scores: list[float] = []
         self._classes: list[str] = []
         self._taken = 0
+        self._crossed = 0.0
 
     @contextmanager
     def annotation(self, place: str, name: str = "", score: float = 1.0) -> Iterator[None]:
@@ -134,10 +136,12 @@ class Drawing:
         points = np.concatenate(rings)
         box = (*np.floor(points.min(axis=0)), *np.ceil(points.max(axis=0)))
         x0, y0, x1, y1 = np.clip(box, 0, self.shape[::-1] * 2).astype(int).tolist()
-        self._claim((x1 - x0) * (y1 - y0))
+        self.claim((x1 - x0) * (y1 - y0))
         # Every edge costs the rows that it crosses.
         rows = [np.clip(one[:, 1], 0, self.shape[0]) for one in rings]
-        if sum(np.abs(np.diff(one, append=one[:1])).sum() for one in rows) > _LONGEST:
+        length = sum(np.abs(np.diff(one, append=one[:1])).sum() for one in rows)
+        self._crossed += length
+        if length > _LONGEST or self._crossed > _LONGEST_OF_ALL:
             raise InputError("an outline that goes up and down too often; draw it again")
         return x0, y0, x1, y1
 
@@ -158,23 +162,29 @@ class Drawing:
         """A nucleus: the set pixels of a bitmap whose top left pixel is (x0, y0); what lies outside is cut off."""
         height, width = self.shape
         inside = bitmap[max(-y0, 0) : max(height - y0, 0), max(-x0, 0) : max(width - x0, 0)]
+        self.claim(inside.size)
         self._add(*trim(inside, max(x0, 0), max(y0, 0)))
 
     def runs(self, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
         """A nucleus: runs down the columns; see `maskseg.core.rle`."""
-        self._claim(runs_area((starts, lengths), self.shape))
+        self.claim(runs_area((starts, lengths), self.shape))
         self._add(*runs_to_crop(starts, lengths, self.shape))
 
     def _add(self, box: Any, bitmap: NDArray[np.bool_]) -> None:
         if bitmap.size:
-            self._claim(bitmap.size)
-            self._taken += bitmap.size
             self._boxes.append(box)
             self.bitmaps.append(bitmap)
 
-    def _claim(self, pixels: int) -> None:
+    def claim(self, pixels: int) -> None:
+        """Refuse, before it is made, a mask with a box of so many pixels, if these and those before are too many.
+
+        Raises
+        ------
+        InputError
+        """
         check_box(pixels)
-        if self._taken + pixels > MOST_MASK_PIXELS:
+        self._taken += pixels
+        if self._taken > MOST_MASK_PIXELS:
             raise InputError("its boxes and those before have more pixels than can be held; divide the image")
 
     def nuclei(self, **fields: Any) -> Nuclei:

@@ -19,12 +19,15 @@ import tifffile
 from roifile import ROI_SUBTYPE, ROI_TYPE, ImagejRoi
 
 from maskseg.core.errors import InputError
+from maskseg.core.files import check_file
+from maskseg.core.limits import TEXT, check_claim
 from maskseg.core.outlines import Ring
 from maskseg.formats.drawing import Drawing, number, rectangle, ring
 from maskseg.formats.reader import Item, Nuclei, Shape, known_shape
-from maskseg.formats.sources import MOST_BYTES, content, files_of, inner_path, understood
+from maskseg.formats.sources import content, files_of, inner_path, understood
 from maskseg.imaging.containers import SUFFIXES
 from maskseg.imaging.reading import ImageFile
+from maskseg.imaging.tiff_structure import check_structure
 
 _TIFFS = (".tif", ".tiff")
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
@@ -56,10 +59,12 @@ def _is_zip(file: ImageFile) -> bool:
     """Whether a file is a zip file of regions, or an empty one, as of an image without nuclei."""
     try:
         data = content(file) if file.member else b""
+        if not file.member:
+            check_file(file.path)
         with zipfile.ZipFile(io.BytesIO(data) if file.member else file.path) as archive:
             names = archive.namelist()
             return not names or any(name.lower().endswith(".roi") for name in names)
-    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):  # InputError is a ValueError
         return False
 
 
@@ -140,8 +145,12 @@ def _all_bytes(files: tuple[ImageFile, ...]) -> Iterator[tuple[str, bytes]]:
             continue
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = [info for info in archive.infolist() if info.filename.lower().endswith(".roi")]
-            if sum(info.file_size for info in members) > MOST_BYTES:
-                raise InputError(f"{file.name}: its regions are too large; save them again")
+            if any(info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for info in members):
+                raise InputError(f"{file.name}: compressed in another way than deflate; pack it again with deflate")
+            try:
+                check_claim(sum(info.file_size for info in members), len(data), TEXT)
+            except InputError as error:
+                raise InputError(f"{file.name}: {error}") from error
             for info in members:
                 yield f"region {info.filename}", archive.read(info)
 
@@ -149,6 +158,8 @@ def _all_bytes(files: tuple[ImageFile, ...]) -> Iterator[tuple[str, bytes]]:
 def _overlay(file: ImageFile) -> list[bytes]:
     """The regions that ImageJ keeps in a TIFF file."""
     try:
+        check_file(file.path)
+        check_structure(file.path)
         with tifffile.TiffFile(file.path, _multifile=False) as opened:
             known = opened.imagej_metadata or {}
     except Exception:  # tifffile has errors of its own; it is no such file

@@ -23,8 +23,9 @@ from PIL import Image
 
 from maskseg.core.errors import InputError
 from maskseg.core.json_files import write_json
+from maskseg.core.limits import LABELS, check_claim
 from maskseg.core.masks import CropMasks
-from maskseg.formats.drawing import Drawing, number, rectangle, ring, text
+from maskseg.formats.drawing import Drawing, check_box, number, rectangle, ring, text
 from maskseg.formats.reader import Item, LeftOut, Nuclei, Shape, known_shape
 from maskseg.formats.sources import begins_with, files_of, json_of, stated_shape, understood
 from maskseg.formats.writer import WholeWriter
@@ -133,7 +134,9 @@ def _mask(shape: dict[str, Any]) -> tuple[NDArray[np.bool_], int, int]:
     x0, y0 = (round(number(value)) for value in shape["points"][0][:2])
     try:
         data = base64.b64decode(shape["mask"], validate=True)
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            check_box(image.width * image.height)
+            check_claim(4 * image.width * image.height, len(data), LABELS)
             return np.asarray(image.convert("L")) > 0, x0, y0
     except (binascii.Error, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError("a mask that is no PNG; draw it again") from error

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from maskseg.core.errors import InputError
-from maskseg.core.files import named_if_full, write_whole
+from maskseg.core.files import check_file, named_if_full, write_whole
 from maskseg.core.masks import CropMasks
 from maskseg.formats.label_claims import check_label_claims
 from maskseg.formats.writer import ImageInfo, Writer
@@ -81,12 +81,11 @@ def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{path}: a label image is one of {', '.join(SUFFIXES)}")
-    if path.exists() and not path.is_file():
-        raise InputError(f"{path}: is no file; check the path")
+    if not path.exists():
+        raise InputError(f"{path}: does not exist")
+    check_file(path)
     try:
         data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: does not exist") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
     labels, _ = read_pixels(data, str(path))

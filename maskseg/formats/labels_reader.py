@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from maskseg.core.array_pickle import load_array_pickle
 from maskseg.core.errors import InputError
+from maskseg.core.limits import IMAGE, LABELS
 from maskseg.core.masks import CropMasks
 from maskseg.formats.label_values import instances
 from maskseg.formats.labels import SUFFIXES, WRITTEN_BY, read_pixels
@@ -109,10 +110,10 @@ def _values(file: ImageFile) -> tuple[NDArray[Any], bool]:
     name = _name(file)
     if name.lower().endswith(_SEG):
         try:
-            return seg_masks(content(file)), True
+            return seg_masks(content(file, IMAGE)), True
         except InputError as error:
             raise InputError(f"{name} {error}") from error
-    values, software = read_pixels(content(file), file.name)
+    values, software = read_pixels(content(file, LABELS), file.name)
     return values, software == WRITTEN_BY
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy import io as matlab
 
 from maskseg.core.errors import InputError
+from maskseg.core.limits import IMAGE, check_claim
 from maskseg.core.masks import CropMasks
 from maskseg.formats.reader import Item, Nuclei, Shape
 from maskseg.formats.sources import content, files_of, understood
@@ -26,8 +27,6 @@ from maskseg.imaging.reading import ImageFile
 
 _MAP, _TYPES, _BY_NUCLEUS, _NUMBERS = "inst_map", "type_map", ("inst_type", "class"), "id"
 _NUMERIC = ("double", "single", "logical", *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)))
-# Values of one array.
-_MOST = 1 << 28
 _VERSION_7_3 = b"MATLAB 7.3"
 
 
@@ -68,10 +67,10 @@ def _load(file: ImageFile, shape: Shape | None) -> Nuclei:
 
 def _numbers(file: ImageFile) -> dict[str, NDArray[Any]]:
     """The arrays that are wanted, after a look at what kinds and sizes they claim."""
-    data = content(file)
+    data = content(file, IMAGE)
     if data.startswith(_VERSION_7_3):
         raise InputError(f"{file.name}: saved as version 7.3, which is not read; save it in MATLAB with -v7")
-    wanted = []
+    wanted, claimed = [], 0
     with understood(file.name, "save it again"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         opened: Any = io.BytesIO(data)
@@ -79,9 +78,13 @@ def _numbers(file: ImageFile) -> dict[str, NDArray[Any]]:
             if name in (_MAP, _TYPES, *_BY_NUCLEUS, _NUMBERS):
                 if kind not in _NUMERIC:
                     raise InputError(f"{file.name}: {name} is a {kind} and no array of numbers; save it as one")
-                if math.prod(size) > _MOST:
-                    raise InputError(f"{file.name}: {name} has {math.prod(size)} values; cut it into pieces")
+                # MATLAB's numbers are doubles, and so are labels.
+                claimed += 8 * math.prod(size)
                 wanted.append(name)
+        try:
+            check_claim(claimed, len(data), IMAGE)
+        except InputError as error:
+            raise InputError(f"{file.name}: {error}") from error
         arrays = matlab.loadmat(opened, variable_names=wanted) if wanted else {}
     return {name: arrays[name] for name in wanted if isinstance(arrays.get(name), np.ndarray)}
 

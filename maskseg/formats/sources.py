@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 import json
 import os
 import re
@@ -14,12 +12,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from maskseg.core.errors import InputError
-from maskseg.imaging.reading import ImageFile, leads_outside, member_path, zip_members, zip_size
+from maskseg.core.files import check_file
+from maskseg.core.limits import TEXT, check_claim, gunzip
+from maskseg.imaging.reading import ImageFile, leads_outside, member_path, zip_beginning, zip_members, zip_size
 
 # Bytes in which a file says what it is.
 LOOK = 8192
-# A file of annotations is smaller than this, also when it is unpacked.
-MOST_BYTES = 1 << 31
 # An image that annotations speak of has at most this many pixels, 65,536 x 65,536.
 MOST_PIXELS = 1 << 32
 # What file managers leave behind, and folders of other programs.
@@ -74,20 +72,26 @@ def inner_path(file: ImageFile, source: Path) -> PurePosixPath:
     return PurePosixPath(file.path.relative_to(source).as_posix() if source.is_dir() else file.path.name)
 
 
-def content(file: ImageFile) -> bytes:
-    """All bytes of a file.
+def content(file: ImageFile, times: int = TEXT) -> bytes:
+    """All bytes of a file of annotations, of one in a zip file as far as its size is to be believed.
+
+    Parameters
+    ----------
+    file : ImageFile
+    times : int
+        See `maskseg.core.limits`; `IMAGE` for pixels.
 
     Raises
     ------
     InputError
-        If it cannot be read, or has more than `MOST_BYTES` when unpacked.
+        If it cannot be read, or has more bytes than that when it is unpacked.
     """
-    try:
-        size = zip_size(file.path, file.member) if file.member else file.path.stat().st_size
-    except OSError as error:
-        raise InputError(f"{file.name}: cannot be read ({error.strerror or error}); check the path") from error
-    if size > MOST_BYTES:
-        raise InputError(f"{file.name}: {size} bytes are more than annotations have; divide it")
+    if file.member:
+        size, packed = zip_size(file.path, file.member)
+        try:
+            check_claim(size, packed, times)
+        except InputError as error:
+            raise InputError(f"{file.name}: {error}") from error
     return file.bytes()
 
 
@@ -95,7 +99,8 @@ def beginning(file: ImageFile) -> bytes:
     """The first bytes of a file; none if it cannot be read."""
     try:
         if file.member:
-            return content(file)[:LOOK]
+            return zip_beginning(file.path, file.member, LOOK)
+        check_file(file.path, file.name)
         with file.path.open("rb") as opened:
             return opened.read(LOOK)
     except (OSError, InputError):
@@ -159,9 +164,10 @@ def json_of(file: ImageFile, remedy: str = "export it again", kind: str = "JSON"
     data = content(file)
     try:
         if data[:2] == b"\x1f\x8b":
-            with gzip.open(io.BytesIO(data)) as packed:
-                data = packed.read(MOST_BYTES)
+            data = gunzip(data)
         return json.loads(data.decode("utf-8-sig"))
+    except InputError as error:
+        raise InputError(f"{file.name}: {error}") from error
     except (ValueError, RecursionError, EOFError, OSError, zlib.error) as error:
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise InputError(f"{file.name}: not a {kind} file ({reason}); {remedy}") from error

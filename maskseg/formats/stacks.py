@@ -24,6 +24,8 @@ import tifffile
 from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError
+from maskseg.core.files import check_file
+from maskseg.core.limits import FLOOR, IMAGE, check_claim
 from maskseg.core.masks import CropMasks
 from maskseg.formats.reader import Item, Nuclei, Shape
 from maskseg.formats.sources import files_of, understood
@@ -138,9 +140,10 @@ def _pairs(source: Path) -> list[tuple[_Array, _Array]]:
 
 def _names(path: Path) -> list[str]:
     try:
+        check_file(path)
         with zipfile.ZipFile(path) as archive:
             return [name.removesuffix(".npy") for name in archive.namelist()]
-    except (OSError, zipfile.BadZipFile, NotImplementedError):
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):  # InputError is a ValueError
         return []
 
 
@@ -155,23 +158,40 @@ def _opened(array: _Array) -> NDArray[Any]:
     """
     with understood(str(array.path), "save it again"):
         if not array.name:
+            check_file(array.path)
             found = np.load(array.path, mmap_mode="r", allow_pickle=False)
         else:
+            check_file(array.path)
             with zipfile.ZipFile(array.path) as archive:
-                if archive.getinfo(f"{array.name}.npy").file_size > _MOST_BYTES:
-                    raise InputError(f"{array.path}: {array.name} is too large; save it as .npy")
+                _check_packed(archive.getinfo(f"{array.name}.npy"), array)
             with np.load(array.path, allow_pickle=False) as opened:
                 found = opened[array.name]
         if not isinstance(found, np.ndarray) or found.dtype.kind not in "buif":
             raise InputError(f"{array.path}: no array of numbers; save it again")
+        if not found.size:
+            raise InputError(f"{array.path}: an array of shape {found.shape} has no pixels; save it again")
         return found
+
+
+def _check_packed(found: zipfile.ZipInfo, array: _Array) -> None:
+    """Refuse an array in an .npz that becomes more than its packed bytes bear out, or than can be held."""
+    if found.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise InputError(f"{array.path}: compressed in another way than deflate; save it as .npy")
+    if found.file_size > _MOST_BYTES:
+        raise InputError(f"{array.path}: {array.name} is too large; save it as .npy")
+    # Large stacks pass, as each byte of them is there.
+    if found.file_size > max(FLOOR, IMAGE * found.compress_size):
+        try:
+            check_claim(found.file_size, found.compress_size)
+        except InputError as error:
+            raise InputError(f"{array.path}: {array.name} {error}") from error
 
 
 def _load(labels: _Array, index: int, shape: Shape | None) -> Nuclei:
     values = np.asarray(_opened(labels)[index])
     if values.dtype.kind == "f" and not (np.isfinite(values).all() and (values == np.rint(values)).all()):
         raise InputError(f"{labels.path}: the labels of image {index} are no whole numbers; save them again")
-    values = values.astype(np.int64)
+    values = values if values.dtype.kind in "iu" else values.astype(np.int64)
     if values.ndim == 2 or values.shape[2] == 1:
         return Nuclei(CropMasks.from_labels(values.reshape(values.shape[:2])))
     if values.shape[2] == 6:

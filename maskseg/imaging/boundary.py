@@ -7,10 +7,8 @@ are asked for later come through `Guarded`.
 from __future__ import annotations
 
 import math
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
@@ -49,25 +47,6 @@ def untrusted(name: str, otherwise: str = DAMAGED) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno is not None and error.strerror:
             raise InputError(f"{name}: cannot be read ({error.strerror}); check the path") from error
         raise InputError(f"{name}: {otherwise}") from error
-
-
-def check_file(path: Path, name: str) -> int:
-    """The bytes of a file, which is neither a pipe nor a device: these may never end.
-
-    Raises
-    ------
-    InputError
-        It is none, or not there.
-    """
-    try:
-        status = path.stat()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{name}: cannot be read ({reason}); check the path") from error
-    if not stat.S_ISREG(status.st_mode):
-        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe, socket or device"
-        raise InputError(f"{name}: is {kind} and no image file; check the path")
-    return status.st_size
 
 
 def check_pixels(shape: tuple[int, ...], itemsize: int, stored: int) -> None:

@@ -6,9 +6,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from maskseg.core.errors import InputError
+from maskseg.core.files import check_file
 from maskseg.core.limits import check_claim
 from maskseg.imaging import bioio_images
-from maskseg.imaging.boundary import Guarded, check_file, untrusted
+from maskseg.imaging.boundary import Guarded, untrusted
 from maskseg.imaging.openslide_images import SlideStored
 from maskseg.imaging.pictures import read_picture, upright_size
 from maskseg.imaging.stored import Stored

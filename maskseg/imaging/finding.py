@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 import tifffile
 
 from maskseg.core.errors import InputError
+from maskseg.core.files import check_file
 from maskseg.imaging import bioio_images
-from maskseg.imaging.boundary import check_file
 from maskseg.imaging.channels import ALL, Choice
 from maskseg.imaging.containers import SUFFIXES, ZARR_SUFFIX, can_read
 from maskseg.imaging.names import printable, unique_ids

@@ -29,9 +29,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError
+from maskseg.core.files import check_file
 from maskseg.core.limits import check_claim
 from maskseg.imaging import intensity
-from maskseg.imaging.boundary import check_file, check_pixels, untrusted
+from maskseg.imaging.boundary import check_pixels, untrusted
 from maskseg.imaging.channels import Choice, Chosen
 from maskseg.imaging.containers import header_size, open_stored
 from maskseg.imaging.names import printable
@@ -279,12 +280,16 @@ def _zip(path: Path) -> zipfile.ZipFile:
         raise InputError(f"{printable(path)}: not a readable zip file ({error}); get it again") from error
 
 
-def _member(archive: zipfile.ZipFile, name: str) -> bytes:
-    """The content of a zip member, of which no more is unpacked than is to be believed."""
-    entry = archive.getinfo(name)
+def _check_packing(entry: zipfile.ZipInfo) -> None:
     # The others are unpacked by Python in steps that have no bound.
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise InputError("is compressed in another way than deflate; pack it again with deflate")
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    """The content of a zip member, of which no more is unpacked than is to be believed."""
+    entry = archive.getinfo(name)
+    _check_packing(entry)
     check_claim(entry.file_size, entry.compress_size)
     return archive.read(entry)
 
@@ -300,8 +305,8 @@ def zip_members(path: Path) -> list[str]:
     return list(dict.fromkeys(_zip(path).namelist()))
 
 
-def zip_size(path: Path, member: str) -> int:
-    """Bytes that a file in a zip file has when it is unpacked; zipfile gives no more than that.
+def zip_size(path: Path, member: str) -> tuple[int, int]:
+    """Bytes that a file in a zip file has when it is unpacked, and packed; zipfile gives no more than the first.
 
     Raises
     ------
@@ -309,9 +314,29 @@ def zip_size(path: Path, member: str) -> int:
         If there is no such file.
     """
     try:
-        return _zip(path).getinfo(member).file_size
+        found = _zip(path).getinfo(member)
     except KeyError as error:
         raise InputError(f"{path}: no {member} in it; check the path") from error
+    return found.file_size, found.compress_size
+
+
+def zip_beginning(path: Path, member: str, count: int) -> bytes:
+    """The first bytes of a file in a zip file.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
+    archive = _zip(path)
+    try:
+        _check_packing(archive.getinfo(member))
+        with archive.open(member) as file:
+            return file.read(count)
+    except InputError:
+        raise
+    except Exception as error:  # zipfile has a dozen kinds of errors; all mean the same here
+        raise InputError(f"{path}:{member}: cannot be read ({error}); get it again") from error
 
 
 def member_path(member: str) -> PurePosixPath:

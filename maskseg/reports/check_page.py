@@ -14,6 +14,7 @@ from maskseg.core.errors import InputError
 from maskseg.curate.check import KINDS, Finding, Report
 from maskseg.curate.mask_faults import readable_masks
 from maskseg.data.dataset import image_id
+from maskseg.formats.coco_checks import leads_outside_folder
 from maskseg.formats.overlay import PREDICTION_COLOUR, TRUTH_COLOUR, overlay
 from maskseg.imaging.intensity import stretch
 from maskseg.imaging.reading import read_image
@@ -84,7 +85,7 @@ def _pictures(report: Report, findings: list[Finding]) -> Iterator[Item]:
             shown.append(finding.other)
         for name in shown:
             record = records.get(name)
-            if record is None:
+            if record is None or leads_outside_folder(record["file_name"]):
                 continue
             try:
                 image = read_image(report.data.path.parent / "images" / record["file_name"])

@@ -13,6 +13,7 @@ from threading import RLock
 from typing import Any
 
 from maskseg.core.errors import InputError
+from maskseg.core.files import sweep
 from maskseg.core.json_files import read_json, write_json
 from maskseg.core.locks import alone_in
 from maskseg.imaging.containers import BIOIO_SUFFIXES, SLIDE_SUFFIXES, SUFFIXES, can_read
@@ -91,6 +92,8 @@ class Workspace:
         self.lock = RLock()
         self._held = ExitStack()
         self._held.enter_context(alone_in(self.folder))
+        # What a server that was killed was just writing.
+        sweep(self.folder)
         self._items: dict[str, Item] = {}
         self._pictures: OrderedDict[str, Picture] = OrderedDict()
         self._sessions: dict[str, Session] = {}

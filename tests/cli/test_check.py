@@ -10,6 +10,7 @@ import pytest
 
 from maskseg.core.masks import CropMasks
 from maskseg.data.dataset import load_coco, write_coco
+from maskseg.formats.coco import to_annotations
 
 
 @pytest.fixture
@@ -21,8 +22,8 @@ def dataset(tmp_path):
         (folder / "images").mkdir(parents=True)
         pixels = np.random.default_rng(1).integers(0, 250, (64, 64, 3), np.uint8)
         cv2.imwrite(str(folder / "images" / file_name), pixels)
-        rles = [rle for mask in masks for rle in CropMasks.from_labels(mask).to_rle()]
-        annotations = [{"id": n, "image_id": 1, "bbox": [], "segmentation": rle} for n, rle in enumerate(rles, start=7)]
+        items = [item for mask in masks for item in to_annotations(CropMasks.from_labels(mask))]
+        annotations = [{"id": n, "image_id": 1, **item} for n, item in enumerate(items, start=7)]
         write_coco(
             folder / "annotations.json", [{"id": 1, "file_name": file_name, "height": 64, "width": 64}], annotations
         )
@@ -103,3 +104,14 @@ def test_the_page_shows_each_finding_and_escapes_file_names(maskseg, dataset, tm
     for text in ("hole, nucleus 7, 9 px", "overlap, nucleus 9, with 8, 0.25 share of the smaller", "speck, nucleus 10"):
         assert text in page
     assert "<script>alert" not in page
+
+
+def test_the_page_shows_no_image_from_outside_the_data_set(maskseg, dataset, tmp_path):
+    folder = dataset(square(3, 3, 9))
+    data = load_coco(folder)
+    (folder / "images" / "a.png").rename(folder / "secret.png")
+    write_coco(folder / "annotations.json", [{**data.images[0], "file_name": "../secret.png"}], data.annotations[1])
+    assert maskseg("check", folder, "--page", tmp_path / "page.html", "--workers", 1)[0] == 1
+    page = (tmp_path / "page.html").read_text()
+    assert "unreadable-image" in page or "cannot be read" in page
+    assert "data-full=" not in page

@@ -9,7 +9,7 @@ import pytest
 
 from maskseg.core.errors import InputError
 from maskseg.curate.check import KINDS, check, write_findings
-from maskseg.data.dataset import write_coco
+from maskseg.data.dataset import load_coco, write_coco
 
 
 def test_planted_faults_are_all_found_and_nothing_else(faulty):
@@ -98,3 +98,26 @@ def test_an_image_that_leads_outside_is_not_read(tmp_path, faulty):
     (tmp_path / "secret.png").write_bytes((faulty / "images" / "ok.png").read_bytes())
     write_coco(tmp_path / "annotations.json", [{"id": 1, "file_name": "../secret.png", "height": 64, "width": 64}], [])
     assert check(tmp_path, progress=False).counts == {"unreadable-image": 1, "no-nuclei": 1}
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        ({"bbox": [1, 2, 3]}, "bad-box"),
+        ({"bbox": None}, "bad-box"),
+        ({"image_id": 2}, "unknown-image"),
+        *(({"segmentation": {"size": [64, 64], "counts": counts}}, "bad-mask") for counts in (None, [10**400], [0.5])),
+        *(({"segmentation": {"size": size, "counts": [4096]}}, "bad-mask") for size in (None, [64], "ab", [None, 64])),
+        ({"segmentation": {"size": [64, 65], "counts": [4160]}}, "sizes-differ"),
+    ],
+)
+def test_what_training_refuses_is_a_finding(change, kind, faulty, tmp_path):
+    (tmp_path / "images").symlink_to(faulty / "images")
+    image = {"id": 1, "file_name": "ok.png", "height": 64, "width": 64}
+    item = {"id": 1, "image_id": 1, "bbox": [0, 0, 5, 64], "segmentation": {"size": [64, 64], "counts": [0, 320, 3776]}}
+    write_coco(tmp_path / "annotations.json", [image], [item])
+    assert not check(tmp_path, progress=False).findings
+    write_coco(tmp_path / "annotations.json", [image], [{**item, **change}])
+    with pytest.raises(InputError, match="record 0"):
+        load_coco(tmp_path)
+    assert kind in check(tmp_path, progress=False).counts
