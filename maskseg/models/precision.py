@@ -60,7 +60,8 @@ def inference(model: GeneralizedRCNN, samples: list[dict[str, Any]], bfloat16: b
         # Boxes are decoded in float32 of what its convolutions say.
         proposals, _ = model.proposal_generator(images, features)
         # What ROIAlign would do for each head and each piece.
-        features = {name: level.contiguous() for name, level in features.items()}
+        order = torch.channels_last if model.device.type == "cpu" else torch.contiguous_format
+        features = {name: level.contiguous(memory_format=order) for name, level in features.items()}
         detections = _boxes(model.roi_heads, features, proposals)
         pieces = []
         for piece in _pieces(detections, _MASKS):
