@@ -15,8 +15,7 @@ SCALES = (1 / 4, 1 / 8, 1 / 16)
 def pyramid(images: int = 2, memory_format=torch.channels_last):
     torch.manual_seed(0)
     return [
-        torch.randn(images, 8, 160 >> level, 96 >> level).contiguous(memory_format=memory_format)
-        for level in (0, 1, 2)
+        torch.randn(images, 8, 160 >> level, 96 >> level).contiguous(memory_format=memory_format) for level in (0, 1, 2)
     ]
 
 
