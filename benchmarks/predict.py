@@ -6,7 +6,7 @@
 First the command as it is typed, on the sample images, in a process of its own: imports and the model included. Then,
 with the model loaded, predict with ``--formats rle`` beside the network alone on the same canvases in the same batches:
 backbone to soft masks, turn by turn, and the medians of the repeats. Processor seconds are what to compare on a machine
-that does other work.
+that does other work. With ``--dense`` another table: `benchmarks/dense.py`, new beside old on dense tissue.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from datetime import date
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from machine import machine
 
 SAMPLE = Path(__file__).resolve().parent.parent / "datasets" / "sample" / "heldout"
 
@@ -71,6 +72,22 @@ def rows(name: str, files: Sequence[Any], predictor: Any, repeats: int) -> None:
         )
 
 
+def dense_rows(options: argparse.Namespace) -> None:
+    """Print what `segment` takes on dense tissue."""
+    # Like all that is imported below: not before the command is timed.
+    import cv2
+    import dense
+    import torch
+
+    from maskseg.inference.api import load_model
+
+    torch.set_num_threads(options.threads or torch.get_num_threads())
+    cv2.setNumThreads(torch.get_num_threads())
+    predictor = load_model(options.model)
+    print(f"{machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {predictor.model.device}")
+    dense.rows(predictor, dense.images_of(options.data, options.tissue), options.repeats)
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -79,7 +96,12 @@ def main() -> None:
     parser.add_argument("--model", default="nuclei")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--dense", action="store_true", help="dense tissue, beside the way before; nothing else")
+    parser.add_argument("--tissue", help="with --dense, a zip with tissue_images/*.tif to be predicted too")
     options = parser.parse_args()
+    if options.dense:
+        dense_rows(options)
+        return
     with tempfile.TemporaryDirectory() as folder:
         cpu, wall = seconds(lambda: cold(options.model, folder), resource.RUSAGE_CHILDREN)
 
@@ -107,7 +129,7 @@ def main() -> None:
 
     load_cpu, load_wall = seconds(load)
     sample = find_images([str(SAMPLE)])
-    print(f"{date.today()}, {threads} threads, torch {torch.__version__}, {predictor.model.device}")
+    print(f"{machine()}, {threads} threads, torch {torch.__version__}, {predictor.model.device}")
     print(f"maskseg predict, {len(sample)} sample images, one view, all included: {cpu:.2f} cpu s, {wall:.2f} s")
     print(f"imports {import_cpu:.2f} cpu s, {import_wall:.2f} s; model load {load_cpu:.2f} cpu s, {load_wall:.2f} s")
     print(f"{'a view':50s}{'network':>14s}{'predict':>20s}{'ratio':>17s}")

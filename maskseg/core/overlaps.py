@@ -59,17 +59,49 @@ def covered(masks: CropMasks) -> NDArray[np.bool_]:
 
 
 def box_pairs(a: NDArray[Any], b: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Pairs of a box of `a`, (N, 4), and a box of `b`, (M, 4), that share an area: two index arrays int64 (P,)."""
-    order = np.argsort(b[:, 0], kind="stable")
-    left = b[order, 0]
-    widest = (b[:, 2] - b[:, 0]).max(initial=0)
-    begin = np.searchsorted(left, a[:, 0] - widest, side="left")
-    count = np.maximum(np.searchsorted(left, a[:, 2], side="left") - begin, 0)
-    first = np.repeat(np.arange(len(a)), count)
-    second = order[np.arange(count.sum()) - np.repeat(np.cumsum(count) - count - begin, count)]
+    """Pairs of a box of `a`, (N, 4), and a box of `b`, (M, 4), that share an area: two index arrays int64 (P,).
+
+    By the first, then by the left edge of the second. The time follows the pairs and not N x M: boxes of `b` of about
+    one size lie in strips as high as they are, in each by their left edges.
+    """
+    if not len(a) or not len(b):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    octave = np.ceil(np.log2((b[:, 2:] - b[:, :2]).max(axis=1).clip(1)))
+    found = [_in_strips(a, b, np.flatnonzero(octave == size), 2.0**size) for size in np.unique(octave)]
+    first, second = (np.concatenate(parts) for parts in zip(*found, strict=True))
     low, high = np.maximum(a[first, :2], b[second, :2]), np.minimum(a[first, 2:], b[second, 2:])
     meet = (low < high).all(axis=1)
-    return first[meet], second[meet]
+    first, second = first[meet], second[meet]
+    place = np.empty(len(b), np.int64)
+    place[np.argsort(b[:, 0], kind="stable")] = np.arange(len(b))
+    order = np.argsort(first * len(b) + place[second])
+    return first[order], second[order]
+
+
+def _in_strips(
+    a: NDArray[Any], b: NDArray[Any], chosen: NDArray[np.intp], side: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """All pairs that may share an area with the boxes `chosen` of `b`, none of which is wider or higher than `side`."""
+    left, strip = b[chosen, 0].astype(np.float64), np.floor(b[chosen, 1] / side).astype(np.int64)
+    begin, top, end = left.min(), strip.min(), strip.max()
+    # Strip after strip; a pixel more on either side, as sums of floats are rounded.
+    length = left.max() - begin + 2
+    key = (strip - top) * length + (left - begin)
+    order = np.argsort(key, kind="stable")
+    highest = np.floor(a[:, 1] / side).astype(np.int64).clip(top + 1) - 1
+    count = (np.floor(a[:, 3] / side).astype(np.int64).clip(None, end) + 1 - highest).clip(0)
+    first, strips = _spread(count)
+    offset = (strips + highest[first] - top) * length
+    low = np.searchsorted(key[order], offset + (a[first, 0] - side - 1 - begin).clip(0, length - 1), "left")
+    high = np.searchsorted(key[order], offset + (a[first, 2] + 1 - begin).clip(0, length - 1), "right")
+    which, steps = _spread((high - low).clip(0))
+    return first[which], chosen[order[low[which] + steps]]
+
+
+def _spread(count: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The numbers 0, 1 ... each as often as `count` says, and how many of it came before."""
+    which = np.repeat(np.arange(len(count)), count)
+    return which, np.arange(len(which)) - np.repeat(np.cumsum(count) - count, count)
 
 
 def _shared(a: CropMasks, b: CropMasks, first: NDArray[np.int64], second: NDArray[np.int64]) -> Overlaps:

@@ -157,6 +157,9 @@ def _add_network(cfg: CfgNode) -> None:
     # At prediction every proposal of this objectness or more is kept; RPN.PRE_NMS_TOPK_TEST and POST_NMS_TOPK_TEST are
     # the least that an image gets, not a limit. TEST.DETECTIONS_PER_IMAGE -1 is no limit either.
     cfg.MODEL.RPN.SURE = 0.2
+    # Of two proposals of more IoU than this the less sure one goes, whatever their levels; NMS_THRESH is that of the
+    # training, in each level.
+    cfg.MODEL.RPN.NMS_THRESH_TEST = 0.5
 
 
 def _add_prediction(cfg: CfgNode) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from maskseg.core.masks import CropMasks, trim
-from maskseg.core.overlaps import Overlaps, covered, overlaps, overlaps_within
+from maskseg.core.overlaps import Overlaps, box_pairs, covered, overlaps, overlaps_within
 
 stacks = arrays(bool, st.tuples(st.integers(0, 5), st.just(7), st.just(9)))
 
@@ -54,3 +54,23 @@ def test_pairs_within_a_set_come_once_and_in_order(masks):
 @given(stacks)
 def test_covered_is_what_any_mask_has(masks):
     assert (covered(crops(masks)) == masks.any(axis=0)).all()
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float64])
+@pytest.mark.parametrize("seed", range(6))
+def test_box_pairs_are_all_that_share_an_area(seed, kind):
+    """Boxes of all sizes, some without area, some left of and above the image; many share an edge only."""
+    rng = np.random.default_rng(seed)
+
+    def some(count):
+        corner, size = rng.integers(-40, 400, (count, 2)), (rng.random((count, 2)) ** 3 * 200).round()
+        return np.concatenate([corner, corner + size], 1).astype(kind)
+
+    a, b = some(rng.integers(0, 60)), some(rng.integers(1, 90))
+    first, second = box_pairs(a, b)
+    low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
+    expected = np.argwhere((low < high).all(axis=2))
+    assert sorted(zip(first.tolist(), second.tolist(), strict=True)) == [tuple(pair) for pair in expected.tolist()]
+    # By the first, then by the left edge of the second.
+    assert (np.diff(first) >= 0).all()
+    assert all(np.diff(b[second[first == i], 0]).min(initial=0) >= 0 for i in range(len(a)))

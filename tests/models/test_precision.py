@@ -80,6 +80,31 @@ def test_in_pieces_it_is_what_detectron2_gives(model, monkeypatch, repository):
 
 
 @torch.inference_mode()
+def test_it_looks_no_further_when_nothing_new_is_found(monkeypatch, repository):
+    """Two images in one batch; a network that calls nearly everything an object."""
+    model = load_model("nuclei", ["MODEL.DEVICE", "cpu", "MODEL.RPN.SURE", "0.0001"]).model
+    pixels = read_image(next((repository / "datasets/sample/heldout").glob("2dd9*/images/*.png")))[:192, :192]
+    images = [pixels, np.ascontiguousarray(pixels[:, ::-1])]
+    samples = [{"image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))} for image in images]
+    proposed = []
+    generator, head = model.proposal_generator, model.roi_heads.box_head
+    propose, hidden = generator.predict_proposals, head.forward
+    monkeypatch.setattr(generator, "predict_proposals", lambda *x: proposed.append(propose(*x)) or proposed[-1])
+    rows = []
+    monkeypatch.setattr(head, "forward", lambda x: rows.append(len(x)) or hidden(x))
+    everything = inference(model, samples)
+    every = sum(map(len, proposed[0]))
+    assert sum(rows) >= every
+    rows.clear()
+    monkeypatch.setattr(precision, "_ROUND", 128)
+    found = inference(model, samples)
+    assert sum(rows) < every / 2
+    for one, other in zip(found, everything, strict=True):
+        assert len(one) == len(other) > 5
+        torch.testing.assert_close(one.pred_boxes.tensor, other.pred_boxes.tensor, atol=1e-3, rtol=0)
+
+
+@torch.inference_mode()
 def test_where_nothing_is_found_there_are_masks_of_nothing(model):
     (found,) = inference(model.model, [{"image": torch.zeros(3, 64, 64, dtype=torch.uint8)}])
     assert found.pred_masks.shape == (0, 1, 28, 28)

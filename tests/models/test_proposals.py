@@ -44,22 +44,42 @@ def limits(before: int, after: int) -> list[str]:
     return ["MODEL.RPN.PRE_NMS_TOPK_TEST", str(before), "MODEL.RPN.POST_NMS_TOPK_TEST", str(after)]
 
 
+def decoded(generator, features):
+    """Boxes inside of the image and objectness logits of all anchors, level by level, of each image."""
+    levels = list(features.values())
+    with torch.no_grad():
+        logits, deltas = generator.rpn_head(levels)
+        deltas = [level.view(2, -1, 4, *level.shape[-2:]).permute(0, 3, 4, 1, 2).flatten(1, -2) for level in deltas]
+        boxes = generator._decode_proposals(generator.anchor_generator(levels), deltas)
+    logits = [level.permute(0, 2, 3, 1).flatten(1) for level in logits]
+    return [([b[i].clamp(0, 256) for b in boxes], [s[i] for s in logits]) for i in range(2)]
+
+
+def suppressed(boxes, scores, threshold=0.5):
+    kept = nms(boxes, scores, threshold)
+    return boxes[kept], scores[kept]
+
+
 def test_all_that_are_sure_are_proposed_whatever_the_limits():
-    everything = proposals(*proposer(*limits(100_000, 100_000), name="RPN"))
-    found = proposals(*proposer(*limits(10, 10), "MODEL.RPN.SURE", "0.7"))
-    for whole, item in zip(everything, found, strict=True):
-        sure = whole.objectness_logits.sigmoid() >= 0.7
+    generator, features = proposer(*limits(10, 10), "MODEL.RPN.SURE", "0.7")
+    found = proposals(generator, features)
+    for (boxes, scores), item in zip(decoded(generator, features), found, strict=True):
+        boxes, scores = suppressed(torch.cat(boxes), torch.cat(scores))
+        sure = scores.sigmoid() >= 0.7
         assert sure.sum() > 100
-        torch.testing.assert_close(item.proposal_boxes.tensor, whole.proposal_boxes.tensor[sure])
-        torch.testing.assert_close(item.objectness_logits, whole.objectness_logits[sure])
+        torch.testing.assert_close(item.proposal_boxes.tensor, boxes[sure])
+        torch.testing.assert_close(item.objectness_logits, scores[sure])
 
 
 def test_where_none_is_sure_the_limits_are_what_an_image_gets():
-    stock = proposals(*proposer(*limits(50, 40), name="RPN"))
-    found = proposals(*proposer(*limits(50, 40), "MODEL.RPN.SURE", "1.0"))
-    for expected, item in zip(stock, found, strict=True):
+    generator, features = proposer(*limits(50, 40), "MODEL.RPN.SURE", "1.0", "MODEL.RPN.NMS_THRESH_TEST", "0.7")
+    found = proposals(generator, features)
+    for (boxes, scores), item in zip(decoded(generator, features), found, strict=True):
+        best = [level.topk(50).indices for level in scores]
+        boxes = torch.cat([level[index] for level, index in zip(boxes, best, strict=True)])
+        boxes, _ = suppressed(boxes, torch.cat([level.topk(50).values for level in scores]), 0.7)
         assert len(item) == 40
-        torch.testing.assert_close(item.proposal_boxes.tensor, expected.proposal_boxes.tensor)
+        torch.testing.assert_close(item.proposal_boxes.tensor, boxes[:40])
 
 
 def test_the_other_images_of_a_batch_change_nothing():
@@ -71,16 +91,16 @@ def test_the_other_images_of_a_batch_change_nothing():
 
 
 def test_a_network_that_is_sure_everywhere_is_held_to_an_eighth(monkeypatch):
-    original = proposals_module.find_top_rpn_proposals
-    # Before any training; suppression takes the square of the number.
+    original = proposals_module.suppress
+    # Before any training.
     generator, features = proposer(*limits(10, 10), "MODEL.RPN.SURE", "0.01", unsure=-100.0)
     seen = []
     monkeypatch.setattr(
-        proposals_module, "find_top_rpn_proposals", lambda *values: seen.append(values[4]) or original(*values)
+        proposals_module, "suppress", lambda boxes, *values: seen.append(len(boxes)) or original(boxes, *values)
     )
-    everywhere = sum(3 * level.shape[2] * level.shape[3] for level in features.values())
+    anchors = [3 * level.shape[2] * level.shape[3] for level in features.values()]
     assert all(len(item) > 100 for item in proposals(generator, features))
-    assert seen == [everywhere // 8] * 2
+    assert all(1000 < count <= sum(min(level, sum(anchors) // 8) for level in anchors) for count in seen)
 
 
 def test_in_training_it_is_the_stock_generator():
