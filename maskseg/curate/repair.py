@@ -140,7 +140,10 @@ def write_repaired(report: Report, out: str | os.PathLike[str], min_area: int = 
         rows = read_split(folder / SPLIT_FILE)
         write_split(out / SPLIT_FILE, [row for name, row in rows.items() if name in kept])
     _write_changes(out / CHANGES, changes)
-    write_coco(out / ANNOTATIONS, images, annotations)
+    data = report.data
+    for item in annotations:
+        item["category_id"] = 1 + data.class_names.index(data.class_of(item))
+    write_coco(out / ANNOTATIONS, images, annotations, data.class_names)
     return Repaired(len(images), len(annotations), len(report.data.images) - len(images), changes)
 
 
@@ -271,7 +274,7 @@ def _repair_annotations(
     for index, box, bitmap in zip(source.tolist(), repaired.boxes, repaired.bitmaps, strict=True):
         item = good[index]
         if index in changed:
-            item = {**item, **annotation(bitmap, box, shape)}
+            item = {**item, **annotation(bitmap, box, shape), "category_id": item.get("category_id")}
             if index in seen:
                 item["id"], next_id = next_id, next_id + 1
         seen.add(index)

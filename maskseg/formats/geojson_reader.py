@@ -18,6 +18,7 @@ from maskseg.core.errors import InputError
 from maskseg.core.outlines import Polygon
 from maskseg.formats.drawing import Drawing, number, ring, text
 from maskseg.formats.reader import Item, LeftOut, Nuclei, Shape, known_shape
+from maskseg.formats.reviewed import REVIEWED, is_mark
 from maskseg.formats.sources import beginning, begins_with, files_of, json_of, understood
 from maskseg.imaging.reading import ImageFile
 
@@ -72,7 +73,9 @@ def load(file: ImageFile, shape: Shape | None) -> Nuclei:
             properties = feature.get("properties") if isinstance(feature, dict) else None
             properties = properties if isinstance(properties, dict) else {}
             name = _class_of(properties)
-            if name.endswith(_REGION_MARK):
+            if is_mark(name) or is_mark(text(properties.get("name"))):
+                name = REVIEWED
+            elif name.endswith(_REGION_MARK):
                 drawing.lose(
                     f"feature {place}", f"the class {name} is one of regions; give a nucleus another one", "region"
                 )
@@ -80,7 +83,7 @@ def load(file: ImageFile, shape: Shape | None) -> Nuclei:
             with drawing.annotation(f"feature {place}", name):
                 _draw(drawing, feature)
                 drawing.score(_score(properties))
-                if properties.get("objectType") == "annotation":
+                if properties.get("objectType") == "annotation" and name != REVIEWED:
                     regions.append((drawing.count - 1, f"feature {place}"))
         _without_regions(drawing, regions)
     return drawing.nuclei()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from maskseg.core.files import write_whole
 from maskseg.core.masks import CropMasks
 from maskseg.core.optional import need
 from maskseg.core.tables import write_csv
-from maskseg.formats.image_table import failed_row, summary_row, write_table
+from maskseg.formats.image_table import class_counts, failed_row, summary_row, write_table
 from maskseg.formats.writer import ImageInfo, Joined, Writer
 from maskseg.imaging.windows import Source
 
@@ -47,6 +47,8 @@ COLUMNS: dict[str, type] = {
     "axis_major_length_um": float,
     "axis_minor_length_um": float,
 }
+# The last column, where there are several classes.
+CLASS = "class"
 # Rows that are written to Parquet at once.
 _ROWS = 1 << 16
 
@@ -57,8 +59,9 @@ def nucleus_rows(
     pixels: NDArray[Any] | _Values,
     microns_per_pixel: float | None = None,
     first: int = 1,
+    names: Sequence[str] = (),
 ) -> list[Row]:
-    """Rows of the nuclei of an image, with one value for each of `COLUMNS`.
+    """Rows of the nuclei of an image, with one value for each of `COLUMNS`, and the class where there are several.
 
     Parameters
     ----------
@@ -71,6 +74,8 @@ def nucleus_rows(
         Side of a pixel in micrometres; where not given, the columns in micrometres stay empty.
     first : int
         Label of the first mask.
+    names : sequence of str
+        What the classes of the masks are called.
     """
     rows: list[Row] = []
     size = microns_per_pixel
@@ -92,19 +97,23 @@ def nucleus_rows(
             + means
             + [None] * (_CHANNELS - len(means))
             + ([None] * 3 if size is None else [area * size**2, shape[0] * size, shape[1] * size])
+            + ([names[masks.classes[label - first]]] if len(names) > 1 else [])
         )
     return rows
 
 
-def write_nuclei(path: str | os.PathLike[str], rows: Iterable[Row]) -> None:
-    """Write the rows of `nucleus_rows` as CSV, whole or not at all; they are taken one at a time."""
+def write_nuclei(path: str | os.PathLike[str], rows: Iterable[Row], classified: bool = False) -> None:
+    """Write the rows of `nucleus_rows` as CSV, whole or not at all; they are taken one at a time.
+
+    `classified`: the last column is that of the class.
+    """
     # Eight digits are a thousandth of a pixel in the largest image.
     cells = ([f"{value:.8g}" if isinstance(value, float) else value for value in row] for row in rows)
-    write_csv(path, tuple(COLUMNS), cells)
+    write_csv(path, (*COLUMNS, *[CLASS] * classified), cells)
 
 
-def write_nuclei_parquet(path: str | os.PathLike[str], rows: Iterable[Row]) -> None:
-    """Write the rows of `nucleus_rows` as Parquet, whole or not at all.
+def write_nuclei_parquet(path: str | os.PathLike[str], rows: Iterable[Row], classified: bool = False) -> None:
+    """Write the rows of `nucleus_rows` as Parquet, whole or not at all; see `write_nuclei`.
 
     Raises
     ------
@@ -115,7 +124,8 @@ def write_nuclei_parquet(path: str | os.PathLike[str], rows: Iterable[Row]) -> N
     from pyarrow import parquet
 
     kinds = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64()}
-    schema = pyarrow.schema([(name, kinds[kind]) for name, kind in COLUMNS.items()])
+    columns_of = {**COLUMNS, **({CLASS: str} if classified else {})}
+    schema = pyarrow.schema([(name, kinds[kind]) for name, kind in columns_of.items()])
     with write_whole(path) as file, parquet.ParquetWriter(file, schema) as writer:
         for some in _by(_ROWS, rows):
             columns = [
@@ -139,6 +149,7 @@ class TableWriter(Writer):
         self._rows: list[Row] = []
         self._areas = [np.zeros(0, np.int64)]
         self._scores = [np.zeros(0, np.float32)]
+        self._classes = [np.zeros(0, np.int32)]
         self._count = 0
 
     def add(self, masks: CropMasks, settled: int) -> None:
@@ -146,19 +157,21 @@ class TableWriter(Writer):
         image = self.image
         assert image.source is not None, "the registry says that pixels are needed"
         values = _Values(image.source)
-        self._rows += nucleus_rows(image.image_id, masks, values, image.microns_per_pixel, self._count + 1)
+        self._rows += nucleus_rows(
+            image.image_id, masks, values, image.microns_per_pixel, self._count + 1, image.class_names
+        )
         self._areas.append(masks.areas)
         self._scores.append(masks.scores)
+        self._classes.append(masks.classes)
         self._count += len(masks)
 
     def close(self) -> dict[str, Any]:
         """See `Writer`."""
         areas, scores = np.concatenate(self._areas), np.concatenate(self._scores)
         image = self.image
-        return {
-            "row": summary_row(image.image_id, image.shape, areas, scores, image.seconds()),
-            "nuclei": self._rows,
-        }
+        row = summary_row(image.image_id, image.shape, areas, scores, image.seconds())
+        further = class_counts(image.class_names, np.concatenate(self._classes)) if image.classified else {}
+        return {"row": {**row, **further}, "nuclei": self._rows, "further": list(further)}
 
 
 class _Values:
@@ -176,6 +189,7 @@ def join_tables(paths: Sequence[Path], images: Iterable[Joined]) -> None:
     """Write the table of images and that of nuclei; the images are taken one at a time."""
     of_images, of_nuclei = paths
     rows: list[dict[str, str | int]] = []
+    further, images = _further(images)
 
     def nuclei() -> Iterator[Row]:
         for image in images:
@@ -185,11 +199,24 @@ def join_tables(paths: Sequence[Path], images: Iterable[Joined]) -> None:
                 rows.append(image.record["row"])
                 yield from image.record["nuclei"]
 
-    write_nuclei(of_nuclei, nuclei())
-    write_table(of_images, rows)
+    write_nuclei(of_nuclei, nuclei(), bool(further))
+    write_table(of_images, rows, further)
 
 
 def join_parquet(paths: Sequence[Path], images: Iterable[Joined]) -> None:
     """Write the table of nuclei as Parquet; the images are taken one at a time."""
     (path,) = paths
-    write_nuclei_parquet(path, (row for image in images if not image.reason for row in image.record["nuclei"]))
+    further, images = _further(images)
+    rows = (row for image in images if not image.reason for row in image.record["nuclei"])
+    write_nuclei_parquet(path, rows, bool(further))
+
+
+def _further(images: Iterable[Joined]) -> tuple[list[str], Iterator[Joined]]:
+    """Columns that the table of images has for its classes, by the first image that was not left out."""
+    images = iter(images)
+    begun: list[Joined] = []
+    for image in images:
+        begun.append(image)
+        if not image.reason:
+            return image.record.get("further", []), chain(begun, images)
+    return [], iter(begun)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from maskseg.core.masks import CropMasks
+from maskseg.formats.classes import NUCLEUS
 from maskseg.imaging.windows import Source
 
 
@@ -46,6 +47,8 @@ class ImageInfo:
         Time that reading and segmenting took up to now.
     fields : dict
         What else is known of the image, as in a COCO record.
+    class_names : tuple of str
+        What the classes of the masks are called; a format that has classes writes them where there are several.
     """
 
     image_id: str
@@ -58,6 +61,12 @@ class ImageInfo:
     scored: bool = True
     seconds: Callable[[], float] = float
     fields: dict[str, Any] = field(default_factory=dict)
+    class_names: tuple[str, ...] = (NUCLEUS,)
+
+    @property
+    def classified(self) -> bool:
+        """Whether there are several classes."""
+        return len(self.class_names) > 1
 
 
 class Writer:
@@ -138,6 +147,7 @@ class WholeWriter(Writer):
         self._masks: CropMasks | None = None
         self._rles: list[dict[str, Any]] = []
         self._scores: list[float] = []
+        self._classes: list[int] = []
 
     def add(self, masks: CropMasks, settled: int) -> None:
         """See `Writer`."""
@@ -146,12 +156,14 @@ class WholeWriter(Writer):
         else:
             self._rles += masks.to_rle()
             self._scores += masks.scores.tolist()
+            self._classes += masks.classes.tolist()
 
     def close(self) -> Any:
         """See `Writer`."""
         masks = self._masks
         if masks is None:
-            masks = CropMasks.from_rle(self._rles, self.image.shape, np.array(self._scores, np.float32))
+            scores = np.array(self._scores, np.float32)
+            masks = CropMasks.from_rle(self._rles, self.image.shape, scores, self._classes)
         return self.write(masks)
 
     def write(self, masks: CropMasks) -> Any:

@@ -29,6 +29,7 @@ from maskseg import __version__
 from maskseg.core.files import remove_leftovers, write_whole
 from maskseg.core.locks import alone_in
 from maskseg.core.masks import CropMasks
+from maskseg.formats.classes import NUCLEUS
 from maskseg.formats.kaggle import Form
 from maskseg.formats.registry import Format, default_formats, get, predicted, writers
 from maskseg.formats.writer import ImageInfo, Joined, Writer, write_all
@@ -100,7 +101,7 @@ def predict_files(
     )
     form = tasks.part(predictor.cfg, "submission")
     chosen = formats or predictor.formats or default_formats()
-    run = Run(out, files, chosen, tta, microns_per_pixel, tiles or Tiles(), form)
+    run = Run(out, files, chosen, tta, microns_per_pixel, tiles or Tiles(), form, predictor.class_names)
     # Said before hours of prediction and not after.
     for item in run.chosen:
         item.require(f"--formats {item.name}")
@@ -187,7 +188,8 @@ def _segment(predictor: Predictor, images: Sequence[NDArray[np.uint8]], tta: str
 class Run:
     """What is done with images, and the files of a run: written, found again and assembled.
 
-    Attributes are the arguments of `predict_files` of the same names, and the form of the submission.
+    Attributes are the arguments of `predict_files` of the same names, the form of the submission, and what the classes
+    are called.
     """
 
     out: Path
@@ -197,6 +199,7 @@ class Run:
     microns_per_pixel: float | None
     tiles: Tiles
     form: Form
+    class_names: tuple[str, ...] = (NUCLEUS,)
 
     @property
     def chosen(self) -> list[Format]:
@@ -324,6 +327,7 @@ class Run:
             ArraySource(loaded.image, file.name, loaded.values),
             microns_per_pixel=loaded.mpp,
             seconds=lambda: seconds,
+            class_names=self.class_names,
         )
         opened = self.writers(info)
         self._finish(file, source, opened, write_all([*opened.values()], [(masks, masks.shape[0])]))
@@ -353,6 +357,7 @@ class Run:
             mpp,
             scale,
             seconds=lambda: time.perf_counter() - begin,
+            class_names=self.class_names,
         )
         opened = self.writers(info)
         self._finish(file, of, opened, write_all([*opened.values()], image.settled()))
