@@ -104,8 +104,8 @@ def coco(
     """COCO files of other programs: polygons or run lengths, any categories, ids and file paths.
 
     Categories are kept; --merge-classes takes some for one. Without --category it is the only one that has annotations,
-    otherwise those whose names hold "nucle". Crowd regions, boxes without outline and outlines at fault are left out and
-    listed.
+    otherwise those whose names hold "nucle". Crowd regions, boxes without outline and outlines at fault are left out
+    and listed.
 
     \b
     Examples:

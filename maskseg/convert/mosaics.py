@@ -299,8 +299,8 @@ def join_tiles(grid: Sequence[Sequence[CropMasks]]) -> CropMasks:
     """Masks of a mosaic from those of its tiles, with the nuclei that a seam cuts joined.
 
     Two masks of one class on both sides of a seam are one nucleus if they touch along more than SHARED_BORDER of the
-    border pixels that either of them has there (intersection over union of their border pixels). A nucleus cut by two seams is joined
-    over both.
+    border pixels that either of them has there (intersection over union of their border pixels). A nucleus cut by two
+    seams is joined over both.
 
     Parameters
     ----------
