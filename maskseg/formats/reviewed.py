@@ -63,9 +63,9 @@ def region_of(record: Mapping[str, Any], shape: tuple[int, int]) -> NDArray[np.b
         return np.ones(shape, bool)
     if not isinstance(known, Mapping):
         return None
+    if known.get("size") != list(shape):
+        raise InputError(f"a reviewed region of size {str(known.get('size'))[:40]} on an image of {list(shape)}")
     try:
-        if list(known["size"]) != list(shape):
-            raise InputError(f"a reviewed region of size {str(known['size'])[:40]} on an image of {list(shape)}")
         (x0, y0, x1, y1), bitmap = rle.runs_to_crop(*rle.coco_to_runs(known), shape)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError("a reviewed region that is no run lengths") from error

@@ -153,11 +153,8 @@ def validation_sample(cfg: CfgNode, record: dict[str, Any]) -> dict[str, Any]:
 
 
 def class_table(record: Mapping[str, Any]) -> NDArray[np.int64]:
-    """Class of each label of a record, counted from 1 so that a class that is not known is 0; of label 0, too.
-
-    All 1 but the first, and so 0 where nothing is to be told apart, is what a record of one class gives: then all 0.
-    """
-    kinds = [item.get("category_id", 0) for item in record["annotations"]]
+    """Class of each label of a record, counted from 1, and 0 where it is not known; all 0 where all are of class 0."""
+    kinds = [item.get("category_id", 0) for item in record.get("annotations", ())]
     return np.array([0, *(kind + 1 for kind in kinds)] if any(kinds) else [0] * (len(kinds) + 1), np.int64)
 
 
