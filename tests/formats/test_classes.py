@@ -57,7 +57,7 @@ def test_classes_are_named_and_merged():
     [("a,,b", []), ("a,a", []), (None, ["a"]), (None, ["=b"]), (None, ["a=b", "c=b"]), (None, ["a=b,,c"])],
 )
 def test_a_rule_that_says_nothing_clear_is_refused(names, merges):
-    with pytest.raises(InputError, match="--(class-names|merge-classes)"):
+    with pytest.raises(InputError, match=r"--(class-names|merge-classes)"):
         ClassRule.parse(names, merges)
 
 
