@@ -65,17 +65,15 @@ def load(file: ImageFile, shape: Shape | None) -> Nuclei:
     drawing = Drawing(file.name, known_shape(shape, file.name))
     with understood(file.name):
         found = _features(json_of(file))
-        planes = {_plane(feature) for feature in found} - {None}
+        planes = {_plane(feature) for feature in found if not _is_mark(feature)} - {None}
         if len(planes) > 1:
             raise InputError(f"{file.name}: its objects lie on {len(planes)} planes of a stack; export each for itself")
         regions = []
         for place, feature in enumerate(found, start=1):
             properties = feature.get("properties") if isinstance(feature, dict) else None
             properties = properties if isinstance(properties, dict) else {}
-            name = _class_of(properties)
-            if is_mark(name) or is_mark(text(properties.get("name"))):
-                name = REVIEWED
-            elif name.endswith(_REGION_MARK):
+            name = REVIEWED if _is_mark(feature) else _class_of(properties)
+            if name.endswith(_REGION_MARK):
                 drawing.lose(
                     f"feature {place}", f"the class {name} is one of regions; give a nucleus another one", "region"
                 )
@@ -133,6 +131,14 @@ def _polygons(geometry: dict[str, Any], depth: int = 0) -> Iterator[Polygon]:
             if not polygon:
                 raise InputError("holds no polygon: there are no points; draw the outline of the nucleus")
             yield [ring(points) for points in polygon]
+
+
+def _is_mark(feature: Any) -> bool:
+    """Whether a feature marks what was reviewed, by its name or its class."""
+    properties = feature.get("properties") if isinstance(feature, dict) else None
+    if not isinstance(properties, dict):
+        return False
+    return is_mark(text(properties.get("name"))) or is_mark(_class_of(properties))
 
 
 def _class_of(properties: dict[str, Any]) -> str:

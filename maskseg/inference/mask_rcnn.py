@@ -144,7 +144,7 @@ class MaskRCNNPredictor(BatchedPredictor[SoftMasks]):
                 one.pred_boxes.tensor.float().cpu().numpy(),
                 one.scores.float().cpu().numpy(),
                 one.pred_masks[:, 0].float().cpu().numpy(),
-                one.pred_classes.int().cpu().numpy(),
+                one.pred_classes.int().cpu().numpy() if one.has("pred_classes") else None,  # type: ignore[arg-type]
             )
             for one in found
         ]

@@ -246,7 +246,8 @@ def test_an_image_of_another_size_than_annotated_is_named(write_dataset, nuclei,
 
 @pytest.mark.parametrize("border", ["constant", "reflect"])
 def test_a_nucleus_keeps_its_class_however_it_is_warped(border, overrides, dataset):
-    cfg = load_config("nuclei_R_18_FPN", overrides(SEED=5, INPUT__AUG__BORDER=border))
+    plain = {f"INPUT__AUG__{key}": 0.0 for key in ("CONTRAST", "BRIGHTNESS", "GAMMA")}
+    cfg = load_config("nuclei_R_18_FPN", overrides(SEED=5, INPUT__AUG__BORDER=border, INPUT__NORMALIZE="off", **plain))
     records = dataset_dicts(f"{dataset}:train")
     # The fixture draws each nucleus in a grey of its own: odd annotations are of class 1.
     for record in records:
@@ -296,5 +297,6 @@ def test_a_sample_shows_something_that_was_reviewed(overrides, write_dataset, nu
     record["reviewed"] = as_field(region)
     cfg = load_config("nuclei_R_18_FPN", overrides(SEED=5, INPUT__LONG_SIDE=640, INPUT__AUG__SCALE="[1.0, 1.0]"))
     samples = Samples(cfg, [record])
-    shown = [not bool(samples[position, 0]["instances"].gt_masks.ignored.all()) for position in range(20)]
+    ignored = [samples[position, 0]["instances"].gt_masks.ignored for position in range(20)]
+    shown = [one is None or not bool(one.all()) for one in ignored]
     assert sum(shown) >= 14
