@@ -33,8 +33,8 @@ crowds; rows of Usage `Ignored` do not count. An image of which no annotation ca
 would teach the network wrong things.
 
 Classes (QuPath's classifications, categories, labels, layers, groups) are kept by their names, whatever type of JSON
-they have; `--class-names A,B` names those that have numbers alone, `--merge-classes NEW=OLD,OLD` takes some for one, and
-`--merge-classes all` all. Nuclei without a class are of the class nucleus where no nucleus has another, and else
+they have; `--class-names A,B` names those that have numbers alone, `--merge-classes NEW=OLD,OLD` takes some for one,
+and `--merge-classes all` all. Nuclei without a class are of the class nucleus where no nucleus has another, and else
 `unclassified`. What `predict` and `export` write of several classes: GeoJSON has QuPath's classification with
 its colour, ImageJ a group and the property `class`, labelme a label, Aperio a layer, COCO and YOLO a category,
 `nuclei.csv` a column, SVG and overlays a colour (the overlay with a legend). Of one class nothing but its name is

@@ -91,6 +91,7 @@ def convert(
         raise InputError(f"{images}: no such folder or zip file; check --images")
     summary = Summary(reader.unit)
     items = _listed(reader.part("reader")(source, **options), summary)
+    summary.classes = list(dict.fromkeys(map(rule or ClassRule(), summary.classes)))
     folder = Path(images) if images else _beside(source)
     if any(item.image is None for item in items):
         items = with_images(items, folder)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from maskseg.formats.writer import WholeWriter
 from maskseg.imaging.reading import ImageFile
 
 _LINE = re.compile(rb"^\s*\d+([ \t]+-?\d*\.?\d+([eE][-+]?\d+)?){4,}\s*$")
-_NAME = re.compile(r"^\s*['\"]?(\d+)['\"]?\s*:\s*['\"]?(.+?)['\"]?\s*$")
+_NAME = re.compile(r"^\s*['\"]?(\d+)['\"]?\s*:\s*(.+?)\s*$")
 # Beside the labels, with names of classes and of images.
 _NO_LABELS = ("classes", "train", "val", "test", "valid", "readme", "requirements", "notes")
 # Written beside the labels where there are several classes.
@@ -84,13 +85,21 @@ def _class_names(source: Path) -> dict[int, str]:
         if listed:
             return {place: name.strip(" '\"\n") for place, name in enumerate(listed[1].split(","))}
         _, _, after = text.partition("names:")
-        numbered = {int(found[1]): found[2] for found in map(_NAME.match, after.splitlines()) if found}
+        numbered = {int(found[1]): _unquoted(found[2]) for found in map(_NAME.match, after.splitlines()) if found}
         if not numbered and after:
             lines = (re.match(r"^\s*-\s*['\"]?(.+?)['\"]?\s*$", line) for line in after.splitlines())
             numbered = {place: found[1] for place, found in enumerate(filter(None, lines))}
         if numbered:
             return numbered
     return {}
+
+
+def _unquoted(name: str) -> str:
+    """A name as YAML has it, in quotes or not."""
+    if name.startswith('"'):
+        with suppress(ValueError):  # JSON is YAML, too
+            return str(json.loads(name))
+    return name.strip("'\"")
 
 
 def _load(file: ImageFile, names: dict[int, str], shape: Shape | None) -> Nuclei:
@@ -130,6 +139,9 @@ class YoloWriter(WholeWriter):
             file.write("".join(f"{line}\n" for line in lines))
         if self.image.classified:
             # The same of every image; what writes last writes no other.
-            names = "".join(f"  {number}: {json.dumps(name)}\n" for number, name in enumerate(self.image.class_names))
+            names = "".join(
+                f"  {number}: {json.dumps(name, ensure_ascii=False)}\n"
+                for number, name in enumerate(self.image.class_names)
+            )
             with write_whole(self.path.parent / NAMES, "w", encoding="utf-8") as file:
                 file.write(f"names:\n{names}")

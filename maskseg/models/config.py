@@ -203,8 +203,13 @@ def _add_prediction(cfg: CfgNode) -> None:
 def set_classes(cfg: CfgNode, names: Sequence[str]) -> None:
     """Let Mask R-CNN tell classes of these names apart, in place.
 
-    Boxes and masks of several are drawn by the same weights, so that only the last layer depends on their number.
+    Boxes and masks of several are drawn by the same weights, so that only the last layer depends on their number. Heads
+    of Detectron2 become those of maskseg, of the same weights, which know several classes and what was reviewed.
     """
+    if cfg.MODEL.ROI_HEADS.NAME == "StandardROIHeads":
+        cfg.MODEL.ROI_HEADS.NAME = "NucleiROIHeads"
+    if cfg.MODEL.PROPOSAL_GENERATOR.NAME == "RPN":
+        cfg.MODEL.PROPOSAL_GENERATOR.NAME = "NucleiRPN"
     cfg.MODEL.CLASS_NAMES = [] if tuple(names) == (NUCLEUS,) else list(names)
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = len(names)
     if len(names) > 1:
