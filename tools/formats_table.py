@@ -31,6 +31,19 @@ of interior and border are taken apart into connected pieces (nuclei that touch 
 labels; a photograph in place of a label image is refused; run lengths with `iscrowd` 1 throughout are masks, not
 crowds; rows of Usage `Ignored` do not count. An image of which no annotation can be used is left out: as background it
 would teach the network wrong things.
+
+Classes (QuPath's classifications, categories, labels, layers, groups) are kept by their names, whatever type of JSON
+they have; `--class-names A,B` names those that have numbers alone, `--merge-classes NEW=OLD,OLD` takes some for one,
+and `--merge-classes all` all. Nuclei without a class are of the class nucleus where no nucleus has another, and else
+`unclassified`. What `predict` and `export` write of several classes: GeoJSON has QuPath's classification with
+its colour, ImageJ a group and the property `class`, labelme a label, Aperio a layer, COCO and YOLO a category,
+`nuclei.csv` a column, SVG and overlays a colour (the overlay with a legend). Of one class nothing but its name is
+written.
+
+An annotation called "reviewed", by its name or its class, is no nucleus: it lies around what a person has looked at.
+`maskseg convert FORMAT --reviewed` takes only what lies in such annotations (an image without one is left out), and the
+rest of the image counts neither as nucleus nor as background, in training and in scores
+([the loop](train.md#correct-and-retrain)). For labelme, the flag `reviewed` of a file stands for all of its image.
 """
 
 

@@ -11,6 +11,7 @@ from maskseg.formats.registry import Format, formats
 
 if TYPE_CHECKING:
     from maskseg.convert.convert import Summary
+    from maskseg.formats.classes import ClassRule
 
 app = typer.Typer(
     help="Convert annotations to a COCO data set: DIR/annotations.json and DIR/images/.", no_args_is_help=True
@@ -19,6 +20,17 @@ app = typer.Typer(
 
 Out = Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Where the data set goes.")]
 Modality = Annotated[Path | None, typer.Option(help="Table image_id,modality or filename,foreground,background.")]
+ClassNames = Annotated[
+    str | None, typer.Option(metavar="A,B", help="Names of classes that have numbers alone, from 1.")
+]
+MergeClasses = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NEW=OLD,OLD", help="Take classes for one, may be repeated; all: no classes."),
+]
+Reviewed = Annotated[
+    bool,
+    typer.Option("--reviewed", help='Only what annotations called "reviewed" lie around: the rest was not looked at.'),
+]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes; one for each core where not given.")]
 
 
@@ -84,19 +96,25 @@ def coco(
         list[str] | None, typer.Option(metavar="NAME", help="Category to take, may be repeated; all: every one.")
     ] = None,
     modality: Modality = None,
+    class_names: ClassNames = None,
+    merge_classes: MergeClasses = None,
+    reviewed: Reviewed = False,
     workers: Workers = None,
 ) -> None:
     """COCO files of other programs: polygons or run lengths, any categories, ids and file paths.
 
-    All become the one category, nucleus. Without --category it is the only one that has annotations, otherwise those
-    whose names hold "nucle". Crowd regions, boxes without outline and outlines at fault are left out and listed.
+    Categories are kept; --merge-classes takes some for one. Without --category it is the only one that has annotations,
+    otherwise those whose names hold "nucle". Crowd regions, boxes without outline and outlines at fault are left out
+    and listed.
 
     \b
     Examples:
       maskseg convert coco export.json -o data/mine --images photos/
       maskseg convert coco instances.json -o data/mine --images train2017/ --category neoplastic --category stromal
     """
-    _convert("coco", source, out, images, modality, workers, categories=category or (), distinct=True)
+    rule = _rule(class_names, merge_classes)
+    options = {"categories": category or (), "distinct": True}
+    _convert("coco", source, out, images, modality, workers, rule=rule, reviewed=reviewed, **options)
 
 
 @app.command("mosaics")
@@ -145,14 +163,15 @@ def xml(
     layer: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Layer to take, may be repeated; all: every one.")
     ] = None,
+    merge_classes: MergeClasses = None,
     workers: Workers = None,
 ) -> None:
     """Tissue images with outlines drawn in Aperio ImageScope: TISSUE_DIR/ID.tif and ANNOTATION_DIR/ID.xml.
 
-    Where regions overlap, the smaller one has the pixel; regions with NegativeROA are holes; nuclei on a cut are in
-    both pieces; parts of fewer than 10 pixels are dropped. DIR/regions.csv says what became of each region. The
-    offset of -1 -1 is that of vertices counted from 1, as in MoNuSeg; -0.5 -0.5 is that of pixel corners at whole
-    numbers.
+    Layers are classes. Where regions overlap, the smaller one has the pixel; regions with NegativeROA are holes; nuclei
+    on a cut are in both pieces; parts of fewer than 10 pixels are dropped. DIR/regions.csv says what became of each
+    region. The offset of -1 -1 is that of vertices counted from 1, as in MoNuSeg; -0.5 -0.5 is that of pixel corners at
+    whole numbers.
 
     \b
     Examples:
@@ -161,7 +180,8 @@ def xml(
     """
     from maskseg.convert.tissue import convert, fates
 
-    summary = convert(tissue, annotation, out, pieces, offset, layer or (), _processes(workers))
+    rule = _rule(None, merge_classes)
+    summary = convert(tissue, annotation, out, pieces, offset, layer or (), _processes(workers), rule=rule)
     typer.echo(f"regions: {fates(summary)}; one by one in {out}/regions.csv")
     report(out, summary)
 
@@ -198,6 +218,9 @@ def auto(
         Path | None, typer.Option(metavar="DIR", help="Folder or zip of the images; beside SRC where not given.")
     ] = None,
     modality: Modality = None,
+    class_names: ClassNames = None,
+    merge_classes: MergeClasses = None,
+    reviewed: Reviewed = False,
     workers: Workers = None,
 ) -> None:
     """Annotations of any format that is read: looks which one it is, says so, and converts them.
@@ -211,8 +234,9 @@ def auto(
 
     form = recognise(source)
     typer.echo(f"{source}: {form.about} ({form.layout}); the same as maskseg convert {form.name}")
-    options = {"distinct": True, "categories": ()} if form.name == "coco" else {}
-    _convert(form.name, source, out, images, modality, workers, **options)
+    options: dict[str, Any] = {"distinct": True, "categories": ()} if form.name == "coco" else {}
+    rule = _rule(class_names, merge_classes)
+    _convert(form.name, source, out, images, modality, workers, rule=rule, reviewed=reviewed, **options)
 
 
 def _convert(
@@ -235,16 +259,27 @@ def _add_command(form: Format) -> None:
             Path | None, typer.Option(metavar="DIR", help="Folder or zip of the images; beside SRC where not given.")
         ] = None,
         modality: Modality = None,
+        class_names: ClassNames = None,
+        merge_classes: MergeClasses = None,
+        reviewed: Reviewed = False,
         workers: Workers = None,
     ) -> None:
-        _convert(form.name, source, out, images, modality, workers)
+        rule = _rule(class_names, merge_classes)
+        _convert(form.name, source, out, images, modality, workers, rule=rule, reviewed=reviewed)
 
     # A help text begins with a capital letter.
     command.__doc__ = (
         f"{form.about[:1].upper()}{form.about[1:]}: {form.layout or form.name}.\n\n\b\nExamples:\n"
         f"  maskseg convert {form.name} annotations/ -o data/mine --images photos/\n"
+        f"  maskseg convert {form.name} annotations/ -o data/corrected --images photos/ --reviewed\n"
     )
     app.command(form.name)(command)
+
+
+def _rule(class_names: str | None, merge_classes: list[str] | None) -> ClassRule:
+    from maskseg.formats.classes import ClassRule
+
+    return ClassRule.parse(class_names, merge_classes)
 
 
 def _processes(workers: int | None) -> int:

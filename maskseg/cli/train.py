@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -37,6 +37,14 @@ def train(
         float | None, typer.Option(min=0.0, help="Of a U-Net: 0.5, 1 or 2 times the channels of the config.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the images, in place of iterations.")] = None,
+    class_names: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="The classes to tell apart; nuclei of others teach outlines and no class."),
+    ] = None,
+    merge_classes: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NEW=OLD,OLD", help="Take classes for one, may be repeated; all: learn no classes."),
+    ] = None,
     images: Annotated[
         list[str] | None,
         typer.Option("--predict", metavar="INPUT", help="Then predict these, with a submission: OUTPUT_DIR/predicted."),
@@ -49,6 +57,7 @@ def train(
     Examples:
       maskseg train DATASETS.TRAIN "('data/mine:train',)" DATASETS.TEST "('data/mine:dev',)"
       maskseg train --from nuclei --data data/mine -o runs/mine
+      maskseg train --from nuclei --data data/conic --merge-classes immune=Lymphocyte,Plasma
       maskseg train --config-file nuclei_R_18_FPN --resume
       maskseg train --config-file nuclei_unet --image-size 256 --channel-rate 1 --epochs 40 --predict stage1_test.zip
       maskseg train --folds DATASETS.TRAIN "('data/mine',)" OUTPUT_DIR runs/folds
@@ -56,6 +65,7 @@ def train(
       maskseg train --eval-only DATASETS.TEST "('data/dsb2018:val_stratified',)"
     """
     from maskseg.core.errors import InputError
+    from maskseg.formats.classes import ClassRule
     from maskseg.models import tasks
     from maskseg.models.config import load_config, to_device
     from maskseg.projects.unet.network import UNet
@@ -67,8 +77,10 @@ def train(
     if start and config_file:
         raise InputError(f"--config-file {config_file}: a model that is fine-tuned brings its own config; leave it out")
     sizes = {"INPUT.LONG_SIDE": image_size, "INPUT.AUG.WINDOW": image_size, "INPUT.SHRINK": image_size and True}
-    named = {**sizes, "MODEL.UNET.CHANNEL_RATE": channel_rate}
+    named: dict[str, Any] = {**sizes, "MODEL.UNET.CHANNEL_RATE": channel_rate}
     named["SOLVER.EPOCHS"] = epochs
+    named["MODEL.CLASS_NAMES"] = class_names and repr(list(ClassRule.parse(class_names, None).names))
+    named["DATASETS.MERGE_CLASSES"] = repr(tuple(merge_classes)) if merge_classes else None
     opts = [str(text) for pair in named.items() if pair[1] is not None for text in pair] + (opts or [])
     if start and data:
         cfg, choices = finetune_config(start, data, out or default_folder(start, data), opts)

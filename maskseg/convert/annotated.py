@@ -5,18 +5,22 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
 from maskseg.convert.convert import Picture, Result, Summary, Task, run
 from maskseg.convert.pairing import with_images
 from maskseg.core.errors import InputError
+from maskseg.formats.classes import ClassRule
 from maskseg.formats.coco import to_annotations
-from maskseg.formats.reader import Item, LeftOut, Note, Taken
+from maskseg.formats.reader import Classes, Item, LeftOut, Note, Taken
 from maskseg.formats.registry import get, readable
+from maskseg.formats.reviewed import REVIEWED, apart, as_field, within
 from maskseg.formats.sources import files_of
 from maskseg.imaging.channels import Choice
 from maskseg.imaging.containers import SUFFIXES
@@ -37,9 +41,11 @@ def convert(
     workers: int = 1,
     progress: bool = True,
     choice: Choice | None = None,
+    rule: ClassRule | None = None,
+    reviewed: bool = False,
     **options: Any,
 ) -> Summary:
-    """Convert annotations to a COCO data set with run lengths and the one category, nucleus.
+    """Convert annotations to a COCO data set with run lengths; classes become categories, nucleus where there are none.
 
     Images are copied as they are. What is bad is left out and listed: nothing else is lost to it.
 
@@ -62,6 +68,10 @@ def convert(
         Show a bar on a terminal.
     choice : Choice, optional
         Channel and plane of the images: what it chooses is written, as TIFF, in place of a copy of each.
+    rule : ClassRule, optional
+        What the classes are called.
+    reviewed : bool
+        Take only the images, and of these only the regions, that annotations called "reviewed" mark.
     **options
         Of the reader of the format.
 
@@ -81,6 +91,7 @@ def convert(
         raise InputError(f"{images}: no such folder or zip file; check --images")
     summary = Summary(reader.unit)
     items = _listed(reader.part("reader")(source, **options), summary)
+    summary.classes = list(dict.fromkeys(map(rule or ClassRule(), summary.classes)))
     folder = Path(images) if images else _beside(source)
     if any(item.image is None for item in items):
         items = with_images(items, folder)
@@ -90,8 +101,18 @@ def convert(
         ]
     tasks = [Task(item.where, item, item.image_id, item.found) for item in items]
     expected = f"{reader.layout or form} in {source}"
+    if reviewed:
+        expected += ', with annotations called "reviewed" around what was looked at; without --reviewed all is taken'
     return run(
-        tasks, _read, Path(out), summary, expected=expected, modalities=modalities, workers=workers, progress=progress
+        tasks,
+        partial(_read, rule=rule or ClassRule(), reviewed=reviewed),
+        Path(out),
+        summary,
+        expected=expected,
+        modalities=modalities,
+        workers=workers,
+        progress=progress,
+        rule=rule,
     )
 
 
@@ -114,12 +135,14 @@ def _listed(found: Any, summary: Summary) -> list[Item]:
             summary.notes[one.text] += 0
         elif isinstance(one, Taken):
             summary.unit += f" {one.which}"
+        elif isinstance(one, Classes):
+            summary.classes += one.names
         else:
             items.append(one)
     return items
 
 
-def _read(item: Item) -> Result:
+def _read(item: Item, rule: ClassRule, reviewed: bool) -> Result:
     if item.image is None:
         item.read()  # says what is wrong
         raise InputError("no image for it; give the folder of the images with --images")
@@ -141,10 +164,27 @@ def _read(item: Item) -> Result:
         # Trained on, its nuclei would be background.
         first = nuclei.left_out[0].reason
         raise InputError(f"none of its {len(nuclei.left_out)} annotations can be used (the first: {first}); mend them")
-    fields = {key: value for key, value in {**item.fields, **nuclei.fields}.items() if key in _FIELDS}
+    fields = {**item.fields, **nuclei.fields}
+    found, left_out, notes = nuclei.found, nuclei.left_out, [*nuclei.notes]
+    nuclei, region = apart(replace(nuclei, fields=fields))
+    fields = {key: value for key, value in fields.items() if key in _FIELDS}
+    names = nuclei.class_names()
+    seen, names = frozenset(names), [rule(one) for one in names]
+    if region is not None and (reviewed or REVIEWED in item.fields):
+        kept, region = within(nuclei.masks, region)
+        if len(kept) < len(names):
+            notes.append("nuclei outside of what is reviewed left out")
+        nuclei, names = replace(nuclei, masks=nuclei.masks[kept]), [names[index] for index in kept]
+        fields[REVIEWED] = as_field(region)
+    elif reviewed:
+        return Result([], found, left_out, notes=["not marked as reviewed, left out"], seen=seen)
+    elif region is not None:
+        notes.append("regions marked as reviewed, and all taken; to take only what lies in them: --reviewed")
+    classes = list(dict.fromkeys(names)) or [""]
+    nuclei.masks.classes = np.array([classes.index(one) for one in names], np.int32)
     file_name = item.image.id + member_path(name).suffix.lower()
-    picture = Picture(file_name, data, (height, width), to_annotations(nuclei.masks), fields)
-    return Result([picture], nuclei.found, nuclei.left_out, notes=nuclei.notes)
+    picture = Picture(file_name, data, (height, width), to_annotations(nuclei.masks), fields, classes)
+    return Result([picture], found, left_out, notes=notes, seen=seen)
 
 
 def _as_tiff(values: NDArray[Any]) -> bytes:

@@ -20,7 +20,8 @@ from maskseg.core.errors import InputError, OutputError, unexpected
 from maskseg.core.files import sync_tree, write_whole
 from maskseg.core.locks import alone_and_swept
 from maskseg.core.processes import in_order
-from maskseg.formats.coco import ANNOTATIONS, CocoFile, encoded
+from maskseg.formats.classes import Categories, ClassRule
+from maskseg.formats.coco import ANNOTATIONS, CocoFile, encoded, renumbered
 from maskseg.formats.reader import LeftOut
 
 
@@ -65,6 +66,8 @@ class Summary:
         What was done that a person should know of, and with how many images; 0 for the source as a whole.
     category : (str, str)
         What a mask shows, one and several of them.
+    classes : list of str
+        Names of the classes by their numbers; before the conversion those that the source names, in their order.
     """
 
     unit: str
@@ -75,6 +78,7 @@ class Summary:
     rows: list[dict[str, str]] = field(default_factory=list)
     notes: Counter[str] = field(default_factory=Counter)
     category: tuple[str, str] = ("nucleus", "nuclei")
+    classes: list[str] = field(default_factory=list)
 
     def lose(self, task: Task, reason: str) -> None:
         """Note that an image is left out, with all that it holds."""
@@ -83,7 +87,8 @@ class Summary:
         self.found += task.found
 
     def __str__(self) -> str:
-        text = f"{self.images} images with {self.masks} {self.category[1]}, from {self.found} {self.unit}"
+        kinds_of = f" of {len(self.classes)} classes ({', '.join(self.classes)})" if len(self.classes) > 1 else ""
+        text = f"{self.images} images with {self.masks} {self.category[1]}{kinds_of}, from {self.found} {self.unit}"
         kinds = Counter(item.kind for item in self.left_out)
         return text + "".join(f"; {count} x {kind}" for kind, count in kinds.items())
 
@@ -104,6 +109,8 @@ class Picture:
         As `annotation` makes them.
     fields : dict
         Further fields of the image record.
+    classes : sequence of str
+        Names of the categories of the annotations, which are numbered from 1; "" for none.
     """
 
     file_name: str
@@ -111,17 +118,22 @@ class Picture:
     shape: tuple[int, int]
     annotations: list[dict[str, Any]]
     fields: dict[str, Any] = field(default_factory=dict)
+    classes: Sequence[str] = ("",)
 
 
 @dataclass
 class Result:
-    """What `read` makes of a task: its pictures, how many annotations it held, those left out, rows and notes."""
+    """What `read` makes of a task: its pictures, how many annotations it held, those left out, rows and notes.
+
+    `seen` are the names of classes as the source has them, before they were changed by a rule.
+    """
 
     pictures: list[Picture]
     found: int
     left_out: list[LeftOut] = field(default_factory=list)
     rows: list[dict[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    seen: frozenset[str] = frozenset()
 
 
 def run(
@@ -134,6 +146,7 @@ def run(
     modalities: Mapping[str, str] | None = None,
     workers: int = 1,
     progress: bool = True,
+    rule: ClassRule | None = None,
 ) -> Summary:
     """Convert the images of a source; the files are the same, byte for byte, whatever the number of processes.
 
@@ -155,6 +168,8 @@ def run(
         Processes. With more than one, a script must be guarded by ``if __name__ == "__main__"``.
     progress : bool
         Show a bar on a terminal.
+    rule : ClassRule, optional
+        By which `read` changed the names of classes: refused if it was about none of them.
 
     Returns
     -------
@@ -170,11 +185,12 @@ def run(
     work = partial(_work, read, out / "images")
     if not wanted:
         raise InputError(_nothing(summary, expected))
+    known, seen = Categories(summary.classes, summary.category[0]), set[str]()
     with (
         alone_and_swept(out),
         closing(in_order(work, wanted, workers)) as done,
         # Annotations go to the file as they come, so that memory does not grow with their number.
-        CocoFile(out / ANNOTATIONS, summary.category[0]) as file,
+        CocoFile(out / ANNOTATIONS) as file,
     ):
         bar = tqdm(done, "convert", len(wanted), unit="image", disable=None if progress else True)
         for task, outcome in zip(wanted, bar, strict=True):
@@ -185,11 +201,16 @@ def run(
             summary.left_out += outcome.left_out
             summary.rows += outcome.rows
             summary.notes.update(outcome.notes)
-            for record, bodies in outcome.images:
+            seen |= outcome.seen
+            for record, bodies, classes in outcome.images:
+                bodies = renumbered(bodies, [known.number(name) for name in classes] if bodies else [])
                 modality = (modalities or {}).get(Path(record["file_name"]).stem)
                 file.add({**record, "modality": modality} if modality else record, bodies)
         if not file.images:
             raise InputError(_nothing(summary, expected))
+        if rule:
+            rule.check(seen)
+        file.names = summary.classes = known.names
         sync_tree(out / "images")
     summary.images, summary.masks = len(file.images), file.count
     return summary
@@ -214,13 +235,14 @@ def without_second(tasks: Sequence[Task], summary: Summary) -> list[Task]:
 
 
 class _Done(NamedTuple):
-    """A result as it comes back: image records without id, the JSON text of their annotations from the third field."""
+    """A result as it comes back: image records without id, the texts of their annotations, their classes."""
 
-    images: list[tuple[dict[str, Any], list[str]]]
+    images: list[tuple[dict[str, Any], list[str], Sequence[str]]]
     found: int
     left_out: list[LeftOut]
     rows: list[dict[str, str]]
     notes: list[str]
+    seen: frozenset[str]
 
 
 def _work(read: Callable[[Any], Result], folder: Path, task: Task) -> _Done | str:
@@ -235,8 +257,8 @@ def _work(read: Callable[[Any], Result], folder: Path, task: Task) -> _Done | st
                     file.write(picture.data)
             height, width = picture.shape
             record = {"file_name": picture.file_name, "height": height, "width": width, **picture.fields}
-            images.append((record, encoded(picture.annotations)))
-        return _Done(images, result.found, result.left_out, result.rows, result.notes)
+            images.append((record, encoded(picture.annotations), picture.classes))
+        return _Done(images, result.found, result.left_out, result.rows, result.notes, result.seen)
     except OutputError:
         raise
     except InputError as error:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from tqdm import tqdm
 
 from maskseg.convert.convert import Summary, Task, without_second
@@ -18,8 +19,10 @@ from maskseg.core.locks import alone_and_swept
 from maskseg.core.processes import in_order
 from maskseg.data.dataset import folder_and_part
 from maskseg.data.split import SPLIT_FILE, images_of_part, read_split
-from maskseg.formats.reader import Item, LeftOut, Note
+from maskseg.formats.classes import NUCLEUS
+from maskseg.formats.reader import Classes, Item, LeftOut, Note
 from maskseg.formats.registry import Format, exported, get, recognise, writers
+from maskseg.formats.reviewed import REVIEWED, apart, as_field
 from maskseg.formats.writer import ImageInfo, Joined, write_all
 from maskseg.imaging.finding import find_images
 from maskseg.imaging.reading import ImageFile
@@ -96,7 +99,8 @@ def export(
     summary = Exported("nuclei")
     tasks = _tasks(source, Path(images) if images else None, chosen, summary)
     wanted = without_second(tasks, summary)
-    with alone_and_swept(out), closing(in_order(partial(_work, chosen, out), wanted, workers)) as done:
+    work = partial(_work, chosen, out, tuple(summary.classes))
+    with alone_and_swept(out), closing(in_order(work, wanted, workers)) as done:
         bar = tqdm(done, "export", len(wanted), unit="image", disable=None if progress else True)
         joined = _account(summary, zip(wanted, bar, strict=True))
         if chosen.joined:
@@ -135,6 +139,8 @@ def _tasks(source: str, images: Path | None, form: Format, summary: Exported) ->
             summary.left_out.append(one)
         elif isinstance(one, Note):
             summary.notes[one.text] += 0
+        elif isinstance(one, Classes):
+            summary.classes += one.names
     if part:
         wanted = images_of_part(read_split(path / SPLIT_FILE), part, path / SPLIT_FILE)
         items = [item for item in items if item.image_id in wanted]
@@ -174,12 +180,12 @@ class _Written(NamedTuple):
     notes: list[str]
 
 
-def _work(form: Format, out: Path, task: Task) -> _Written | str:
+def _work(form: Format, out: Path, names: tuple[str, ...], task: Task) -> _Written | str:
     """Write the files of one image; a text says why not."""
     try:
         if isinstance(task.source, str):
             raise InputError(task.source)
-        return _write(form, out, task.source)
+        return _write(form, out, names, task.source)
     except OutputError:
         raise
     except InputError as error:
@@ -188,12 +194,20 @@ def _work(form: Format, out: Path, task: Task) -> _Written | str:
         return unexpected(error)
 
 
-def _write(form: Format, out: Path, source: _Source) -> _Written:
+def _write(form: Format, out: Path, names: tuple[str, ...], source: _Source) -> _Written:
     item, image = source
     pixels = _pixels(image) if form.pixels and image else None
     shape = item.shape or (pixels.shape if pixels else image.size() if image and item.needs_shape else None)
     nuclei = item.read(shape)
-    masks, fields = nuclei.masks, {**item.fields, **nuclei.fields}
+    count, fields = nuclei.found, {**item.fields, **nuclei.fields}
+    nuclei, region = apart(replace(nuclei, fields=fields))
+    if region is not None:
+        fields[REVIEWED] = as_field(region)
+    masks = nuclei.masks
+    # As the whole set numbers them, where that is known; a class that has no name is a nucleus.
+    own = [name or NUCLEUS for name in nuclei.class_names()]
+    names = tuple(dict.fromkeys([*names, *own])) or (NUCLEUS,)
+    masks.classes = np.array([names.index(name) for name in own], np.int32)
     info = ImageInfo(
         item.image_id or "",
         masks.shape,
@@ -202,6 +216,7 @@ def _write(form: Format, out: Path, source: _Source) -> _Written:
         microns_per_pixel=fields.get("microns_per_pixel"),
         scored=bool((masks.scores != 1).any()),
         fields=fields,
+        class_names=names,
     )
     ((_, writer),) = writers([form], info, out, export=True).items()
     if form.images and image:
@@ -212,7 +227,7 @@ def _write(form: Format, out: Path, source: _Source) -> _Written:
     faults = [f"{one.file}: {one.reason}" for one in nuclei.left_out] + writer.left_out
     # A note is said once an image.
     notes = list(dict.fromkeys([*nuclei.notes, *writer.notes]))
-    return _Written(nuclei.found, nuclei.found - len(faults), writer.shared, faults, record, notes)
+    return _Written(count, len(masks) - len(writer.left_out), writer.shared, faults, record, notes)
 
 
 def _pixels(image: ImageFile) -> ArraySource:

@@ -24,9 +24,10 @@ from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks
 from maskseg.core.processes import in_order
 from maskseg.core.tables import write_csv
-from maskseg.data.dataset import dataset_dicts
+from maskseg.data.dataset import dataset_dicts, unreviewed
 from maskseg.formats.coco import to_annotations
 from maskseg.formats.reader import LeftOut
+from maskseg.formats.reviewed import REVIEWED, as_field
 from maskseg.imaging.reading import read_image
 
 # Written beside the mosaics: which tile lies where.
@@ -259,10 +260,7 @@ def _from_corner(
 
 def _build(rectangle: Sequence[Sequence[Record]]) -> Result:
     pixels = np.concatenate([np.concatenate([_tile(record) for record in row], axis=1) for row in rectangle])
-    pieces = [
-        [CropMasks.from_rle([item["segmentation"] for item in record["annotations"]], _size(record)) for record in row]
-        for row in rectangle
-    ]
+    pieces = [[_masks(record) for record in row] for row in rectangle]
     masks = join_tiles(pieces)
     grey = (pixels == pixels[:, :, :1]).all()
     encoded = cv2.imencode(".png", pixels[:, :, 0] if grey else pixels[:, :, ::-1])[1].tobytes()
@@ -271,8 +269,23 @@ def _build(rectangle: Sequence[Sequence[Record]]) -> Result:
     modalities = {record["modality"] for row in rectangle for record in row}
     if len(modalities) == 1 and modalities != {""}:
         fields["modality"] = modalities.pop()
-    picture = Picture(f"{_name(names)}.png", encoded, masks.shape, to_annotations(masks), fields)
+    seen = [[unreviewed(record, _size(record)) for record in row] for row in rectangle]
+    if any(one is not None for row in seen for one in row):
+        parts = [
+            [np.ones(_size(record), bool) if one is None else ~one for record, one in zip(records, row, strict=True)]
+            for records, row in zip(rectangle, seen, strict=True)
+        ]
+        fields[REVIEWED] = as_field(np.block(parts))
+    classes = rectangle[0][0]["categories"]
+    picture = Picture(f"{_name(names)}.png", encoded, masks.shape, to_annotations(masks), fields, classes)
     return Result([picture], sum(len(piece) for row in pieces for piece in row))
+
+
+def _masks(record: Record) -> CropMasks:
+    place = {name: index for index, name in enumerate(record["categories"])}
+    items = record["annotations"]
+    classes = [place[item["class"]] for item in items]
+    return CropMasks.from_rle([item["segmentation"] for item in items], _size(record), classes=classes)
 
 
 def _tile(record: Record) -> NDArray[np.uint8]:
@@ -285,9 +298,9 @@ def _tile(record: Record) -> NDArray[np.uint8]:
 def join_tiles(grid: Sequence[Sequence[CropMasks]]) -> CropMasks:
     """Masks of a mosaic from those of its tiles, with the nuclei that a seam cuts joined.
 
-    Two masks on both sides of a seam are one nucleus if they touch along more than SHARED_BORDER of the border pixels
-    that either of them has there (intersection over union of their border pixels). A nucleus cut by two seams is joined
-    over both.
+    Two masks of one class on both sides of a seam are one nucleus if they touch along more than SHARED_BORDER of the
+    border pixels that either of them has there (intersection over union of their border pixels). A nucleus cut by two
+    seams is joined over both.
 
     Parameters
     ----------
@@ -302,9 +315,11 @@ def join_tiles(grid: Sequence[Sequence[CropMasks]]) -> CropMasks:
     first: dict[Place, int] = {}
     bitmaps: list[NDArray[np.bool_]] = []
     boxes: list[NDArray[np.int32]] = []
+    classes: list[int] = []
     for row, column in product(range(len(grid)), range(len(grid[0]))):
         first[row, column] = len(bitmaps)
         bitmaps += grid[row][column].bitmaps
+        classes += grid[row][column].classes.tolist()
         boxes.append(grid[row][column].boxes + np.array([column * width, row * height] * 2, np.int32))
     links = [
         (first[row, column] + i, first[row + down, column + across] + j)
@@ -312,6 +327,7 @@ def join_tiles(grid: Sequence[Sequence[CropMasks]]) -> CropMasks:
         for down, across in ((1, 0), (0, 1))
         if (row + down, column + across) in first
         for i, j in cut_pairs(grid[row][column], grid[row + down][column + across], down == 0)
+        if grid[row][column].classes[i] == grid[row + down][column + across].classes[j]
     ]
     box = np.concatenate(boxes)
     start, end = np.array(links, np.int64).reshape(-1, 2).T
@@ -322,7 +338,9 @@ def join_tiles(grid: Sequence[Sequence[CropMasks]]) -> CropMasks:
         members[nucleus].append(index)
     united = [_union(box[own], [bitmaps[i] for i in own]) for own in members.values()]
     shape = (len(grid) * height, len(grid[0]) * width)
-    return CropMasks(shape, np.array([b for b, _ in united], np.int32), [bitmap for _, bitmap in united])
+    masks = CropMasks(shape, np.array([b for b, _ in united], np.int32), [bitmap for _, bitmap in united])
+    masks.classes = np.array([classes[own[0]] for own in members.values()], np.int32)
+    return masks
 
 
 def _union(

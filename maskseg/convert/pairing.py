@@ -116,6 +116,10 @@ class _Files:
             # Converted to another format since.
             yield from ((member_path(name).with_suffix(""), self._by_stem) for name in _readings(item.file_name))
         yield PurePosixPath(item.image_id or ""), self._by_stem
+        # Annotations named after the whole name of their image, a.png.geojson, perhaps as it stands in an address.
+        for name in _readings(item.image_id or ""):
+            yield member_path(name), self._by_name
+            yield member_path(name), self._by_stem
 
     def long_name(self, file: ImageFile) -> str:
         """A name that tells a file from one of the same name in another folder."""

@@ -32,7 +32,8 @@ from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks, trim
 from maskseg.core.morphology import components
 from maskseg.core.tables import write_csv
-from maskseg.formats.aperio_xml import OFFSET, Region, RegionMasks, read_regions, region_masks
+from maskseg.formats.aperio_xml import OFFSET, Region, RegionMasks, class_of_layer, read_regions, region_masks
+from maskseg.formats.classes import ClassRule
 from maskseg.formats.coco import to_annotations
 from maskseg.formats.reader import LeftOut
 from maskseg.imaging.containers import only_in_parts
@@ -67,6 +68,7 @@ def convert(
     layers: Collection[str] = (),
     workers: int = 1,
     progress: bool = True,
+    rule: ClassRule | None = None,
 ) -> Summary:
     """Convert tissue images and their outlines to a COCO data set, by the rules above.
 
@@ -89,6 +91,8 @@ def convert(
         Processes; see `maskseg.convert.convert.run`.
     progress : bool
         Show a bar on a terminal.
+    rule : ClassRule, optional
+        What the layers are called, which become the classes.
 
     Returns
     -------
@@ -108,9 +112,10 @@ def convert(
     for name in sorted(images | xml):
         source = _Source(images.get(name), xml.get(name))
         tasks.append(Task((source.image or source.xml).name, source, name))  # type: ignore[union-attr]
-    read = partial(_read_tissue, pieces=pieces, offset=offset, layers=tuple(layers))
+    rule = rule or ClassRule()
+    read = partial(_read_tissue, pieces=pieces, offset=offset, layers=tuple(layers), rule=rule)
     expected = f"images in {tissue} and an XML file for each in {outlines}"
-    summary = run(tasks, read, Path(out), summary, expected=expected, workers=workers, progress=progress)
+    summary = run(tasks, read, Path(out), summary, expected=expected, workers=workers, progress=progress, rule=rule)
     write_csv(Path(out) / REGIONS, COLUMNS, summary.rows)
     return summary
 
@@ -171,7 +176,9 @@ def _is_xml(name: str) -> bool:
     return name.lower().endswith(".xml") and not name.startswith(".")
 
 
-def _read_tissue(source: _Source, pieces: int, offset: tuple[float, float], layers: tuple[str, ...]) -> Result:
+def _read_tissue(
+    source: _Source, pieces: int, offset: tuple[float, float], layers: tuple[str, ...], rule: ClassRule
+) -> Result:
     if source.xml is None:
         raise InputError(f"no {source.image.id}.xml for it; add it")  # type: ignore[union-attr]
     regions, microns = read_regions(source.xml.bytes(), source.xml.name)
@@ -209,7 +216,10 @@ def _read_tissue(source: _Source, pieces: int, offset: tuple[float, float], laye
             state.pieces[number].append(piece)
         data = cv2.imencode(".png", image[height, width, ::-1])[1].tobytes()
         fields = {"group": name} | ({"microns_per_pixel": microns} if microns else {})
-        pictures.append(Picture(f"{piece}.png", data, masks.shape, to_annotations(masks), fields))
+        layer = [rule(class_of_layer(wanted[drawn.members[number][0]].layer)) for number in numbers]
+        classes = list(dict.fromkeys(layer)) or [""]
+        masks.classes = np.array([classes.index(one) for one in layer], np.int32)
+        pictures.append(Picture(f"{piece}.png", data, masks.shape, to_annotations(masks), fields, classes))
 
     unwanted = _Fate("dropped", "its layer is not wanted")
     known = iter(_fates(wanted, drawn, state))
@@ -220,7 +230,7 @@ def _read_tissue(source: _Source, pieces: int, offset: tuple[float, float], laye
         if fate.fate == "dropped" and fate is not unwanted
     ]
     rows = [_row(name, region, fate) for region, fate in met]
-    return Result(pictures, len(regions), left_out, rows)
+    return Result(pictures, len(regions), left_out, rows, seen=frozenset(region.layer for region in wanted))
 
 
 def _is_wanted(region: Region, layers: Collection[str]) -> bool:

@@ -35,6 +35,9 @@ class CropMasks:
         The mask inside its box.
     scores : float32 array (N,)
         Confidence in [0, 1]; 1 for ground truth.
+    classes : int32 array (N,)
+        Class of each mask, counted from 0; what the classes are called is known beside the masks. 0 where there is but
+        one.
 
     Examples
     --------
@@ -52,6 +55,7 @@ class CropMasks:
     boxes: NDArray[np.int32]
     bitmaps: list[NDArray[np.bool_]]
     scores: NDArray[np.float32] = field(default=None)  # type: ignore[arg-type]
+    classes: NDArray[np.int32] = field(default=None)  # type: ignore[arg-type]
 
     def __post_init__(self) -> None:
         self.shape = (int(self.shape[0]), int(self.shape[1]))
@@ -60,9 +64,11 @@ class CropMasks:
         if self.scores is None:
             self.scores = np.ones(len(self.bitmaps), np.float32)
         self.scores = np.asarray(self.scores, np.float32).reshape(-1)
-        if not len(self.boxes) == len(self.bitmaps) == len(self.scores):
+        self.classes = _classes(self.classes, len(self.bitmaps))
+        if not len(self.boxes) == len(self.bitmaps) == len(self.scores) == len(self.classes):
             raise ValueError(
-                f"{len(self.boxes)} boxes, {len(self.bitmaps)} bitmaps and {len(self.scores)} scores: not one each"
+                f"{len(self.boxes)} boxes, {len(self.bitmaps)} bitmaps, {len(self.scores)} scores and "
+                f"{len(self.classes)} classes: not one each"
             )
 
     # ---- making ----
@@ -102,7 +108,11 @@ class CropMasks:
 
     @classmethod
     def from_rle(
-        cls, rles: Sequence[Mapping[str, Any]], shape: tuple[int, int] | None = None, scores: ArrayLike | None = None
+        cls,
+        rles: Sequence[Mapping[str, Any]],
+        shape: tuple[int, int] | None = None,
+        scores: ArrayLike | None = None,
+        classes: ArrayLike | None = None,
     ) -> CropMasks:
         """Masks from COCO RLE dicts.
 
@@ -112,6 +122,7 @@ class CropMasks:
         shape : (int, int), optional
             Height and width; needed only when `rles` may be empty.
         scores : float array (N,), optional
+        classes : int array (N,), optional
 
         Raises
         ------
@@ -131,7 +142,8 @@ class CropMasks:
             rle.runs_to_crop(*rle.joined(starts[low:high], lengths[low:high]), shape) for low, high in pairwise(ends)
         ]
         boxes = np.array([box for box, _ in crops], np.int32)
-        return cls(shape, boxes, [bitmap for _, bitmap in crops], scores)  # type: ignore[arg-type]
+        bitmaps = [bitmap for _, bitmap in crops]
+        return cls(shape, boxes, bitmaps, scores, classes)  # type: ignore[arg-type]
 
     # ---- reading ----
 
@@ -143,7 +155,21 @@ class CropMasks:
         chosen = np.arange(len(self))[
             index if isinstance(index, slice) else np.asarray(index, dtype=None if len(index) else np.int64)
         ]
-        return CropMasks(self.shape, self.boxes[chosen], [self.bitmaps[i] for i in chosen], self.scores[chosen])
+        bitmaps = [self.bitmaps[i] for i in chosen]
+        return CropMasks(self.shape, self.boxes[chosen], bitmaps, self.scores[chosen], self.classes[chosen])
+
+    @classmethod
+    def joined(cls, shape: tuple[int, int], parts: Sequence[CropMasks]) -> CropMasks:
+        """The masks of several of one image, one after the other."""
+        if not parts:
+            return cls.empty(shape)
+        return cls(
+            shape,
+            np.concatenate([part.boxes for part in parts]),
+            [bitmap for part in parts for bitmap in part.bitmaps],
+            np.concatenate([part.scores for part in parts]),
+            np.concatenate([part.classes for part in parts]),
+        )
 
     @property
     def areas(self) -> NDArray[np.int64]:
@@ -189,12 +215,18 @@ class SoftCrops:
     crops : list of N float32 arrays (h_i, w_i)
         Probability of each pixel of the box; zero outside it.
     scores : float32 array (N,)
+    classes : int32 array (N,)
+        As in `CropMasks`.
     """
 
     shape: tuple[int, int]
     boxes: NDArray[np.int32]
     crops: list[NDArray[np.float32]]
     scores: NDArray[np.float32]
+    classes: NDArray[np.int32] = field(default=None)  # type: ignore[arg-type]
+
+    def __post_init__(self) -> None:
+        self.classes = _classes(self.classes, len(self.crops))
 
     @classmethod
     def paste(
@@ -203,6 +235,7 @@ class SoftCrops:
         float_boxes: NDArray[np.floating[Any]],
         shape: tuple[int, int],
         scores: ArrayLike | None = None,
+        classes: ArrayLike | None = None,
     ) -> SoftCrops:
         """Mask R-CNN's soft masks, each resampled to the pixels of its box only.
 
@@ -218,6 +251,7 @@ class SoftCrops:
         shape : (int, int)
             Height and width of the image.
         scores : float array (N,), optional
+        classes : int array (N,), optional
 
         References
         ----------
@@ -242,7 +276,7 @@ class SoftCrops:
         ]
         boxes = np.stack([x0, y0, x1, y1], axis=1).astype(np.int32)
         scores = np.ones(count, np.float32) if scores is None else np.asarray(scores, np.float32)
-        return cls(shape, boxes, crops, scores)
+        return cls(shape, boxes, crops, scores, classes)  # type: ignore[arg-type]
 
     def __len__(self) -> int:
         return len(self.crops)
@@ -250,7 +284,8 @@ class SoftCrops:
     def __getitem__(self, index: NDArray[Any]) -> SoftCrops:
         """Some of the instances: by bool array (N,) or by whole-number array."""
         chosen = np.arange(len(self))[index]
-        return SoftCrops(self.shape, self.boxes[chosen], [self.crops[i] for i in chosen], self.scores[chosen])
+        crops = [self.crops[i] for i in chosen]
+        return SoftCrops(self.shape, self.boxes[chosen], crops, self.scores[chosen], self.classes[chosen])
 
     def masks(self, threshold: float) -> CropMasks:
         """The pixels of at least that probability, each mask in the smallest box around them."""
@@ -258,7 +293,11 @@ class SoftCrops:
         for i, (crop, (x0, y0, _, _)) in enumerate(zip(self.crops, self.boxes.tolist(), strict=True)):
             boxes[i], bitmap = trim(crop >= threshold, x0, y0)
             bitmaps.append(bitmap)
-        return CropMasks(self.shape, boxes, bitmaps, self.scores)
+        return CropMasks(self.shape, boxes, bitmaps, self.scores, self.classes)
+
+
+def _classes(given: ArrayLike | None, count: int) -> NDArray[np.int32]:
+    return np.zeros(count, np.int32) if given is None else np.asarray(given, np.int32).reshape(-1)
 
 
 def trim(bitmap: NDArray[np.bool_], x0: int = 0, y0: int = 0) -> tuple[tuple[int, int, int, int], NDArray[np.bool_]]:

@@ -147,8 +147,11 @@ def _write_repaired(report: Report, out: Path, folder: Path, min_area: int) -> R
         rows = read_split(folder / SPLIT_FILE)
         write_split(out / SPLIT_FILE, [row for name, row in rows.items() if name in kept])
     _write_changes(out / CHANGES, changes)
+    data = report.data
+    for item in annotations:
+        item["category_id"] = 1 + data.class_names.index(data.class_of(item))
     sync_tree(out / "images")
-    write_coco(out / ANNOTATIONS, images, annotations)
+    write_coco(out / ANNOTATIONS, images, annotations, data.class_names)
     return Repaired(len(images), len(annotations), len(report.data.images) - len(images), changes)
 
 
@@ -282,7 +285,7 @@ def _repair_annotations(
             item = {**item, "bbox": annotation(bitmap, box, shape)["bbox"]}
             changes.append(Change(name, item.get("id"), "bad-box", "box of its mask taken"))
         if index in changed:
-            item = {**item, **annotation(bitmap, box, shape)}
+            item = {**item, **annotation(bitmap, box, shape), "category_id": item.get("category_id")}
             if index in seen:
                 item["id"], next_id = next_id, next_id + 1
         seen.add(index)

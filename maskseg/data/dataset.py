@@ -19,6 +19,7 @@ from maskseg.formats.coco import image_id as image_id
 from maskseg.formats.coco import is_dataset as is_dataset
 from maskseg.formats.coco import load_coco as load_coco
 from maskseg.formats.coco import write_coco as write_coco
+from maskseg.formats.reviewed import REVIEWED, region_of
 from maskseg.imaging.reading import read_image
 
 # Detectron2's BoxMode.XYWH_ABS, without importing it.
@@ -56,9 +57,10 @@ def dataset_dicts(spec: str) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        ``file_name`` (absolute path), ``image_id`` (str), ``height``, ``width``, ``modality`` ("" where unknown)
-        and ``annotations``, each with ``bbox`` (x, y, w, h), ``bbox_mode``, ``segmentation`` (COCO RLE) and
-        ``category_id`` 0.
+        ``file_name`` (absolute path), ``image_id`` (str), ``height``, ``width``, ``modality`` ("" where unknown),
+        ``categories`` (names of all classes of the set), ``reviewed`` where only a part of the image was looked at
+        (`maskseg.formats.reviewed`) and ``annotations``, each with ``bbox`` (x, y, w, h), ``bbox_mode``,
+        ``segmentation`` (COCO RLE), ``class`` (its name) and ``category_id`` 0 (see `maskseg.data.classes.numbered`).
 
     Raises
     ------
@@ -90,8 +92,16 @@ def dataset_dicts(spec: str) -> list[dict[str, Any]]:
                 "height": image["height"],
                 "width": image["width"],
                 "modality": (row or {}).get("modality") or image.get("modality") or "",
+                "categories": data.class_names,
+                **({REVIEWED: image[REVIEWED]} if image.get(REVIEWED) else {}),
                 "annotations": [
-                    {"bbox": item["bbox"], "bbox_mode": _XYWH, "segmentation": item["segmentation"], "category_id": 0}
+                    {
+                        "bbox": item["bbox"],
+                        "bbox_mode": _XYWH,
+                        "segmentation": item["segmentation"],
+                        "category_id": 0,
+                        "class": data.class_of(item),
+                    }
                     for item in items
                 ],
             }
@@ -170,6 +180,21 @@ def record_layers(record: Mapping[str, Any], shape: tuple[int, int]) -> NDArray[
         return label_layers([item["segmentation"] for item in record["annotations"]], shape)
     except InputError as error:
         raise InputError(f"{record['file_name']}: {error}; convert the data set again") from error
+
+
+def unreviewed(record: Mapping[str, Any], shape: tuple[int, int]) -> NDArray[np.bool_] | None:
+    """Where nobody has looked at the image of a record, bool (H, W); None where all of it counts.
+
+    Raises
+    ------
+    InputError
+        If what the record says of it is of another size.
+    """
+    try:
+        region = region_of(record, shape)
+    except InputError as error:
+        raise InputError(f"{record['file_name']}: {error}; convert the data set again") from error
+    return None if region is None or region.all() else ~region
 
 
 def load_record(record: Mapping[str, Any]) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:

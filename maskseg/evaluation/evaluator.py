@@ -14,6 +14,11 @@ from tqdm import tqdm
 from maskseg.core.masks import CropMasks
 from maskseg.data.dataset import load_record
 from maskseg.evaluation import dsb
+from maskseg.evaluation.classes import class_figures, class_pairs, class_table
+from maskseg.evaluation.matching import overlaps
+from maskseg.evaluation.reviewed import counted
+from maskseg.formats.classes import NUCLEUS
+from maskseg.formats.reviewed import region_of
 
 if TYPE_CHECKING:
     from maskseg.inference.predictor import Predictor
@@ -74,10 +79,22 @@ class Evaluator(DatasetEvaluator):
 
 
 class NucleusEvaluator(Evaluator):
-    """Scores of `maskseg.evaluation.dsb`."""
+    """Scores of `maskseg.evaluation.dsb`, and where there are classes those of `maskseg.evaluation.classes`.
+
+    Of an image that was reviewed in part, that part is scored.
+
+    Parameters
+    ----------
+    names : sequence of str
+        What the classes of the masks that are found are called; those of the predictor in `measure`.
+    """
 
     score = "dsb_score"
     title = "mean IoU (DSB score)"
+
+    def __init__(self, names: Sequence[str] = (NUCLEUS,)) -> None:
+        super().__init__()
+        self.names = tuple(names)
 
     def process(self, inputs: Sequence[Mapping[str, Any]], outputs: Iterable[CropMasks]) -> None:
         """Score some images.
@@ -95,21 +112,32 @@ class NucleusEvaluator(Evaluator):
     def measure(self, record: Mapping[str, Any], predictor: Predictor, tta: str | None = None) -> None:
         """Segment an image and score it."""
         image, truth = load_record(record)
+        self.names = predictor.class_names
         self.add(record, truth, predictor.segment(image, tta))
 
     def add(self, record: Mapping[str, Any], truth: NDArray[np.int32], found: CropMasks) -> None:
         """Score one image whose true nuclei, a label image (H, W), are at hand."""
-        scores = dsb.image_scores(truth, found.to_labels())
-        self._rows[record["file_name"]] = (record["modality"], scores)
+        labels, region = found.to_labels(), region_of(record, truth.shape)
+        if region is not None:
+            truth, labels = counted(truth, labels, region)
+        pairs = overlaps(truth, labels)
+        classes = None
+        if len(self.names) > 1:
+            own = [item.get("class", NUCLEUS) for item in record["annotations"]]
+            classes = class_pairs(pairs, truth, labels, (own, [self.names[kind] for kind in found.classes]))
+        self._rows[record["file_name"]] = (record["modality"], dsb.pair_scores(pairs), classes)
 
     def summary(self) -> dict[str, Any]:
         """`maskseg.evaluation.dsb.summarise` of the images that this process has seen."""
         ordered = [self._rows[name] for name in sorted(self._rows)]
-        return dsb.summarise([scores for _, scores in ordered], [modality for modality, _ in ordered])
+        summary = dsb.summarise([scores for _, scores, _ in ordered], [modality for modality, _, _ in ordered])
+        by_class = class_figures(classes for _, _, classes in ordered)
+        return summary if by_class is None else {**summary, "by_class": by_class}
 
     def table(self, summary: Mapping[str, Any]) -> str:
-        """`maskseg.evaluation.dsb.score_table`."""
-        return dsb.score_table(summary)
+        """`maskseg.evaluation.dsb.score_table`, and `class_table` where there are classes."""
+        table = dsb.score_table(summary)
+        return f"{table}\n\n{class_table(summary['by_class'])}" if "by_class" in summary else table
 
 
 def evaluate_records(

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from maskseg.evaluation.classes import ClassPairs, class_pairs
 from maskseg.evaluation.dsb import THRESHOLDS, pair_scores
 from maskseg.evaluation.error_types import ErrorType, ErrorTypes, error_types
 from maskseg.evaluation.matching import Overlaps, matches, overlaps
+from maskseg.evaluation.reviewed import counted
 
 # IoU in percent at which errors are told apart.
 ERROR_IOU = (50, 70)
@@ -35,6 +37,8 @@ class ImageResult:
         Scores of the predicted nuclei.
     hits : bool array (M, 10) or None
         Which of them match by COCO's rule at the thresholds 0.50 ... 0.95; None without scores.
+    classes : ClassPairs or None
+        The nuclei by class, where their classes are known.
     """
 
     scores: dict[str, Any]
@@ -43,9 +47,16 @@ class ImageResult:
     kinds: dict[int, ErrorTypes]
     detections: NDArray[np.float32] | None
     hits: NDArray[np.bool_] | None
+    classes: ClassPairs | None = None
 
 
-def compare_image(truth: np.ndarray, prediction: np.ndarray, detections: NDArray[Any] | None = None) -> ImageResult:
+def compare_image(
+    truth: np.ndarray,
+    prediction: np.ndarray,
+    detections: NDArray[Any] | None = None,
+    classes: tuple[Sequence[str], Sequence[str]] | None = None,
+    region: NDArray[np.bool_] | None = None,
+) -> ImageResult:
     """Compare the nuclei of one image.
 
     Parameters
@@ -54,12 +65,18 @@ def compare_image(truth: np.ndarray, prediction: np.ndarray, detections: NDArray
         Label images.
     detections : float array, optional
         Score of each predicted nucleus; that of label i stands at i - 1.
+    classes : (sequence of str, sequence of str), optional
+        Classes of the true and the predicted nuclei, likewise.
+    region : bool array (H, W), optional
+        What counts; see `maskseg.evaluation.reviewed`.
 
     Raises
     ------
     InputError
         The two differ in size or are no label images.
     """
+    if region is not None:
+        truth, prediction = counted(truth, prediction, region)
     pairs = overlaps(truth, prediction)
     if detections is not None:
         # A mask that others cover wholly has no label.
@@ -71,6 +88,7 @@ def compare_image(truth: np.ndarray, prediction: np.ndarray, detections: NDArray
         {percent: error_types(pairs, percent) for percent in ERROR_IOU},
         detections,
         None if detections is None else _hits(pairs, detections),
+        None if classes is None else class_pairs(pairs, truth, prediction, classes),
     )
 
 

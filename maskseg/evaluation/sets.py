@@ -21,9 +21,11 @@ from maskseg.core.masks import CropMasks
 from maskseg.data.dataset import folder_and_part
 from maskseg.data.split import SPLIT_FILE, images_of_part, read_split
 from maskseg.evaluation.results import ImageResult, compare_image
+from maskseg.formats.classes import NUCLEUS, ClassRule
 from maskseg.formats.coco import is_dataset
 from maskseg.formats.reader import Item, Note
 from maskseg.formats.registry import recognise
+from maskseg.formats.reviewed import apart
 
 # What is left out of an image without changing its label image.
 _HARMLESS = ("empty", "duplicate")
@@ -50,6 +52,10 @@ class LabelSet:
         Scores of the labels 1 ... N of an image; None where the set has no scores.
     other_ids : frozenset of str
         Images of the data set that are in another part than the one asked for.
+    classes : function (image_id) -> list of str, or None
+        Names of the classes of the labels 1 ... N of an image; None where the set has no classes.
+    reviewed : function (image_id) -> bool array (H, W) or None
+        What of an image a person has looked at; None where it is all of it.
     notes : Counter of str
         What the reader did that a person should know of, and with how many images up to now; 0 for the whole set.
     """
@@ -62,9 +68,13 @@ class LabelSet:
     detections: Callable[[str], np.ndarray] | None = None
     other_ids: frozenset[str] = frozenset()
     notes: Counter[str] = field(default_factory=Counter)
+    classes: Callable[[str], list[str]] | None = None
+    reviewed: Callable[[str], NDArray[np.bool_] | None] | None = None
 
 
-def open_set(source: str, sizes: Mapping[str, tuple[int, int]] | None = None) -> LabelSet:
+def open_set(
+    source: str, sizes: Mapping[str, tuple[int, int]] | None = None, rule: ClassRule | None = None
+) -> LabelSet:
     """Open nuclei in any form that `maskseg` writes or converts.
 
     Parameters
@@ -74,6 +84,8 @@ def open_set(source: str, sizes: Mapping[str, tuple[int, int]] | None = None) ->
         folder that `maskseg predict` wrote, a data set folder or one part of it (DIR:PART).
     sizes : mapping of image_id to (height, width), optional
         For formats that do not store them, such as run-length files without the columns Height and Width.
+    rule : ClassRule, optional
+        What the classes are called.
 
     Returns
     -------
@@ -99,7 +111,7 @@ def open_set(source: str, sizes: Mapping[str, tuple[int, int]] | None = None) ->
     if not ids:
         missing = f"no image of part {part!r}; make the split again with maskseg split" if part else "no image"
         raise InputError(f"{source}: holds {missing}")
-    labels = _of_items(source, items, ids, split, sizes or {})
+    labels = _of_items(source, items, ids, split, sizes or {}, rule or ClassRule())
     notes = [note for note in given if isinstance(note, Note)]
     labels.notes.update({note.text: 0 for note in notes})
     return replace(labels, other_ids=labels.other_ids.union(*(note.ids for note in notes)))
@@ -111,6 +123,7 @@ def _of_items(
     ids: tuple[str, ...],
     split: Mapping[str, Mapping[str, str]],
     sizes: Mapping[str, tuple[int, int]],
+    rule: ClassRule,
 ) -> LabelSet:
     modalities = {
         name: split.get(name, {}).get("modality") or item.fields.get("modality") or "" for name, item in items.items()
@@ -121,7 +134,7 @@ def _of_items(
 
     # Labels and scores of an image are asked for one after the other.
     @lru_cache(maxsize=1)
-    def read(name: str, shape: tuple[int, int] | None) -> CropMasks:
+    def read(name: str, shape: tuple[int, int] | None) -> tuple[CropMasks, list[str], NDArray[np.bool_] | None]:
         item = items[name]
         nuclei = item.read(item.shape or sizes.get(name, shape))
         for one in nuclei.left_out:
@@ -129,16 +142,23 @@ def _of_items(
                 continue
             raise InputError(f"{one.file}: {one.reason}")
         notes.update(nuclei.notes)
-        return nuclei.masks
+        nuclei, region = apart(replace(nuclei, fields={**item.fields, **nuclei.fields}))
+        return nuclei.masks, [rule(one) or NUCLEUS for one in nuclei.class_names()], region
 
     shapes: dict[str, tuple[int, int] | None] = {}
 
     def labels(name: str, shape: tuple[int, int] | None) -> NDArray[np.int32]:
         shapes[name] = shape
-        return read(name, shape).to_labels()
+        return read(name, shape)[0].to_labels()
 
     def detections(name: str) -> NDArray[np.float32]:
-        return read(name, shapes.get(name)).scores
+        return read(name, shapes.get(name))[0].scores
+
+    def classes(name: str) -> list[str]:
+        return read(name, shapes.get(name))[1]
+
+    def reviewed(name: str) -> NDArray[np.bool_] | None:
+        return read(name, shapes.get(name))[2]
 
     return LabelSet(
         source,
@@ -149,6 +169,8 @@ def _of_items(
         detections if any(item.scored for item in items.values()) else None,
         frozenset(items) - set(ids),
         notes,
+        classes,
+        reviewed,
     )
 
 
@@ -237,22 +259,29 @@ def _by_number(truth: LabelSet, prediction: LabelSet) -> LabelSet:
     if len(names) < len(prediction.ids):
         return prediction
     prediction.notes["predictions named by numbers are taken for the images with these numbers in their names"] += 0
-    detections = prediction.detections
+    detections, classes = prediction.detections, prediction.classes
     return replace(
         prediction,
         ids=tuple(names),
         labels=lambda name, shape: prediction.labels(names[name], shape),
         detections=detections and (lambda name: detections(names[name])),
+        classes=classes and (lambda name: classes(names[name])),
     )
 
 
 def _compare_image(truth: LabelSet, prediction: LabelSet, name: str, predicted: bool) -> ImageResult:
     expected = truth.labels(name, None)
+    region = truth.reviewed(name) if truth.reviewed else None
+    of_truth = truth.classes(name) if truth.classes and prediction.classes else None
+    classes: tuple[list[str], list[str]] | None
     if not predicted:
         nothing = np.zeros(0, np.float32) if prediction.detections else None
-        return compare_image(expected, np.zeros_like(expected), nothing)
+        classes = None if of_truth is None else (of_truth, [])
+        return compare_image(expected, np.zeros_like(expected), nothing, classes, region)
     predicted_labels = prediction.labels(name, expected.shape)
-    return compare_image(expected, predicted_labels, prediction.detections(name) if prediction.detections else None)
+    scores = prediction.detections(name) if prediction.detections else None
+    classes = None if of_truth is None or not prediction.classes else (of_truth, prediction.classes(name))
+    return compare_image(expected, predicted_labels, scores, classes, region)
 
 
 def _some(names: Iterable[str]) -> str:

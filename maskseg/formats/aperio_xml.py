@@ -32,6 +32,7 @@ from maskseg.core.files import write_whole
 from maskseg.core.masks import CropMasks, trim
 from maskseg.core.outlines import Ring, outlines, rasterise
 from maskseg.core.xml_files import XmlWriter, read_xml
+from maskseg.formats.classes import colours
 from maskseg.formats.reader import Item, LeftOut, Nuclei, Shape, known_shape
 from maskseg.formats.sources import begins_with, content, files_of
 from maskseg.formats.writer import WholeWriter
@@ -269,6 +270,7 @@ def write_aperio_xml(
     masks: CropMasks,
     microns_per_pixel: float | None = None,
     offset: tuple[float, float] = OFFSET,
+    names: Sequence[str] = (),
 ) -> None:
     """Write masks as one layer of regions, whole or not at all; `region_masks` reads them back, exactly.
 
@@ -284,23 +286,49 @@ def write_aperio_xml(
         Side of a pixel in micrometres.
     offset : (float, float)
         What a reader adds to x and y of the vertices so that pixel centres lie at whole numbers.
+    names : sequence of str
+        Where there are several classes, what they are called: each is a layer in a colour of its own.
     """
     scale = {"MicronsPerPixel": microns_per_pixel} if microns_per_pixel else {}
     with write_whole(path, "w", encoding="utf-8") as file:
         xml = XmlWriter(file, indent="\t")
-        with xml.element("Annotations", **scale), xml.element("Annotation", **_LAYER):
-            with xml.element("Regions"):
-                with xml.element("RegionAttributeHeaders"):
-                    for number, name in _HEADERS.items():
-                        xml.leaf("AttributeHeader", Id=number, Name=name, ColumnWidth=-1)
-                _write_regions(xml, masks, microns_per_pixel, np.array(offset))
-            xml.leaf("Plots")
+        with xml.element("Annotations", **scale):
+            for kind, layer in enumerate(_layers(names)):
+                own = np.arange(len(masks)) if len(names) < 2 else np.flatnonzero(masks.classes == kind)
+                with xml.element("Annotation", **layer):
+                    with xml.element("Regions"):
+                        with xml.element("RegionAttributeHeaders"):
+                            for number, name in _HEADERS.items():
+                                xml.leaf("AttributeHeader", Id=number, Name=name, ColumnWidth=-1)
+                        _write_regions(xml, masks, own.tolist(), microns_per_pixel, np.array(offset))
+                    xml.leaf("Plots")
         file.write("\n")
 
 
-def _write_regions(xml: XmlWriter, masks: CropMasks, scale: float | None, offset: NDArray[np.float64]) -> None:
+def _layers(names: Sequence[str]) -> list[dict[str, Any]]:
+    """Attributes of the layers: the one of all nuclei, or one a class."""
+    if len(names) < 2:
+        return [_LAYER]
+    colour_of = colours(names)
+    # ImageScope has a colour as one number, red in its lowest byte.
+    numbers = [red | green << 8 | blue << 16 for red, green, blue in colour_of.values()]
+    return [
+        {**_LAYER, "Id": place, "Name": name, "LineColor": number}
+        for place, (name, number) in enumerate(zip(names, numbers, strict=True), start=1)
+    ]
+
+
+def class_of_layer(layer: str) -> str:
+    """The class that a layer stands for; the one that maskseg writes for all nuclei is none."""
+    return "" if layer == _LAYER["Name"] else layer
+
+
+def _write_regions(
+    xml: XmlWriter, masks: CropMasks, own: Sequence[int], scale: float | None, offset: NDArray[np.float64]
+) -> None:
     number = 0
-    for nucleus, (bitmap, box) in enumerate(zip(masks.bitmaps, masks.boxes.tolist(), strict=True), start=1):
+    boxes = masks.boxes.tolist()
+    for nucleus, bitmap, box in ((index + 1, masks.bitmaps[index], boxes[index]) for index in own):
         for polygon in outlines(bitmap, (box[0], box[1])):
             for place, ring in enumerate(polygon):
                 number += 1
@@ -331,7 +359,7 @@ class AperioWriter(WholeWriter):
 
     def write(self, masks: CropMasks) -> None:
         """See `WholeWriter`."""
-        write_aperio_xml(self.path, masks, self.image.microns_per_pixel)
+        write_aperio_xml(self.path, masks, self.image.microns_per_pixel, names=self.image.class_names)
 
 
 # ---- files to nuclei ----
@@ -366,5 +394,5 @@ def _load(file: ImageFile, shape: Shape | None) -> Nuclei:
         LeftOut(f"{file.name}: region {regions[i].id} of layer {regions[i].layer}", "region left out", reason)
         for i, reason in sorted(found.lost.items())
     ]
-    classes = [regions[members[0]].layer for members in found.members]
+    classes = [class_of_layer(regions[members[0]].layer) for members in found.members]
     return Nuclei(found.masks, classes, lost, {"microns_per_pixel": scale} if scale else {})

@@ -11,6 +11,7 @@ from maskseg.core.errors import InputError
 from maskseg.core.xml_files import read_xml
 from maskseg.formats.drawing import Drawing, ring
 from maskseg.formats.reader import Item, Nuclei, Shape, known_shape
+from maskseg.formats.reviewed import REVIEWED, is_mark
 from maskseg.formats.sources import begins_with, content, files_of
 from maskseg.imaging.reading import ImageFile
 
@@ -47,7 +48,8 @@ def _load(file: ImageFile, shape: Shape | None) -> Nuclei:
     drawing = Drawing(file.name, known_shape(shape, file.name))
     for place, one in enumerate(root.iterfind("Annotations/Annotation"), start=1):
         group = one.get("PartOfGroup", "")
-        with drawing.annotation(f"annotation {place}", "" if group == _NONE else group[:200]):
+        name = REVIEWED if is_mark(one.get("Name", "")) else "" if group == _NONE else group[:200]
+        with drawing.annotation(f"annotation {place}", name):
             kind = one.get("Type", "Polygon")
             if kind not in _OUTLINES:
                 raise InputError(f"a {kind[:40]} has no area; draw a polygon")

@@ -1,17 +1,18 @@
 """COCO's JSON: data sets, predictions and other programs' files, all written here and in one way.
 
-Written masks are run lengths, one category, images and annotations numbered from 1. What other programs write is read
-by `maskseg.formats.coco_reader`.
+Written masks are run lengths, images, annotations and categories numbered from 1; where nothing is known of classes
+there is the one category, nucleus. What other programs write is read by `maskseg.formats.coco_reader`.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,7 +25,9 @@ from maskseg.core.errors import InputError
 from maskseg.core.files import write_whole
 from maskseg.core.json_files import read_json, write_json
 from maskseg.core.masks import CropMasks
+from maskseg.formats.classes import NUCLEUS, Categories, class_name
 from maskseg.formats.coco_checks import check_records
+from maskseg.formats.sources import whole
 from maskseg.formats.writer import Joined, WholeWriter
 
 ANNOTATIONS = "annotations.json"
@@ -32,11 +35,12 @@ ANNOTATIONS = "annotations.json"
 PACKED = "annotations.json.gz"
 # In a folder that `maskseg predict` wrote: the same nuclei as its label images, with their scores.
 PREDICTIONS = "predictions.json"
+_CATEGORY = '"category_id": '
 
 
-def categories(name: str = "nucleus") -> list[dict[str, Any]]:
-    """The one category of what is written."""
-    return [{"id": 1, "name": name, "supercategory": "cell"}]
+def categories(names: Sequence[str] = (NUCLEUS,)) -> list[dict[str, Any]]:
+    """The categories of what is written."""
+    return [{"id": number, "name": name, "supercategory": "cell"} for number, name in enumerate(names, start=1)]
 
 
 @dataclass(frozen=True)
@@ -50,17 +54,31 @@ class CocoData:
     images : list of dict
         ``id``, ``file_name``, ``height``, ``width``, and ``modality`` where known.
     annotations : mapping of image id to list of dict
+    categories : mapping of str to str
+        Names of the categories by their ids (`key_of`), in the order of the file.
     """
 
     path: Path
     images: list[dict[str, Any]]
     annotations: Mapping[int, list[dict[str, Any]]]
+    categories: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the categories, each once; nucleus where the file has none."""
+        return tuple(dict.fromkeys(self.categories.values())) or (NUCLEUS,)
+
+    def class_of(self, item: Mapping[str, Any]) -> str:
+        """Name of the class of an annotation."""
+        return self.categories.get(key_of(item.get("category_id")) or "", self.class_names[0])
 
     def masks(self, image: Mapping[str, Any]) -> CropMasks:
-        """The nuclei of an image, with their scores where they are predictions."""
+        """The nuclei of an image, with their scores where they are predictions; classes as in `class_names`."""
         items = self.annotations.get(image["id"], [])
         rles, scores = [item["segmentation"] for item in items], [item.get("score", 1.0) for item in items]
-        return CropMasks.from_rle(rles, (image["height"], image["width"]), scores)
+        place = {name: index for index, name in enumerate(self.class_names)}
+        classes = [place[self.class_of(item)] for item in items]
+        return CropMasks.from_rle(rles, (image["height"], image["width"]), scores, classes)
 
 
 def is_dataset(folder: str | os.PathLike[str]) -> bool:
@@ -116,7 +134,26 @@ def load_coco(path: str | os.PathLike[str], refuse_faults: bool = True) -> CocoD
         raise InputError(
             f"{path}: not a COCO file ({type(error).__name__}: {error}); make it with maskseg convert"
         ) from error
-    return CocoData(path, images, grouped)
+    return CocoData(path, images, grouped, category_names(data))
+
+
+def category_names(data: Mapping[str, Any]) -> dict[str, str]:
+    """Names of the categories of a COCO file by `key_of` their ids; what is no category is passed over."""
+    rows = data.get("categories")
+    found = {}
+    for row in rows if isinstance(rows, list) else ():
+        key = key_of(row.get("id")) if isinstance(row, dict) else None
+        if key is not None and "name" in row:
+            found[key] = class_name(row["name"])
+    return found
+
+
+def key_of(value: Any) -> str | None:
+    """An id as a key: 7, 7.0 and "7", which files mix, are the same; None for what is no id."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    number = whole(value) if not isinstance(value, str) or re.fullmatch(r"\s*[1-9]\d*(\.0*)?\s*|0", value) else None
+    return str(value) if number is None else str(number)
 
 
 def image_id(image: Mapping[str, Any]) -> str:
@@ -127,7 +164,7 @@ def image_id(image: Mapping[str, Any]) -> str:
 # ---- writing ----
 
 
-def annotation(bitmap: NDArray[np.bool_], box: ArrayLike, shape: tuple[int, int]) -> dict[str, Any]:
+def annotation(bitmap: NDArray[np.bool_], box: ArrayLike, shape: tuple[int, int], category: int = 1) -> dict[str, Any]:
     """Annotation of a mask that is not empty, without its ids.
 
     Parameters
@@ -138,11 +175,12 @@ def annotation(bitmap: NDArray[np.bool_], box: ArrayLike, shape: tuple[int, int]
         x0, y0, x1, y1 in pixels, end exclusive.
     shape : (int, int)
         Height and width of the image.
+    category : int
     """
     x0, y0, x1, y1 = map(int, box)  # type: ignore[arg-type]
     starts, lengths = rle.crop_to_runs(bitmap, box, shape)
     return {
-        "category_id": 1,
+        "category_id": category,
         "bbox": [x0, y0, x1 - x0, y1 - y0],
         "area": int(lengths.sum()),
         "iscrowd": 0,
@@ -151,8 +189,14 @@ def annotation(bitmap: NDArray[np.bool_], box: ArrayLike, shape: tuple[int, int]
 
 
 def to_annotations(masks: CropMasks, scored: bool = False) -> list[dict[str, Any]]:
-    """Annotations of the masks of an image, without their ids; with their scores, if asked for."""
-    items = [annotation(bitmap, box, masks.shape) for bitmap, box in zip(masks.bitmaps, masks.boxes, strict=True)]
+    """Annotations of the masks of an image, without their ids; with their scores, if asked for.
+
+    Classes are the categories from 1.
+    """
+    items = [
+        annotation(bitmap, box, masks.shape, 1 + kind)
+        for bitmap, box, kind in zip(masks.bitmaps, masks.boxes, masks.classes.tolist(), strict=True)
+    ]
     if scored:
         for item, score in zip(items, masks.scores.tolist(), strict=True):
             item["score"] = round(score, 6)
@@ -165,6 +209,18 @@ def encoded(items: Iterable[Mapping[str, Any]]) -> list[str]:
     return [json.dumps(item)[1:] for item in items]
 
 
+def renumbered(bodies: Sequence[str], numbers: Sequence[int]) -> list[str]:
+    """Texts of `encoded` with other categories: ``numbers[k - 1]`` in place of k."""
+    if list(numbers) == list(range(1, len(numbers) + 1)):
+        return list(bodies)
+    changed = []
+    for body in bodies:
+        # The first of the fields.
+        old, rest = body[len(_CATEGORY) :].split(",", 1)
+        changed.append(f"{_CATEGORY}{numbers[int(old) - 1]},{rest}")
+    return changed
+
+
 class CocoFile:
     """A COCO file that is written image by image and appears, whole, when its block ends well.
 
@@ -175,12 +231,12 @@ class CocoFile:
     Parameters
     ----------
     path : path-like
-    category : str
-        What a mask shows.
+    names : sequence of str
+        What masks show: the categories of the annotations that come.
     """
 
-    def __init__(self, path: str | os.PathLike[str], category: str = "nucleus") -> None:
-        self._path, self._category = path, category
+    def __init__(self, path: str | os.PathLike[str], names: Sequence[str] = (NUCLEUS,)) -> None:
+        self._path, self.names = path, list(names)
         self._stack = ExitStack()
         self.images: list[dict[str, Any]] = []
         self.count = 0
@@ -194,7 +250,7 @@ class CocoFile:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if kind is None:
-            tail = {"images": self.images, "categories": categories(self._category), **_ABOUT}
+            tail = {"images": self.images, "categories": categories(self.names), **_ABOUT}
             # Inside the stack's care: a disk that is full here still leaves no half a file.
             self._stack.callback(self._file.write, "], " + json.dumps(tail)[1:] + "\n")
         self._stack.__exit__(kind, error, traceback)
@@ -213,16 +269,21 @@ _ABOUT: dict[str, Any] = {"info": {"description": "written by maskseg"}, "licens
 
 
 def write_coco(
-    path: str | os.PathLike[str], images: Sequence[Mapping[str, Any]], annotations: Sequence[Mapping[str, Any]]
+    path: str | os.PathLike[str],
+    images: Sequence[Mapping[str, Any]],
+    annotations: Sequence[Mapping[str, Any]],
+    names: Sequence[str] = (NUCLEUS,),
 ) -> None:
-    """Write records that have their ids, with the one category, nucleus; whole or not at all."""
-    content = {"images": list(images), "annotations": list(annotations), "categories": categories(), **_ABOUT}
+    """Write records that have their ids, their categories being those named from 1 on; whole or not at all."""
+    content = {"images": list(images), "annotations": list(annotations), "categories": categories(names), **_ABOUT}
     write_json(path, content)
 
 
-def write_predictions(path: str | os.PathLike[str], images: Iterable[tuple[str, CropMasks]]) -> None:
+def write_predictions(
+    path: str | os.PathLike[str], images: Iterable[tuple[str, CropMasks]], names: Sequence[str] = (NUCLEUS,)
+) -> None:
     """Write predictions, whole or not at all; the images, (file name, CropMasks), are taken one at a time."""
-    with CocoFile(path) as file:
+    with CocoFile(path, names) as file:
         for name, masks in images:
             height, width = masks.shape
             file.add({"file_name": name, "height": height, "width": width}, encoded(to_annotations(masks, scored=True)))
@@ -235,14 +296,18 @@ class CocoWriter(WholeWriter):
         """See `WholeWriter`."""
         image = self.image
         record = {"file_name": image.file_name, "height": image.shape[0], "width": image.shape[1], **image.fields}
-        return [record, to_annotations(masks, image.scored)]
+        return [record, to_annotations(masks, image.scored), list(image.class_names)]
 
 
 def join_coco(paths: Sequence[Path], images: Iterable[Joined]) -> None:
     """Write the file of all images; the images are taken one at a time."""
     (path,) = paths
+    known = Categories()
     with CocoFile(path) as file:
         for image in images:
             if not image.reason:
-                record, items = image.record
+                record, items, names = image.record
+                for item in items:
+                    item["category_id"] = known.number(names[item["category_id"] - 1])
                 file.add(record, encoded(items))
+        file.names = known.names

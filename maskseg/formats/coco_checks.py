@@ -83,10 +83,22 @@ def _unreadable_image(image: Any) -> str:
     for key in ("height", "width"):
         if not _is_whole(image.get(key), _LONGEST):
             return f"{key} is no number of pixels"
+    region = image.get("reviewed", True)
+    if region is not True and not _is_region(region, image):
+        return "reviewed is no region of the image"
     for key in ("modality", "group"):
         if not isinstance(image.get(key, ""), (str, type(None))):
             return f"{key} is no text"
     return ""
+
+
+def _is_region(region: Any, image: Mapping[str, Any]) -> bool:
+    """Whether something is run lengths on an image."""
+    return (
+        isinstance(region, Mapping)
+        and region.get("size") == [image["height"], image["width"]]
+        and isinstance(region.get("counts"), (str, list))
+    )
 
 
 def _unreadable_annotation(item: Any, own: bool) -> str:

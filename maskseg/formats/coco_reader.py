@@ -18,9 +18,10 @@ from pycocotools import mask as coco_mask
 from maskseg.core import rle
 from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks
-from maskseg.formats.coco import ANNOTATIONS, PACKED, PREDICTIONS, is_dataset
+from maskseg.formats.coco import ANNOTATIONS, PACKED, PREDICTIONS, category_names, is_dataset, key_of
 from maskseg.formats.drawing import MOST_BOX_PIXELS, check_box, number, runs_area
-from maskseg.formats.reader import Item, LeftOut, Note, Nuclei, Shape, Taken, fault, known_shape
+from maskseg.formats.reader import Classes, Item, LeftOut, Note, Nuclei, Shape, Taken, fault, known_shape
+from maskseg.formats.reviewed import is_mark
 from maskseg.formats.sources import beginning, begins_with, files_of, inner_path, json_of, stated_shape, whole
 from maskseg.imaging.reading import ImageFile, member_path
 
@@ -45,7 +46,7 @@ def recognises(source: Path) -> bool:
 
 def read(
     source: Path, categories: Sequence[str] = (ALL,), distinct: bool = False
-) -> Iterator[Item | LeftOut | Note | Taken]:
+) -> Iterator[Item | LeftOut | Note | Taken | Classes]:
     """The images of a COCO file, with the names of the categories as classes.
 
     Polygons are rasterised by pycocotools, to which they run along the edges of pixels (one drawn through the centres
@@ -74,11 +75,12 @@ def read(
     """
     files = json_files(source)
     loaded = [_load(file) for file in files]
-    names = [_names(data) for data in loaded]
+    names = [category_names(data) for data in loaded]
     wanted = _wanted(str(source), loaded, names, categories)
+    yield _classes_of(loaded, names, wanted)
     for file, data, known in zip(files, loaded, names, strict=True):
         folder = inner_path(file, source).parent if len(files) > 1 else PurePosixPath()
-        kept = [item for item in data["annotations"] if wanted is None or _category(item, known) in wanted]
+        kept = [item for item in data["annotations"] if wanted is None or _is_wanted(_category(item, known), wanted)]
         if len(kept) < len(data["annotations"]):
             yield Taken(f"of the categories taken (of {len(data['annotations'])})")
         if _crowd_is_encoding(kept):
@@ -96,9 +98,9 @@ def _items(
     distinct: bool,
 ) -> Iterator[Item | LeftOut]:
     of: dict[Any, list[dict[str, Any]]] = defaultdict(list)
-    ids = Counter(_key(record.get("id")) for record in images)
+    ids = Counter(key_of(record.get("id")) for record in images)
     for item in kept:
-        key = _key(item.get("image_id"))
+        key = key_of(item.get("image_id"))
         if key is not None and key in ids:
             of[key].append(item)
         else:
@@ -107,7 +109,7 @@ def _items(
     # Predictions are numbered by their scores, so all or none of the file count as such.
     scored = any("score" in item for item in kept)
     for record in images:
-        name, key = _name(record), _key(record.get("id"))
+        name, key = _name(record), key_of(record.get("id"))
         where = f"{path}: image {name or record.get('id')}"
         own = of.pop(key, [])
         if key is None or ids[key] > 1:
@@ -168,7 +170,7 @@ def _images_of_results(results: list[dict[str, Any]]) -> Iterator[dict[str, Any]
     """Records of the images that results are of: their ids are all that is known, and their sizes in run lengths."""
     seen: set[str | None] = set()
     for row in results:
-        key = _key(row["image_id"])
+        key = key_of(row["image_id"])
         if key not in seen:
             seen.add(key)
             segmentation = row.get("segmentation")
@@ -205,13 +207,22 @@ def _is_crowd(item: Mapping[str, Any]) -> bool:
     return number != 0 if number is not None else value is True or str(value).strip().lower() == "true"
 
 
-def _names(data: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
-    return {key: str(row["name"]) for row in data["categories"] if (key := _key(row.get("id"))) and "name" in row}
-
-
 def _category(item: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    key = _key(item.get("category_id"))
+    key = key_of(item.get("category_id"))
     return names.get(key, key) if key is not None else "none"
+
+
+def _is_wanted(name: str, wanted: Collection[str]) -> bool:
+    return name in wanted or is_mark(name)
+
+
+def _classes_of(loaded: list[dict[str, Any]], names: list[dict[str, str]], wanted: Collection[str] | None) -> Classes:
+    """The categories that have annotations, in the order in which the files list them."""
+    used = {_category(item, known) for data, known in zip(loaded, names, strict=True) for item in data["annotations"]}
+    listed = dict.fromkeys([*(name for known in names for name in known.values()), *sorted(used)])
+    return Classes(
+        tuple(name for name in listed if name in used and not is_mark(name) and (not wanted or name in wanted))
+    )
 
 
 def _wanted(
@@ -220,7 +231,8 @@ def _wanted(
     """The categories to take, None for all; see `read` for the rule."""
     used: Counter[str] = Counter()
     for data, known in zip(loaded, names, strict=True):
-        used.update(_category(item, known) for item in data["annotations"])
+        found = (_category(item, known) for item in data["annotations"])
+        used.update(name for name in found if not is_mark(name))
     if not wanted:
         wanted = used if len(used) <= 1 else {name for name in used if "nucle" in name.lower()}
         if used and not wanted:
@@ -235,14 +247,6 @@ def _wanted(
     if unknown:
         raise InputError(f"{where}: no category {sorted(unknown)[0]!r}; it has {', '.join(used)}")
     return wanted
-
-
-def _key(value: Any) -> str | None:
-    """An id as a key: 7, 7.0 and "7", which files mix, are the same."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    number = whole(value) if not isinstance(value, str) or re.fullmatch(r"\s*[1-9]\d*(\.0*)?\s*|0", value) else None
-    return str(value) if number is None else str(number)
 
 
 def _name(record: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from maskseg.core.outlines import Ring
 from maskseg.core.xml_files import read_xml
 from maskseg.formats.drawing import Drawing, check_box, number, rectangle, ring
 from maskseg.formats.reader import Item, LeftOut, Nuclei, Shape, known_shape
+from maskseg.formats.reviewed import REVIEWED, is_mark
 from maskseg.formats.sources import begins_with, content, files_of, stated_shape, understood, whole
 from maskseg.imaging.reading import member_path
 
@@ -54,7 +55,9 @@ def read(source: Path) -> Iterator[Item | LeftOut]:
             # Elements hold all of their file when they go to another process; their attributes do not.
             shapes = [(one.tag, dict(one.attrib)) for one in image if one.tag in _SHAPES]
             size = stated_shape(image.get("height"), image.get("width"))
-            load = partial(_load, where, shapes)
+            # A tag of the image says the same as a shape around all of it.
+            marked = any(is_mark(tag.get("label", "")) for tag in image.iterfind("tag"))
+            load = partial(_load, where, shapes, marked)
             stem = member_path(name).stem or _id(image)
             yield Item(stem, load, where, size, file_name=name, found=len(shapes), needs_shape=True)
 
@@ -63,7 +66,7 @@ def _id(image: Element) -> str:
     return image.get("id", "image")
 
 
-def _load(where: str, shapes: list[tuple[str, dict[str, str]]], shape: Shape | None) -> Nuclei:
+def _load(where: str, shapes: list[tuple[str, dict[str, str]]], marked: bool, shape: Shape | None) -> Nuclei:
     drawing = Drawing(where, known_shape(shape, where))
     groups: dict[Any, tuple[int, list[tuple[str, dict[str, str]]]]] = {}
     for place, (kind, values) in enumerate(shapes, start=1):
@@ -81,7 +84,7 @@ def _load(where: str, shapes: list[tuple[str, dict[str, str]]], shape: Shape | N
                 _draw_masks(drawing, members)
             else:
                 drawing.polygons([[_outline(kind, values)] for kind, values in members])
-    return drawing.nuclei()
+    return drawing.nuclei(**({REVIEWED: True} if marked else {}))
 
 
 def _draw_masks(drawing: Drawing, members: list[tuple[str, dict[str, str]]]) -> None:

@@ -273,5 +273,7 @@ def runs_area(runs: Runs, shape: Shape) -> int:
 
 
 def text(value: Any) -> str:
-    """A name as a text, empty where there is none."""
+    """A name as a text, empty where there is none; 3 and 3.0 are the same."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     return str(value)[:200] if isinstance(value, str | int | float) and not isinstance(value, bool) else ""

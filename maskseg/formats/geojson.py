@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -21,12 +21,14 @@ from maskseg.core.errors import InputError
 from maskseg.core.files import write_whole
 from maskseg.core.masks import CropMasks
 from maskseg.core.outlines import Polygon, outlines
+from maskseg.formats.classes import NUCLEUS, colours
 from maskseg.formats.geojson_reader import load
+from maskseg.formats.reviewed import REVIEWED, region_of
 from maskseg.formats.writer import StreamWriter
 from maskseg.imaging.reading import ImageFile
 
-# QuPath draws a class in its colour.
-CLASSIFICATION = {"name": "nucleus", "color": [255, 0, 0]}
+# QuPath draws a class in its colour: where there is but one, in red.
+_RED = (255, 0, 0)
 
 
 class GeoJsonWriter:
@@ -40,6 +42,8 @@ class GeoJsonWriter:
         The file to write.
     scale : float
         The points are multiplied by it: pixels of the full size of a slide in one of the masks', as QuPath counts them.
+    names : sequence of str
+        What the classes of the masks are called.
 
     Examples
     --------
@@ -48,8 +52,10 @@ class GeoJsonWriter:
     ...         writer.write(masks, (x, y))
     """
 
-    def __init__(self, path: str | os.PathLike[str], scale: float = 1.0) -> None:
+    def __init__(self, path: str | os.PathLike[str], scale: float = 1.0, names: Sequence[str] = (NUCLEUS,)) -> None:
         self._path, self._scale = path, scale
+        colour_of = colours(names) if len(names) > 1 else {names[0]: _RED}
+        self._classes = [{"name": name, "color": list(colour_of[name])} for name in names]
         self._stack = ExitStack()
         self._separator = ""
 
@@ -66,7 +72,7 @@ class GeoJsonWriter:
             self._stack.callback(self._file.write, "\n]}\n")
         self._stack.__exit__(kind, error, traceback)
 
-    def add(self, bitmap: NDArray[np.bool_], origin: tuple[int, int], score: float = 1.0) -> None:
+    def add(self, bitmap: NDArray[np.bool_], origin: tuple[int, int], score: float = 1.0, kind: int = 0) -> None:
         """Write one nucleus; one without a pixel has no outline and is left out.
 
         Parameters
@@ -76,28 +82,35 @@ class GeoJsonWriter:
             x, y of its top left pixel.
         score : float
             Becomes a measurement, as the area in pixels does.
+        kind : int
+            The class, by its place among the names.
         """
+        properties = {
+            "objectType": "detection",
+            "classification": self._classes[kind],
+            # str of a float32 has the digits that it needs and no more.
+            "measurements": {"score": float(str(np.float32(score))), "area": int(np.count_nonzero(bitmap))},
+        }
+        self._feature(bitmap, origin, properties)
+
+    def mark(self, region: NDArray[np.bool_]) -> None:
+        """Write what was reviewed, bool (H, W), as an annotation of that name."""
+        self._feature(region, (0, 0), {"objectType": "annotation", "name": REVIEWED})
+
+    def _feature(self, bitmap: NDArray[np.bool_], origin: tuple[int, int], properties: dict[str, Any]) -> None:
         polygons = outlines(bitmap, origin)
         if self._scale != 1:
             polygons = [[ring * self._scale for ring in polygon] for polygon in polygons]
         if polygons:
-            feature = {
-                "type": "Feature",
-                "geometry": _geometry(polygons),
-                "properties": {
-                    "objectType": "detection",
-                    "classification": CLASSIFICATION,
-                    # str of a float32 has the digits that it needs and no more.
-                    "measurements": {"score": float(str(np.float32(score))), "area": int(np.count_nonzero(bitmap))},
-                },
-            }
+            feature = {"type": "Feature", "geometry": _geometry(polygons), "properties": properties}
             self._file.write(self._separator + json.dumps(feature, allow_nan=False))
             self._separator = ",\n"
 
     def write(self, masks: CropMasks, origin: tuple[int, int] = (0, 0)) -> None:
         """Write the nuclei of an image, or of a tile of it whose top left pixel is `origin` (x, y)."""
-        for bitmap, (x0, y0), score in zip(masks.bitmaps, masks.boxes[:, :2].tolist(), masks.scores, strict=True):
-            self.add(bitmap, (x0 + origin[0], y0 + origin[1]), score)
+        corners, kinds = masks.boxes[:, :2].tolist(), masks.classes.tolist()
+        for bitmap, (x0, y0), score, kind in zip(masks.bitmaps, corners, masks.scores, kinds, strict=True):
+            self.add(bitmap, (x0 + origin[0], y0 + origin[1]), score, kind)
 
 
 def write_geojson(path: str | os.PathLike[str], masks: CropMasks) -> None:
@@ -112,7 +125,10 @@ class GeoJsonFiles(StreamWriter):
     @contextmanager
     def stream(self) -> Iterator[Callable[[CropMasks, int], None]]:
         """See `StreamWriter`."""
-        with GeoJsonWriter(self.path, self.image.scale) as writer:
+        with GeoJsonWriter(self.path, self.image.scale, self.image.class_names) as writer:
+            region = region_of(self.image.fields, self.image.shape)
+            if region is not None:
+                writer.mark(region)
             yield lambda masks, settled: writer.write(masks)
 
 

@@ -18,6 +18,7 @@ from maskseg.core.errors import InputError
 from maskseg.core.outlines import Polygon
 from maskseg.formats.drawing import Drawing, number, ring, text
 from maskseg.formats.reader import Item, LeftOut, Nuclei, Shape, known_shape
+from maskseg.formats.reviewed import REVIEWED, is_mark
 from maskseg.formats.sources import beginning, begins_with, files_of, json_of, understood
 from maskseg.imaging.reading import ImageFile
 
@@ -64,14 +65,14 @@ def load(file: ImageFile, shape: Shape | None) -> Nuclei:
     drawing = Drawing(file.name, known_shape(shape, file.name))
     with understood(file.name):
         features = _features(json_of(file))
-        planes = {_plane(feature) for feature in features} - {None}
+        planes = {_plane(feature) for feature in features if not _is_mark(feature)} - {None}
         if len(planes) > 1:
             raise InputError(f"{file.name}: its objects lie on {len(planes)} planes of a stack; export each for itself")
         regions = []
         for place, feature in enumerate(features, start=1):
             properties = feature.get("properties") if isinstance(feature, dict) else None
             properties = properties if isinstance(properties, dict) else {}
-            name = _class_of(properties)
+            name = REVIEWED if _is_mark(feature) else _class_of(properties)
             if name.endswith(_REGION_MARK):
                 drawing.lose(
                     f"feature {place}", f"the class {name} is one of regions; give a nucleus another one", "region"
@@ -80,7 +81,7 @@ def load(file: ImageFile, shape: Shape | None) -> Nuclei:
             with drawing.annotation(f"feature {place}", name):
                 _draw(drawing, feature)
                 drawing.score(_score(properties))
-                if properties.get("objectType") == "annotation":
+                if properties.get("objectType") == "annotation" and name != REVIEWED:
                     regions.append((drawing.count - 1, f"feature {place}"))
         _without_regions(drawing, regions)
     return drawing.nuclei()
@@ -130,6 +131,14 @@ def _polygons(geometry: dict[str, Any], depth: int = 0) -> Iterator[Polygon]:
             if not polygon:
                 raise InputError("holds no polygon: there are no points; draw the outline of the nucleus")
             yield [ring(points) for points in polygon]
+
+
+def _is_mark(feature: Any) -> bool:
+    """Whether a feature marks what was reviewed, by its name or its class."""
+    properties = feature.get("properties") if isinstance(feature, dict) else None
+    if not isinstance(properties, dict):
+        return False
+    return is_mark(text(properties.get("name"))) or is_mark(_class_of(properties))
 
 
 def _class_of(properties: dict[str, Any]) -> str:

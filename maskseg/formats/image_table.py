@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +54,14 @@ def failed_row(image_id: str, reason: str) -> dict[str, str | int]:
     return {**dict.fromkeys(COLUMNS, ""), "image_id": image_id, "status": reason}
 
 
-def write_table(path: str | os.PathLike[str], rows: Iterable[dict[str, str | int]]) -> None:
-    """Write the rows of `image_row` and `failed_row` as CSV, whole or not at all."""
-    write_csv(path, COLUMNS, rows)
+def class_counts(names: Sequence[str], classes: NDArray[np.int32]) -> dict[str, int]:
+    """How many nuclei of each class an image has, for the columns that a table has where there are several classes."""
+    counts = np.bincount(classes, minlength=len(names)).tolist()
+    return {f"nuclei_{name}": count for name, count in zip(names, counts, strict=True)}
+
+
+def write_table(
+    path: str | os.PathLike[str], rows: Iterable[dict[str, str | int]], further: Sequence[str] = ()
+) -> None:
+    """Write the rows of `image_row` and `failed_row` as CSV, whole or not at all, with further columns at the end."""
+    write_csv(path, (*COLUMNS, *further), rows)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+from collections.abc import Sequence
 
 import numpy as np
 from roifile import ROI_TYPE, ImagejRoi
@@ -23,7 +24,7 @@ _LARGEST_CORNER = 60_535
 _MOVE, _LINE, _CLOSE = 0, 1, 4
 
 
-def write_imagej(path: str | os.PathLike[str], masks: CropMasks) -> None:
+def write_imagej(path: str | os.PathLike[str], masks: CropMasks, names: Sequence[str] = ()) -> None:
     """Write the nuclei of an image as an ImageJ ROI zip, whole or not at all.
 
     A region is named by the label of its nucleus in the label image (`CropMasks.to_labels`), and has the score as a
@@ -35,6 +36,9 @@ def write_imagej(path: str | os.PathLike[str], masks: CropMasks) -> None:
     path : path-like
         Ends in .zip.
     masks : CropMasks
+    names : sequence of str
+        Where there are several classes, what they are called: a region has its class as a property, and is in the
+        group of that number, counted from 1, which ImageJ draws in a colour of its own.
 
     Raises
     ------
@@ -50,6 +54,10 @@ def write_imagej(path: str | os.PathLike[str], masks: CropMasks) -> None:
                 roi.name = f"{label:0{digits}d}"
                 # str of a float32 has the digits that it needs and no more.
                 roi.props = "score: " + str(masks.scores[label - 1]) + "\n"
+                if len(names) > 1:
+                    kind = int(masks.classes[label - 1])
+                    roi.props += f"class: {names[kind]}\n"
+                    roi.group = min(kind + 1, 255)
                 # Without a time of its own, a zip of the same nuclei has the same bytes.
                 archive.writestr(zipfile.ZipInfo(f"{roi.name}.roi"), roi.tobytes(), zipfile.ZIP_DEFLATED)
 
@@ -59,7 +67,7 @@ class ImageJWriter(WholeWriter):
 
     def write(self, masks: CropMasks) -> None:
         """See `WholeWriter`."""
-        write_imagej(self.path, masks)
+        write_imagej(self.path, masks, self.image.class_names)
 
 
 def _region(polygons: list[Polygon]) -> ImagejRoi:

@@ -24,6 +24,7 @@ from maskseg.core.limits import TEXT, check_claim
 from maskseg.core.outlines import Ring
 from maskseg.formats.drawing import Drawing, number, rectangle, ring
 from maskseg.formats.reader import Item, Nuclei, Shape, known_shape
+from maskseg.formats.reviewed import REVIEWED, is_mark
 from maskseg.formats.sources import content, files_of, inner_path, understood
 from maskseg.imaging.containers import SUFFIXES
 from maskseg.imaging.reading import ImageFile
@@ -105,6 +106,14 @@ def read(source: Path) -> Iterator[Item]:
         yield Item(name, partial(_load, tuple(files), where), where, image=image, needs_shape=True)
 
 
+def _class_of(region: ImagejRoi) -> str:
+    """The class that maskseg wrote, or the group; a region may be named as reviewed."""
+    if is_mark(region.name or ""):
+        return REVIEWED
+    written = re.search(r"^class: (.+)$", region.props or "", re.MULTILINE)
+    return written[1].strip()[:200] if written else f"group {region.group}" if region.group else ""
+
+
 def _stem(source: Path) -> str:
     return source.stem if source.is_file() else source.resolve().name
 
@@ -127,7 +136,7 @@ def _load(files: tuple[ImageFile, ...], where: str, shape: Shape | None) -> Nucl
         if len(slices) > 1:
             raise InputError(f"{where}: its regions lie on {len(slices)} slices of a stack; save those of each alone")
         for place, region in regions:
-            with drawing.annotation(place, f"group {region.group}" if region.group else ""):
+            with drawing.annotation(place, _class_of(region)):
                 _draw(drawing, region)
                 drawing.score(_score(region))
     return drawing.nuclei()

@@ -26,6 +26,8 @@ _AROUND = 0.8
 # Of a photograph nearly all is specks, and a value comes back everywhere.
 _MOSTLY, _BACK = 0.5, 5
 _FEWEST = 20
+# How much larger a background is than any nucleus, and its share of each side of the image.
+_LARGER, _ALONG = 4, 0.3
 
 
 def instances(values: NDArray[Any]) -> tuple[NDArray[np.integer], NDArray[np.int64] | None, list[str]]:
@@ -58,6 +60,12 @@ def instances(values: NDArray[Any]) -> tuple[NDArray[np.integer], NDArray[np.int
     present = present[present != 0]
     if not len(present):
         return labels if labels.dtype != bool else labels.astype(np.uint8), None, []
+    background = None if colours else _background(labels, present)
+    if background is not None:
+        others, classes, notes = instances(np.where(labels == background, 0, labels))
+        return others, classes, [f"the value {background} taken for background: it lies around all others", *notes]
+    if len(present) == 1:
+        _refuse_exchanged(labels)
     pieces = connected(labels)
     areas = np.bincount(pieces.ravel())[1:]
     specks = np.count_nonzero(areas < _SPECK) / len(areas)
@@ -86,6 +94,45 @@ def instances(values: NDArray[Any]) -> tuple[NDArray[np.integer], NDArray[np.int
     if specks > _MOSTLY and len(areas) >= _FEWEST:
         return labels, None, [f"more than half of the labels have pieces of fewer than {_SPECK} pixels; look at them"]
     return labels, None, []
+
+
+def _background(labels: NDArray[Any], present: NDArray[Any]) -> int | None:
+    """The value other than 0 that is background, as where labels begin with 1: there is no 0, and it is all around."""
+    if len(present) < 2 or (labels == 0).any():
+        return None
+    counts = np.bincount(np.searchsorted(present, labels.ravel()), minlength=len(present))
+    *_, second, first = np.argsort(counts, kind="stable")
+    value = present[first]
+    sides = [np.mean(side == value) for side in (labels[0], labels[-1], labels[:, 0], labels[:, -1])]
+    # Of two values the commoner is background, as of ilastik; of many it is far larger than any nucleus.
+    larger = counts[first] > (1 if len(present) == 2 else _LARGER) * counts[second]
+    return int(value) if larger and min(sides) > _ALONG else None
+
+
+def _refuse_exchanged(labels: NDArray[Any]) -> None:
+    """Refuse a mask of one value in which a piece covers most of the image and lies around others.
+
+    Raises
+    ------
+    InputError
+        If it is one.
+    """
+    inside = labels != 0
+    share = inside.mean()
+    if share <= _MOSTLY:
+        return
+    pieces, _ = ndimage.label(inside)
+    areas = np.bincount(pieces.ravel())
+    areas[0] = 0
+    if areas.max() <= _MOSTLY * labels.size:
+        return
+    holes = ndimage.label(ndimage.binary_fill_holes(pieces == areas.argmax()) & ~inside)[0]
+    count = np.count_nonzero(np.bincount(holes.ravel())[1:] >= _SPECK)
+    if count >= _PIECES:
+        raise InputError(
+            f"one piece covers {share:.0%} of the image and lies around {count} others: background and nuclei are "
+            "exchanged; make the background 0"
+        )
 
 
 def _interior(labels: NDArray[Any], values: NDArray[Any]) -> NDArray[np.bool_] | None:

@@ -27,6 +27,7 @@ from maskseg.core.limits import LABELS, check_claim
 from maskseg.core.masks import CropMasks
 from maskseg.formats.drawing import Drawing, check_box, number, rectangle, ring, text
 from maskseg.formats.reader import Item, LeftOut, Nuclei, Shape, known_shape
+from maskseg.formats.reviewed import REVIEWED
 from maskseg.formats.sources import begins_with, files_of, json_of, stated_shape, understood
 from maskseg.formats.writer import WholeWriter
 from maskseg.imaging.reading import ImageFile, member_path
@@ -78,13 +79,15 @@ def _parsed(file: ImageFile) -> dict[str, Any]:
 
 
 def _load(file: ImageFile, shape: Shape | None) -> Nuclei:
-    shapes = _parsed(file)["shapes"]
+    data = _parsed(file)
+    shapes, flags = data["shapes"], data.get("flags")
     drawing = Drawing(file.name, known_shape(shape, file.name))
     with understood(file.name):
         for place, one in _groups(shapes):
             with drawing.annotation(place, text(one[0].get("label")), _score(one[0])):
                 _draw(drawing, one)
-    return drawing.nuclei()
+    # A flag of the image says the same as a shape around all of it.
+    return drawing.nuclei(**({REVIEWED: True} if isinstance(flags, dict) and flags.get(REVIEWED) is True else {}))
 
 
 def _groups(shapes: list[Any]) -> list[tuple[str, list[dict[str, Any]]]]:
@@ -148,14 +151,15 @@ class LabelmeWriter(WholeWriter):
     def write(self, masks: CropMasks) -> None:
         """See `WholeWriter`."""
         shapes: list[dict[str, Any]] = []
-        for bitmap, (x0, y0, x1, y1), score in zip(masks.bitmaps, masks.boxes.tolist(), masks.scores, strict=True):
+        boxes, kinds = masks.boxes.tolist(), masks.classes.tolist()
+        for bitmap, (x0, y0, x1, y1), score, kind in zip(masks.bitmaps, boxes, masks.scores, kinds, strict=True):
             if not bitmap.any():
                 self.left_out.append("without a pixel")
                 continue
             _, encoded = cv2.imencode(".png", bitmap.astype(np.uint8) * 255)
             shapes.append(
                 {
-                    "label": "nucleus",
+                    "label": self.image.class_names[kind],
                     "points": [[x0, y0], [x1 - 1, y1 - 1]],
                     "group_id": None,
                     "description": "",

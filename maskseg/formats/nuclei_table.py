@@ -26,7 +26,7 @@ from maskseg.core.files import write_whole
 from maskseg.core.masks import CropMasks
 from maskseg.core.optional import need
 from maskseg.core.tables import write_csv
-from maskseg.formats.image_table import failed_row, summary_row, write_table
+from maskseg.formats.image_table import class_counts, failed_row, summary_row, write_table
 from maskseg.formats.measures import TEXTURE, texture
 from maskseg.formats.writer import ImageInfo, Joined, Writer
 from maskseg.imaging.windows import Source, all_values, channel_names
@@ -48,10 +48,14 @@ _PLACE: dict[str, type] = {
     "x1": int,
     "y1": int,
 }
+# The last column, where there are several classes.
+CLASS = "class"
 _MICRONS = ("area_um2", "axis_major_length_um", "axis_minor_length_um")
 
 
-def columns_of(channels: int = _CHANNELS, cells: bool = False, textures: bool = False) -> dict[str, type]:
+def columns_of(
+    channels: int = _CHANNELS, cells: bool = False, textures: bool = False, classified: bool = False
+) -> dict[str, type]:
     """Names and types of the columns: the same for every image of a run, so that what is not known stays empty.
 
     Parameters
@@ -62,6 +66,8 @@ def columns_of(channels: int = _CHANNELS, cells: bool = False, textures: bool = 
         Ring and cell are measured.
     textures : bool
         Texture is measured.
+    classified : bool
+        There are several classes.
     """
     numbers = range(max(_CHANNELS, channels))
     names = [*_SHAPE, *(f"intensity_mean_{number}" for number in numbers), *_MICRONS]
@@ -73,7 +79,7 @@ def columns_of(channels: int = _CHANNELS, cells: bool = False, textures: bool = 
     if textures:
         columns |= {f"intensity_std_{number}": float for number in numbers}
         columns |= {f"texture_{name}_{number}": float for name in TEXTURE for number in numbers}
-    return columns
+    return {**columns, CLASS: str} if classified else columns
 
 
 COLUMNS = columns_of()
@@ -87,8 +93,9 @@ def nucleus_rows(
     pixels: NDArray[Any] | _Values,
     microns_per_pixel: float | None = None,
     first: int = 1,
+    names: Sequence[str] = (),
 ) -> list[Row]:
-    """Rows of the nuclei of an image, with one value for each of `COLUMNS`.
+    """Rows of the nuclei of an image, with one value for each of `COLUMNS`, and the class where there are several.
 
     Parameters
     ----------
@@ -101,14 +108,18 @@ def nucleus_rows(
         Side of a pixel in micrometres; where not given, the columns in micrometres stay empty.
     first : int
         Label of the first mask.
+    names : sequence of str
+        What the classes of the masks are called.
     """
-    found = zip(masks.bitmaps, masks.boxes.tolist(), masks.scores, strict=True)
+    classified = len(names) > 1
+    nuclei = zip(masks.bitmaps, masks.boxes.tolist(), masks.scores, masks.classes.tolist(), strict=True)
     rows = [
         _nucleus(image_id, label, score, bitmap, box, pixels[box[1] : box[3], box[0] : box[2]], microns_per_pixel)
-        for label, (bitmap, box, score) in enumerate(found, start=first)
+        | ({CLASS: names[kind]} if classified else {})
+        for label, (bitmap, box, score, kind) in enumerate(nuclei, start=first)
         if bitmap.any()
     ]
-    return [[row.get(name) for name in COLUMNS] for row in rows]
+    return [[row.get(name) for name in columns_of(classified=classified)] for row in rows]
 
 
 def _nucleus(
@@ -198,7 +209,7 @@ class TableWriter(Writer):
         self._rows: list[Row] = []
         self._areas = [np.zeros(0, np.int64)]
         self._scores = [np.zeros(0, np.float32)]
-        self._count = 0
+        self._classes: list[int] = []
 
     def open(self) -> None:
         """See `Writer`."""
@@ -206,20 +217,21 @@ class TableWriter(Writer):
         assert image.source is not None, "the registry says that pixels are needed"
         self._values = _Values(image.source)
         self._channels = channel_names(image.source)
-        self._columns = columns_of(len(self._channels), image.expand is not None, image.texture)
+        self._columns = columns_of(len(self._channels), image.expand is not None, image.texture, image.classified)
         self._growing = None if image.expand is None else Growing(image.shape, image.expand)
 
     def add(self, masks: CropMasks, settled: int) -> None:
         """See `Writer`."""
+        first = len(self._classes) + 1
+        self._areas.append(masks.areas)
+        self._scores.append(masks.scores)
+        self._classes += masks.classes.tolist()
         if self._growing:
             self._measure_cells(self._growing.add(masks, settled))
         else:
-            found = zip(masks.bitmaps, masks.boxes.tolist(), masks.scores, strict=True)
-            for label, (bitmap, box, score) in enumerate(found, start=self._count + 1):
+            nuclei = zip(masks.bitmaps, masks.boxes.tolist(), masks.scores, strict=True)
+            for label, (bitmap, box, score) in enumerate(nuclei, start=first):
                 self._measure(label, score, bitmap, box)
-        self._areas.append(masks.areas)
-        self._scores.append(masks.scores)
-        self._count += len(masks)
 
     def _measure_cells(self, cells: Iterable[Cell]) -> None:
         for cell in cells:
@@ -245,6 +257,8 @@ class TableWriter(Writer):
         if image.texture:
             for name, figures in texture(bitmap, values).items():
                 row |= _numbered("intensity_std" if name == "std" else f"texture_{name}", figures)
+        if image.classified:
+            row[CLASS] = image.class_names[self._classes[label - 1]]
         self._rows.append([row.get(name) for name in self._columns])
 
     def close(self) -> dict[str, Any]:
@@ -256,11 +270,14 @@ class TableWriter(Writer):
             self._rows.sort(key=lambda row: row[at])  # type: ignore[arg-type,return-value]
         areas, scores = np.concatenate(self._areas), np.concatenate(self._scores)
         image = self.image
+        row = summary_row(image.image_id, image.shape, areas, scores, image.seconds())
+        further = class_counts(image.class_names, np.array(self._classes, np.int32)) if image.classified else {}
         return {
-            "row": summary_row(image.image_id, image.shape, areas, scores, image.seconds()),
+            "row": {**row, **further},
             "nuclei": self._rows,
             "channels": list(self._channels),
-            "measured": [image.expand is not None, image.texture],
+            "measured": [image.expand is not None, image.texture, image.classified],
+            "further": list(further),
         }
 
 
@@ -282,6 +299,7 @@ class _Tables(NamedTuple):
     columns: dict[str, type]
     nuclei: Iterator[Row]
     channels: list[str]
+    further: list[str]
 
 
 @contextmanager
@@ -292,7 +310,8 @@ def tables(images: Iterable[Joined]) -> Iterator[_Tables]:
     """
     rows: list[dict[str, str | int]] = []
     channels: list[str] = []
-    cells = textures = False
+    further: list[str] = []
+    cells = textures = classified = False
     # In a form that is read back line by line.
     with tempfile.TemporaryFile("w+", encoding="utf-8") as kept:
         for image in images:
@@ -301,13 +320,13 @@ def tables(images: Iterable[Joined]) -> Iterator[_Tables]:
                 continue
             record = image.record
             rows.append(record["row"])
-            names, (of_cells, of_texture) = record["channels"], record["measured"]
-            cells, textures = cells or of_cells, textures or of_texture
-            channels = _together(channels, names)
-            kept.write(json.dumps([len(names), of_cells, of_texture, record["nuclei"]]) + "\n")
-        columns = columns_of(len(channels), cells, textures)
+            names, (of_cells, of_texture, of_class) = record["channels"], record["measured"]
+            cells, textures, classified = cells or of_cells, textures or of_texture, classified or of_class
+            channels, further = _together(channels, names), further or record["further"]
+            kept.write(json.dumps([len(names), of_cells, of_texture, of_class, record["nuclei"]]) + "\n")
+        columns = columns_of(len(channels), cells, textures, classified)
         kept.seek(0)
-        yield _Tables(rows, columns, _rows_in(columns, kept), channels)
+        yield _Tables(rows, columns, _rows_in(columns, kept), channels, further)
 
 
 def _together(names: list[str], others: list[str]) -> list[str]:
@@ -320,8 +339,8 @@ def _together(names: list[str], others: list[str]) -> list[str]:
 
 def _rows_in(columns: dict[str, type], lines: Iterable[str]) -> Iterator[Row]:
     for line in lines:
-        count, cells, textures, rows = json.loads(line)
-        own = columns_of(count, cells, textures)
+        count, cells, textures, classified, rows = json.loads(line)
+        own = columns_of(count, cells, textures, classified)
         if list(own) == list(columns):
             yield from rows
             continue
@@ -334,13 +353,13 @@ def _rows_in(columns: dict[str, type], lines: Iterable[str]) -> Iterator[Row]:
 def join_tables(paths: Sequence[Path], images: Iterable[Joined]) -> None:
     """Write the table of images and that of nuclei; the images are taken one at a time."""
     of_images, of_nuclei = paths
-    with tables(images) as found:
-        write_nuclei(of_nuclei, found.nuclei, found.columns)
-        write_table(of_images, found.images)
+    with tables(images) as joined:
+        write_nuclei(of_nuclei, joined.nuclei, joined.columns)
+        write_table(of_images, joined.images, joined.further)
 
 
 def join_parquet(paths: Sequence[Path], images: Iterable[Joined]) -> None:
     """Write the table of nuclei as Parquet; the images are taken one at a time."""
     (path,) = paths
-    with tables(images) as found:
-        write_nuclei_parquet(path, found.nuclei, found.columns)
+    with tables(images) as joined:
+        write_nuclei_parquet(path, joined.nuclei, joined.columns)

@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from maskseg.core.errors import InputError
 from maskseg.core.files import write_whole
 from maskseg.core.masks import CropMasks
+from maskseg.formats.classes import colours
 from maskseg.formats.writer import ImageInfo, Writer
 from maskseg.imaging.windows import Resized, Source
 
@@ -120,6 +121,29 @@ def write_picture(path: str | os.PathLike[str], picture: np.ndarray) -> None:
         file.write(encoded.data)
 
 
+def with_legend(picture: np.ndarray, entries: Sequence[tuple[str, tuple[int, int, int]]]) -> np.ndarray:
+    """A picture, uint8 (H, W, 3), with a strip below that says what its colours mean."""
+    height, width = picture.shape[:2]
+    size = max(14, min(width // 40, 40))
+    font = ImageFont.load_default(size=size)
+    gap = size // 2
+    places, left, top = [], gap, gap
+    for text, colour in entries:
+        text = _shortened(text, font, max(width - 4 * size, size))
+        long = int(font.getlength(text)) + 3 * size
+        if left > gap and left + long > width:
+            left, top = gap, top + size + gap
+        places.append((left, top, text, colour))
+        left += long
+    sheet = Image.new("RGB", (width, height + top + size + gap), (255, 255, 255))
+    sheet.paste(Image.fromarray(picture), (0, 0))
+    draw = ImageDraw.Draw(sheet)
+    for x, y, text, colour in places:
+        draw.rectangle([x, height + y, x + size, height + y + size], fill=colour)
+        draw.text((x + size + gap, height + y), text, fill=(20, 20, 20), font=font)
+    return np.asarray(sheet)
+
+
 class OverlayWriter(Writer):
     """A picture of each image with the outlines of its nuclei.
 
@@ -131,9 +155,12 @@ class OverlayWriter(Writer):
         self._step = 1 if image.at_most is None else -(-max(image.shape) // LARGEST)
         self._labels = np.zeros([-(-length // self._step) for length in image.shape], np.int32)
         self._count = 0
+        # Classes of the labels, where there are several.
+        self._classes = [np.zeros(1, np.int32)]
 
     def add(self, masks: CropMasks, settled: int) -> None:
         """See `Writer`."""
+        self._classes.append(masks.classes)
         if self.image.at_most is None:
             self._labels = masks.to_labels()
         else:
@@ -146,7 +173,18 @@ class OverlayWriter(Writer):
         assert source is not None, "the registry says that pixels are needed"
         height, width = self._labels.shape
         shown: Source = source if self._step == 1 else Resized(source, (height, width))
-        write_picture(self.path, overlay(shown.read((0, 0, width, height)), prediction=self._labels))
+        pixels, names = shown.read((0, 0, width, height)), self.image.class_names
+        if not self.image.classified:
+            write_picture(self.path, overlay(pixels, prediction=self._labels))
+            return
+        classes, colour_of = np.concatenate(self._classes), colours(names)
+        of_class = [
+            (np.where((self._labels > 0) & (classes[self._labels] == kind), self._labels, 0), colour_of[name])
+            for kind, name in enumerate(names)
+        ]
+        counts = np.bincount(classes[np.unique(self._labels[self._labels > 0])], minlength=len(names)).tolist()
+        entries = [(f"{name} ({count})", colour_of[name]) for name, count in zip(names, counts, strict=True)]
+        write_picture(self.path, with_legend(overlay(pixels, marked=of_class), entries))
 
 
 def _paint(small: np.ndarray, masks: CropMasks, step: int, count: int) -> None:

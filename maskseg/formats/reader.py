@@ -35,6 +35,12 @@ class Taken(NamedTuple):
     which: str
 
 
+class Classes(NamedTuple):
+    """The classes that a source has masks of, in its own order: so they are numbered."""
+
+    names: tuple[str, ...]
+
+
 class Note(NamedTuple):
     """What a reader did that a person should know of, and that is no fault: said once for the whole source.
 
@@ -68,6 +74,10 @@ class Nuclei:
     left_out: list[LeftOut] = field(default_factory=list)
     fields: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+    def class_names(self) -> list[str]:
+        """Name of the class of each mask, "" where the format has no classes."""
+        return [""] * len(self.masks) if self.classes is None else self.classes
 
     @property
     def found(self) -> int:

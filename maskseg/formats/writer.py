@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from maskseg.core.masks import CropMasks
+from maskseg.formats.classes import NUCLEUS
 from maskseg.imaging.windows import Source
 
 
@@ -50,6 +51,8 @@ class ImageInfo:
         Pixels by which nuclei are grown to cells that are measured too; None: they are not.
     texture : bool
         The texture of nuclei is measured.
+    class_names : tuple of str
+        What the classes of the masks are called; a format that has classes writes them where there are several.
     """
 
     image_id: str
@@ -64,6 +67,12 @@ class ImageInfo:
     fields: dict[str, Any] = field(default_factory=dict)
     expand: float | None = None
     texture: bool = False
+    class_names: tuple[str, ...] = (NUCLEUS,)
+
+    @property
+    def classified(self) -> bool:
+        """Whether there are several classes."""
+        return len(self.class_names) > 1
 
 
 class Writer:
@@ -144,6 +153,7 @@ class WholeWriter(Writer):
         self._masks: CropMasks | None = None
         self._rles: list[dict[str, Any]] = []
         self._scores: list[float] = []
+        self._classes: list[int] = []
 
     def add(self, masks: CropMasks, settled: int) -> None:
         """See `Writer`."""
@@ -152,12 +162,14 @@ class WholeWriter(Writer):
         else:
             self._rles += masks.to_rle()
             self._scores += masks.scores.tolist()
+            self._classes += masks.classes.tolist()
 
     def close(self) -> Any:
         """See `Writer`."""
         masks = self._masks
         if masks is None:
-            masks = CropMasks.from_rle(self._rles, self.image.shape, np.array(self._scores, np.float32))
+            scores = np.array(self._scores, np.float32)
+            masks = CropMasks.from_rle(self._rles, self.image.shape, scores, self._classes)
         return self.write(masks)
 
     def write(self, masks: CropMasks) -> Any:

@@ -6,8 +6,10 @@ written are outer outlines along the edges of pixels: holes are lost, and each p
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -24,9 +26,11 @@ from maskseg.formats.writer import WholeWriter
 from maskseg.imaging.reading import ImageFile
 
 _LINE = re.compile(rb"^\s*\d+([ \t]+-?\d*\.?\d+([eE][-+]?\d+)?){4,}\s*$")
-_NAME = re.compile(r"^\s*['\"]?(\d+)['\"]?\s*:\s*['\"]?(.+?)['\"]?\s*$")
+_NAME = re.compile(r"^\s*['\"]?(\d+)['\"]?\s*:\s*(.+?)\s*$")
 # Beside the labels, with names of classes and of images.
 _NO_LABELS = ("classes", "train", "val", "test", "valid", "readme", "requirements", "notes")
+# Written beside the labels where there are several classes.
+NAMES = "data.yaml"
 # Digits of a share: a hundredth of a pixel of a slide.
 _DIGITS = 9
 
@@ -81,13 +85,21 @@ def _class_names(source: Path) -> dict[int, str]:
         if listed:
             return {place: name.strip(" '\"\n") for place, name in enumerate(listed[1].split(","))}
         _, _, after = text.partition("names:")
-        numbered = {int(match[1]): match[2] for match in map(_NAME.match, after.splitlines()) if match}
+        numbered = {int(match[1]): _unquoted(match[2]) for match in map(_NAME.match, after.splitlines()) if match}
         if not numbered and after:
             lines = (re.match(r"^\s*-\s*['\"]?(.+?)['\"]?\s*$", line) for line in after.splitlines())
             numbered = {place: match[1] for place, match in enumerate(filter(None, lines))}
         if numbered:
             return numbered
     return {}
+
+
+def _unquoted(name: str) -> str:
+    """A name as YAML has it, in quotes or not."""
+    if name.startswith('"'):
+        with suppress(ValueError):  # JSON is YAML, too
+            return str(json.loads(name))
+    return name.strip("'\"")
 
 
 def _load(file: ImageFile, names: dict[int, str], shape: Shape | None) -> Nuclei:
@@ -114,14 +126,22 @@ class YoloWriter(WholeWriter):
         """See `WholeWriter`; what is lost is in `left_out`."""
         height, width = masks.shape
         lines = []
-        for bitmap, box in zip(masks.bitmaps, masks.boxes.tolist(), strict=True):
+        for bitmap, box, kind in zip(masks.bitmaps, masks.boxes.tolist(), masks.classes.tolist(), strict=True):
             polygons = outlines(bitmap, (box[0], box[1]))
             for outer, *_ in polygons:
                 shares = np.round(outer / np.array([width, height]), _DIGITS)
-                lines.append(" ".join(["0", *(f"{share:.{_DIGITS}g}" for share in shares.ravel())]))
+                lines.append(" ".join([str(kind), *(f"{share:.{_DIGITS}g}" for share in shares.ravel())]))
             if not polygons:
                 self.left_out.append("without a pixel")
             self.notes += ["of nuclei with holes the holes are lost"] * any(len(polygon) > 1 for polygon in polygons)
             self.notes += ["each piece of a nucleus in pieces is one of its own"] * (len(polygons) > 1)
         with write_whole(self.path, "w", encoding="utf-8") as file:
             file.write("".join(f"{line}\n" for line in lines))
+        if self.image.classified:
+            # The same of every image; what writes last writes no other.
+            names = "".join(
+                f"  {number}: {json.dumps(name, ensure_ascii=False)}\n"
+                for number, name in enumerate(self.image.class_names)
+            )
+            with write_whole(self.path.parent / NAMES, "w", encoding="utf-8") as file:
+                file.write(f"names:\n{names}")

@@ -89,7 +89,8 @@ class MaskRCNNPredictor(BatchedPredictor[SoftMasks]):
         self, image: NDArray[np.uint8], view: View, magnify: float
     ) -> Generator[NDArray[np.uint8], SoftMasks, SoftCrops]:
         soft = yield from self._detecting(np.ascontiguousarray(view.apply(image)), magnify)
-        return view.undo_crops(SoftCrops.paste(soft.masks, soft.boxes, view.shape(image.shape[:2]), soft.scores))
+        shape = view.shape(image.shape[:2])
+        return view.undo_crops(SoftCrops.paste(soft.masks, soft.boxes, shape, soft.scores, soft.classes))
 
     def detect(self, image: NDArray[np.uint8], magnify: float = 1.0) -> SoftMasks:
         """Run the network on one image as it is.
@@ -143,6 +144,7 @@ class MaskRCNNPredictor(BatchedPredictor[SoftMasks]):
                 one.pred_boxes.tensor.float().cpu().numpy(),
                 one.scores.float().cpu().numpy(),
                 one.pred_masks[:, 0].float().cpu().numpy(),
+                one.pred_classes.int().cpu().numpy() if one.has("pred_classes") else None,  # type: ignore[arg-type]
             )
             for one in detections
         ]

@@ -81,4 +81,5 @@ def clean(masks: CropMasks, settings: PostprocessSettings | None = None) -> Crop
         boxes.append(small)
         bitmaps.append(bitmap)
         kept.append(i)
-    return CropMasks(masks.shape, np.array(boxes, np.int32), bitmaps, masks.scores[np.array(kept, np.int64)])
+    order = np.array(kept, np.int64)
+    return CropMasks(masks.shape, np.array(boxes, np.int32), bitmaps, masks.scores[order], masks.classes[order])

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks
+from maskseg.formats.classes import NUCLEUS
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -46,6 +47,8 @@ class Predictor(Protocol):
         Those of ``--formats`` that it can write; None: all.
     cfg : CfgNode
     model : torch.nn.Module
+    class_names : tuple of str
+        What the classes of its masks are called.
     """
 
     title: ClassVar[str]
@@ -54,6 +57,13 @@ class Predictor(Protocol):
     cfg: CfgNode
     # A module of torch; what it has beyond that is a matter of its own predictor.
     model: Any
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """MODEL.CLASS_NAMES of the config; numbers of classes that it does not name, and nucleus for a single one."""
+        count = self.cfg.MODEL.ROI_HEADS.NUM_CLASSES if self.cfg.MODEL.MASK_ON else 1
+        names = tuple(self.cfg.MODEL.CLASS_NAMES) or ((NUCLEUS,) if count == 1 else ())
+        return (*names, *(str(number) for number in range(len(names) + 1, count + 1)))
 
     def segment(self, image: NDArray[np.uint8], tta: str | None = None) -> CropMasks:
         """The instances of one image.

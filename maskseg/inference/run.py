@@ -29,6 +29,7 @@ from maskseg import __version__
 from maskseg.core.files import remove_leftovers, write_whole
 from maskseg.core.locks import alone_in
 from maskseg.core.masks import CropMasks
+from maskseg.formats.classes import NUCLEUS
 from maskseg.formats.kaggle import Form
 from maskseg.formats.measures import NOTHING_MORE, Measures
 from maskseg.formats.registry import Format, default_formats, get, predicted, writers
@@ -104,7 +105,17 @@ def predict_files(
     )
     form = tasks.part(predictor.cfg, "submission")
     chosen = formats or predictor.formats or default_formats()
-    run = Run(out, files, chosen, tta, microns_per_pixel, tiles or Tiles(), form, measures or NOTHING_MORE)
+    run = Run(
+        out,
+        files,
+        chosen,
+        tta,
+        microns_per_pixel,
+        tiles or Tiles(),
+        form,
+        measures or NOTHING_MORE,
+        predictor.class_names,
+    )
     # Said before hours of prediction and not after.
     for item in run.chosen:
         item.require(f"--formats {item.name}")
@@ -192,7 +203,8 @@ def _segment(predictor: Predictor, images: Sequence[NDArray[np.uint8]], tta: str
 class Run:
     """What is done with images, and the files of a run: written, found again and assembled.
 
-    Attributes are the arguments of `predict_files` of the same names, and the form of the submission.
+    Attributes are the arguments of `predict_files` of the same names, the form of the submission, and what the classes
+    are called.
     """
 
     out: Path
@@ -203,6 +215,7 @@ class Run:
     tiles: Tiles
     form: Form
     measures: Measures = NOTHING_MORE
+    class_names: tuple[str, ...] = (NUCLEUS,)
 
     @property
     def chosen(self) -> list[Format]:
@@ -333,6 +346,7 @@ class Run:
             seconds=lambda: seconds,
             expand=self.measures.pixels(file.name, loaded.mpp),
             texture=self.measures.texture,
+            class_names=self.class_names,
         )
         opened = self.writers(info)
         self._finish(file, source, opened, write_all([*opened.values()], [(masks, masks.shape[0])]))
@@ -365,6 +379,7 @@ class Run:
             seconds=lambda: time.perf_counter() - begin,
             expand=expand,
             texture=self.measures.texture,
+            class_names=self.class_names,
         )
         opened = self.writers(info)
         self._finish(file, of, opened, write_all([*opened.values()], image.settled()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,15 @@ class SoftMasks:
     scores : float32 array (N,)
     masks : float32 array (N, M, M)
         Probability of each cell of the box.
+    classes : int32 array (N,)
+        As in `maskseg.core.masks.CropMasks`; all 0 where not given.
     """
 
     boxes: NDArray[np.float32]
     scores: NDArray[np.float32]
     masks: NDArray[np.float32]
+    classes: NDArray[np.int32] = field(default=None)  # type: ignore[arg-type]
+
+    def __post_init__(self) -> None:
+        if self.classes is None:
+            object.__setattr__(self, "classes", np.zeros(len(self.scores), np.int32))

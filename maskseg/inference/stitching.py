@@ -47,6 +47,7 @@ class TilePart:
                 places=self.masks.boxes,
                 pixels=np.packbits(pixels),
                 scores=self.masks.scores,
+                classes=self.masks.classes,
                 cut=self.cut,
             )
 
@@ -62,7 +63,8 @@ class TilePart:
                 bitmaps = [
                     pixels[end - w * h : end].reshape(h, w) for end, (w, h) in zip(ends, sizes.tolist(), strict=True)
                 ]
-                return cls(data["boxes"], CropMasks(data["shape"], places, bitmaps, data["scores"]), int(data["cut"]))
+                masks = CropMasks(data["shape"], places, bitmaps, data["scores"], data["classes"])
+                return cls(data["boxes"], masks, int(data["cut"]))
         except Exception as error:  # zip, NumPy and the disk have errors of their own; all mean the same here
             raise InputError(f"{path}: is damaged; delete it and run the same command again") from error
 
@@ -129,6 +131,7 @@ class Seams:
             np.concatenate([self._masks.boxes[old], masks.boxes[new]]),
             [bitmap for bitmap, kept in zip([*self._masks.bitmaps, *bitmaps], [*old, *new], strict=True) if kept],
             np.concatenate([self._masks.scores[old], masks.scores[new]]),
+            np.concatenate([self._masks.classes[old], masks.classes[new]]),
         )
         self._boxes = np.concatenate([self._boxes[old], part.boxes[new]])
         self._until = np.concatenate([self._until[old], until[new]])
@@ -174,7 +177,8 @@ class Seams:
             boxes.append(box)
             bitmaps.append(bitmap)
             kept.append(i)
-        decided = CropMasks(masks.shape, np.array(boxes, np.int32), bitmaps, masks.scores[np.array(kept, np.int64)])
+        order = np.array(kept, np.int64)
+        decided = CropMasks(masks.shape, np.array(boxes, np.int32), bitmaps, masks.scores[order], masks.classes[order])
         self._masks, self._boxes, self._until = masks[waiting], self._boxes[waiting], self._until[waiting]
         return decided
 

@@ -251,9 +251,10 @@ class TiledImage:
             boxes * [across, down, across, down] - [left, top, left, top],
             (bottom - top, right - left),
             soft.scores,
+            soft.classes,
         )
         shape, moved = view.shape(self.source.shape), crops.boxes + np.array([left, top, left, top], np.int32)
-        return boxes, view.undo_crops(SoftCrops(shape, moved, crops.crops, crops.scores))
+        return boxes, view.undo_crops(SoftCrops(shape, moved, crops.crops, crops.scores, crops.classes))
 
     def _in_image(self, window: Box, view: View = PLAIN) -> Box:
         """A window of the view in pixels of that view of the image."""
@@ -298,12 +299,7 @@ def segment_in_tiles(
         tiled = TiledImage(predictor, ArraySource(image), Path(parts), tta, side, context, magnify)
         tiled.predict()
         pieces = [settled.masks for settled in tiled.settled()]
-    masks = CropMasks(
-        tiled.source.shape,
-        np.concatenate([piece.boxes for piece in pieces]),
-        [bitmap for piece in pieces for bitmap in piece.bitmaps],
-        np.concatenate([piece.scores for piece in pieces]),
-    )
+    masks = CropMasks.joined(tiled.source.shape, pieces)
     return masks[np.argsort(-masks.scores, kind="stable")]
 
 

@@ -83,9 +83,8 @@ class View(NamedTuple):
     def undo_crops(self, crops: SoftCrops) -> SoftCrops:
         """What was found in the view, as it lies in the image."""
         shape = self.shape(crops.shape)
-        return SoftCrops(
-            shape, self.undo_boxes(crops.boxes, shape), [self.undo(crop) for crop in crops.crops], crops.scores
-        )
+        boxes, undone = self.undo_boxes(crops.boxes, shape), [self.undo(crop) for crop in crops.crops]
+        return SoftCrops(shape, boxes, undone, crops.scores, crops.classes)
 
 
 PLAIN = View()
@@ -199,7 +198,8 @@ def merge(
     """The masks of one view, each merged with its best partner in every other view of the same image.
 
     A mask stays if more than half of the other views have a partner for it: in the published method, with one other
-    view, if that has. Masks that only other views have are not added. Scores are those of the first view.
+    view, if that has. Masks that only other views have are not added. Scores are those of the first view; the class is
+    the one that most views see, each by its score, of equals that of the first view.
 
     Parameters
     ----------
@@ -233,11 +233,13 @@ def merging(first: SoftCrops, views: Sequence[View], settings: PostprocessSettin
     boxes = (first if average else masks).boxes.copy()
     crops: list[NDArray[Any]] = [*(first.crops if average else masks.bitmaps)]
     seen = np.zeros(len(first), np.int64)
+    votes = Votes(first)
     for view in views:
         other = yield Look(view, magnify)
         found = other.masks(threshold)
         own, partner = partners(masks, found, settings.tta_min_iou)
         seen[own] += 1
+        votes.add(own, found, partner)
         for i, j in zip(own, partner, strict=True):
             if average:
                 boxes[i], crops[i] = _joined(np.add, boxes[i], crops[i], other.boxes[j], other.crops[j])
@@ -245,9 +247,36 @@ def merging(first: SoftCrops, views: Sequence[View], settings: PostprocessSettin
                 boxes[i], crops[i] = _joined(np.logical_or, boxes[i], crops[i], found.boxes[j], found.bitmaps[j])
     kept = np.flatnonzero(2 * seen > len(views))
     if not average:
-        return kept, CropMasks(first.shape, boxes[kept], [crops[i] for i in kept], first.scores[kept])
+        united = [crops[i] for i in kept]
+        return kept, CropMasks(first.shape, boxes[kept], united, first.scores[kept], votes.classes()[kept])
     means: list[NDArray[Any]] = [crops[i] / np.float32(1 + seen[i]) for i in kept]
-    return kept, SoftCrops(first.shape, boxes[kept], means, first.scores[kept]).masks(threshold)
+    return kept, SoftCrops(first.shape, boxes[kept], means, first.scores[kept], votes.classes()[kept]).masks(threshold)
+
+
+class Votes:
+    """Which class the views of an image see in each nucleus of the first one."""
+
+    def __init__(self, first: SoftCrops) -> None:
+        self._first = first.classes
+        self._scores: dict[int, NDArray[np.float64]] = {}
+        self.add(np.arange(len(first)), first, np.arange(len(first)))
+
+    def add(self, own: NDArray[np.int64], other: SoftCrops | CropMasks, partner: NDArray[np.int64]) -> None:
+        """The votes of another view: nucleus ``own[k]`` is nucleus ``partner[k]`` there."""
+        for kind in np.unique(other.classes[partner]).tolist():
+            sums = self._scores.setdefault(kind, np.zeros(len(self._first)))
+            of = other.classes[partner] == kind
+            np.add.at(sums, own[of], other.scores[partner[of]])
+
+    def classes(self) -> NDArray[np.int32]:
+        """The class of each nucleus, int32 (N,)."""
+        if len(self._scores) < 2:
+            return self._first
+        kinds = np.array(sorted(self._scores), np.int32)
+        table = np.stack([self._scores[kind] for kind in kinds.tolist()])
+        best = kinds[table.argmax(axis=0)]
+        own = table[np.searchsorted(kinds, self._first), np.arange(len(self._first))]
+        return np.where(own == table.max(axis=0), self._first, best)
 
 
 def _joined(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 from collections import Counter
 from pathlib import Path
@@ -222,6 +223,8 @@ class Checkpointer(DetectionCheckpointer):
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         if checkpoint.get("matching_heuristics"):
             self._fit_stem(checkpoint["model"])
+        if not self._whole:
+            self._fit_classes(checkpoint["model"])
         incompatible = super()._load_model(checkpoint)
         file, missing = checkpoint["file"], incompatible.missing_keys
         total = len(self.model.state_dict())
@@ -260,8 +263,59 @@ class Checkpointer(DetectionCheckpointer):
                 for name in weights.keys() & {"stem.conv1.weight", "conv1_w"}:  # the latter in Detectron2's zoo
                     weights[name] = spread_channels(np.asarray(weights[name]), value.shape[1])
 
+    def _fit_classes(self, weights: dict[str, Any]) -> None:
+        """Begin the last layer for other classes than those in the file with what it knows of nuclei.
+
+        Only for a file whose boxes are the same for all classes, as maskseg trains them; the first classes of the
+        network are then those of the file.
+        """
+        box, state = "roi_heads.box_predictor.", self.model.state_dict()
+        there, here = weights.get(f"{box}bbox_pred.weight"), state.get(f"{box}bbox_pred.weight")
+        if there is None or here is None or len(there) != 4 or len(here) != 4:
+            return
+        weight, bias = (torch.as_tensor(weights[f"{box}cls_score.{name}"]).float() for name in ("weight", "bias"))
+        count = len(state[f"{box}cls_score.weight"]) - 1
+        fitted = for_classes(weight, bias, count)
+        if fitted is not None:
+            weights[f"{box}cls_score.weight"], weights[f"{box}cls_score.bias"] = fitted
+            logger.info("the layer of classes goes on from one of %d classes to %d", len(bias) - 1, count)
+
     def _log_incompatible_keys(self, incompatible: Any) -> None:
         """Said in one line already; what a file holds beyond the network is of no interest."""
+
+
+def for_classes(weight: torch.Tensor, bias: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """The layer that tells classes apart, for another number of them; background is the last.
+
+    How sure it is that something is a nucleus stays the same: the chance is divided among the classes.
+
+    Parameters
+    ----------
+    weight, bias : tensors (K + 1, D), (K + 1,)
+    count : int
+        Of the classes wanted. More than K: the first K are those that it knows, or where K is 1 what it knows of any
+        nucleus. 1: any nucleus.
+
+    Returns
+    -------
+    weight, bias : tensors (count + 1, D), (count + 1,); or None
+        None where it is of so many already, or of fewer it cannot be said which.
+    """
+    known = len(bias) - 1
+    if known == count or known < 1 or 1 < count < known:
+        return None
+    mean = weight[:-1].mean(dim=0, keepdim=True), bias[:-1].mean().reshape(1)
+    if known == 1 or count == 1:
+        rows, shift = count, math.log(known / count)
+        return (
+            torch.cat([mean[0].expand(rows, -1), weight[-1:]]),
+            torch.cat([mean[1].expand(rows) + shift, bias[-1:]]),
+        )
+    new = count - known
+    return (
+        torch.cat([weight[:-1], mean[0].expand(new, -1), weight[-1:]]),
+        torch.cat([bias[:-1], mean[1].expand(new) - math.log(known), bias[-1:]]),
+    )
 
 
 def spread_channels(weights: NDArray[np.floating], channels: int) -> NDArray[np.floating]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yaml import YAMLError
 
 from maskseg.core.errors import InputError
+from maskseg.formats.classes import NUCLEUS
 from maskseg.imaging.intensity import fixed_limits
 from maskseg.models.config_checks import check_config
 from maskseg.models.config_files import load_yaml, parse_yaml
@@ -106,6 +108,8 @@ def _add_training(cfg: CfgNode) -> None:
     # Share of the draws that each data set of DATASETS.TRAIN gets, in any unit, (3, 1) for instance, by which mosaics
     # and images from elsewhere are mixed in; without any, every image counts alike.
     cfg.DATASETS.TRAIN_SHARES = ()
+    # Classes that are taken for one, "NEW=OLD,OLD" each, or "all".
+    cfg.DATASETS.MERGE_CLASSES = ()
     # Images are drawn with a weight of (images of the same modality) ** -MODALITY_BALANCE; 0 draws each once an epoch.
     cfg.DATALOADER.MODALITY_BALANCE = 0.0
     # Decoded images are kept in a file for temporary files, shared by all workers, up to this many megabytes; 0 is off.
@@ -134,6 +138,9 @@ def _add_network(cfg: CfgNode) -> None:
     # (images with it), the weight of the images that have it; 0 is no weight.
     cfg.MODEL.CLASS_LOSS = "bce"
     cfg.MODEL.CLASS_BALANCE = 0.5
+    # What the classes of nuclei are called that Mask R-CNN tells apart, by their numbers; none: as the data sets call
+    # them, where these have several. ROI_HEADS.NUM_CLASSES follows from it.
+    cfg.MODEL.CLASS_NAMES = []
     # Scale and shift of the ResNet's frozen batch norms (gamma and beta) are trained, their statistics are not.
     cfg.MODEL.RESNETS.TRAIN_AFFINE = False
     # Both box losses are means over the coordinates of the positives; False: sums over them divided by all that were
@@ -196,6 +203,22 @@ def _add_prediction(cfg: CfgNode) -> None:
     # than NECK times the nucleus.
     cfg.POSTPROCESS.INSTANCES = "watershed"
     cfg.POSTPROCESS.NECK = 0.9
+
+
+def set_classes(cfg: CfgNode, names: Sequence[str]) -> None:
+    """Let Mask R-CNN tell classes of these names apart, in place.
+
+    Boxes and masks of several are drawn by the same weights, so that only the last layer depends on their number. Heads
+    of Detectron2 become those of maskseg, of the same weights, which know several classes and what was reviewed.
+    """
+    if cfg.MODEL.ROI_HEADS.NAME == "StandardROIHeads":
+        cfg.MODEL.ROI_HEADS.NAME = "NucleiROIHeads"
+    if cfg.MODEL.PROPOSAL_GENERATOR.NAME == "RPN":
+        cfg.MODEL.PROPOSAL_GENERATOR.NAME = "NucleiRPN"
+    cfg.MODEL.CLASS_NAMES = [] if tuple(names) == (NUCLEUS,) else list(names)
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = len(names)
+    if len(names) > 1:
+        cfg.MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG = cfg.MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK = True
 
 
 def config_path(name: str | Path) -> Path:

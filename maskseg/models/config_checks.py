@@ -93,7 +93,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     ".CONV_DIM": _CHANNELS,
 }
 # Lists of names that are empty by default.
-_NAMES = ("DATASETS.TRAIN", "DATASETS.TEST", "MODEL.FPN.IN_FEATURES")
+_NAMES = ("DATASETS.TRAIN", "DATASETS.TEST", "MODEL.FPN.IN_FEATURES", "MODEL.CLASS_NAMES", "DATASETS.MERGE_CLASSES")
 _NORMS = ("", "BN", "SyncBN", "FrozenBN", "GN", "nnSyncBN", "naiveSyncBN", "LN")
 _DEPTHS = (18, 34, 50, 101, 152)
 _DEVICE = re.compile(r"(cpu|cuda|mps|xpu)(:[0-9]{1,2})?")

@@ -15,11 +15,12 @@ from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
 from maskseg.models.suppression import suppress
+from maskseg.models.unreviewed import ignored_of, shares
 
 
 @PROPOSAL_GENERATOR_REGISTRY.register()
 class NucleiRPN(RPN):
-    """Detectron2's RPN without its caps at prediction.
+    """Detectron2's RPN without its caps at prediction, and without negatives where nobody has looked for nuclei.
 
     There, every anchor whose objectness reaches `sure` is considered, and every proposal of that objectness is kept,
     however many; the stock limits (``PRE_NMS_TOPK_TEST`` a level, ``POST_NMS_TOPK_TEST`` an image) are the least that
@@ -49,6 +50,7 @@ class NucleiRPN(RPN):
         super().__init__(**kwargs)
         self.nms_thresh_test = nms_thresh_test
         self.pre_nms_topk_all, self.box_loss_mean = pre_nms_topk_all, box_loss_mean
+        self._unseen: Tensor | None = None
         self.sure_logit = math.log(sure / (1 - sure)) if sure < 1 else math.inf
 
     @classmethod
@@ -61,6 +63,33 @@ class NucleiRPN(RPN):
             "pre_nms_topk_all": cfg.MODEL.RPN.PRE_NMS_TOPK_ALL,
             "box_loss_mean": cfg.MODEL.BOX_LOSS_MEAN,
         }
+
+    @torch.no_grad()
+    def label_and_sample_anchors(
+        self, anchors: list[Boxes], gt_instances: list[Instances]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Detectron2's; an anchor that could hold an unseen nucleus is no negative.
+
+        That is one of which more is unreviewed (`maskseg.models.unreviewed`) than the IoU up to which it is negative.
+        """
+        if all(ignored_of(target) is None for target in gt_instances):
+            return super().label_and_sample_anchors(anchors, gt_instances)
+        boxes, most = Boxes.cat(anchors).tensor, self.anchor_matcher.thresholds[1]
+        labels, matched = [], []
+        for target in gt_instances:
+            ignored = ignored_of(target)
+            # Read by `_subsample_labels`, which is not told which image it is.
+            self._unseen = None if ignored is None else shares(ignored, boxes) >= most
+            (label,), (box,) = super().label_and_sample_anchors(anchors, [target])
+            labels.append(label)
+            matched.append(box)
+        self._unseen = None
+        return labels, matched
+
+    def _subsample_labels(self, label: Tensor) -> Tensor:
+        if self._unseen is not None:
+            label[(label == 0) & self._unseen] = -1
+        return super()._subsample_labels(label)
 
     def losses(
         self,
@@ -101,10 +130,14 @@ class NucleiRPN(RPN):
                 self.min_box_size,
                 True,
             )
-        predicted = pred_objectness_logits, pred_anchor_deltas
         # One by one: what is found in an image does not depend on the others of its batch.
         return [
-            self._proposals_of(anchors, *([level[i] for level in levels] for levels in predicted), size)
+            self._proposals_of(
+                anchors,
+                [level[i] for level in pred_objectness_logits],
+                [level[i] for level in pred_anchor_deltas],
+                size,
+            )
             for i, size in enumerate(image_sizes)
         ]
 

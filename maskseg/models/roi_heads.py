@@ -1,4 +1,4 @@
-"""ROI heads, registered with Detectron2: the sampling and the loss of the published method."""
+"""ROI heads, registered with Detectron2: the sampling and the loss of the published method, and classes of nuclei."""
 
 from __future__ import annotations
 
@@ -9,12 +9,54 @@ from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import ROI_HEADS_REGISTRY
 from detectron2.modeling.roi_heads import FastRCNNOutputLayers, StandardROIHeads
+from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference_single_image
+from detectron2.structures import Instances, pairwise_iou
 from torch import Tensor
 
 from maskseg.models.pooling import RowPooler
+from maskseg.models.unreviewed import ignored_of, shares
 
 
-class BoxMeanOutputLayers(FastRCNNOutputLayers):
+class NucleiOutputLayers(FastRCNNOutputLayers):
+    """Detectron2's box predictor, which finds a nucleus once, whatever its class.
+
+    The stock one suppresses within a class only, so that a nucleus of which two classes are likely is found twice or,
+    where neither reaches the threshold, not at all. Here the score is that of being a nucleus, the sum over the
+    classes, and the class is the likeliest one. With one class nothing is changed.
+    """
+
+    def inference(
+        self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
+    ) -> tuple[list[Instances], list[Tensor]]:
+        """Detections of each image, and which proposals they are; see Detectron2's."""
+        if self.num_classes == 1:
+            return super().inference(predictions, proposals)
+        found, kept = [], []
+        boxes, probabilities = self.predict_boxes(predictions, proposals), self.predict_probs(predictions, proposals)
+        for box, probability, proposal in zip(boxes, probabilities, proposals, strict=True):
+            of_class = probability[:, :-1]
+            kind = of_class.argmax(dim=1)
+            if box.shape[1] > 4:
+                box = box.view(len(box), -1, 4)[torch.arange(len(box), device=box.device), kind]
+            # Detectron2 leaves out what is no number, and counts without it.
+            usable = torch.isfinite(box).all(dim=1) & torch.isfinite(probability).all(dim=1)
+            nucleus = torch.stack([of_class.sum(dim=1), probability[:, -1]], dim=1)
+            instances, index = fast_rcnn_inference_single_image(
+                box[usable],
+                nucleus[usable],
+                proposal.image_size,
+                self.test_score_thresh,
+                self.test_nms_thresh,
+                self.test_topk_per_image,
+            )
+            index = usable.nonzero().squeeze(1)[index]
+            instances.pred_classes = kind[index]
+            found.append(instances)
+            kept.append(index)
+        return found, kept
+
+
+class BoxMeanOutputLayers(NucleiOutputLayers):
     """Detectron2's box predictor, its box loss being the mean over the coordinates of the positive ROIs.
 
     The stock loss divides by all sampled ROIs, so that it shrinks with the share of positives.
@@ -30,6 +72,10 @@ class BoxMeanOutputLayers(FastRCNNOutputLayers):
 @ROI_HEADS_REGISTRY.register()
 class NucleiROIHeads(StandardROIHeads):
     """Detectron2's box and mask heads with a limit of negatives for each positive ROI.
+
+    A ROI that is no nucleus is no negative either where it could hold one that nobody has looked for: where more of it
+    is unreviewed (`maskseg.models.unreviewed`) than the least IoU of a positive. A nucleus whose
+    class is not known, -1, has neither positives nor negatives.
 
     Parameters
     ----------
@@ -51,7 +97,23 @@ class NucleiROIHeads(StandardROIHeads):
                 arguments[name] = RowPooler.like(arguments[name])
         if cfg.MODEL.BOX_LOSS_MEAN:
             arguments["box_predictor"] = BoxMeanOutputLayers(cfg, arguments["box_head"].output_shape)
+        elif cfg.MODEL.ROI_HEADS.NUM_CLASSES > 1:
+            arguments["box_predictor"] = NucleiOutputLayers(cfg, arguments["box_head"].output_shape)
         return {**arguments, "negatives_per_positive": cfg.MODEL.ROI_HEADS.NEGATIVES_PER_POSITIVE}
+
+    @torch.no_grad()
+    def label_and_sample_proposals(self, proposals: list[Instances], targets: list[Instances]) -> list[Instances]:
+        """Detectron2's, without the proposals that are no nucleus and lie where nobody has looked."""
+        least = self.proposal_matcher.thresholds[1]
+        counted = []
+        for proposal, target in zip(proposals, targets, strict=True):
+            ignored = ignored_of(target)
+            if ignored is not None:
+                boxes = proposal.proposal_boxes
+                is_nucleus = (pairwise_iou(target.gt_boxes, boxes) >= least).any(dim=0)
+                proposal = proposal[is_nucleus | (shares(ignored, boxes.tensor) < least)]
+            counted.append(proposal)
+        return super().label_and_sample_proposals(counted, targets)
 
     def _sample_proposals(
         self, matched_idxs: Tensor, matched_labels: Tensor, gt_classes: Tensor

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from maskseg.evaluation.classes import RADIUS, class_figures
 from maskseg.evaluation.dsb import summarise
 from maskseg.evaluation.error_types import ErrorType
 from maskseg.evaluation.paired import paired
@@ -25,6 +26,7 @@ _AT = ERROR_IOU[0]
 # Images from which on an interval is given: drawn from fewer it would be too narrow.
 _FEWEST = 5
 _TRUE_KINDS = (ErrorType.right, ErrorType.inexact, ErrorType.merged, ErrorType.split, ErrorType.missed)
+_OF_CLASS = {"pq": "PQ", "sq": "SQ", "rq": "RQ", "f_c": "F_c"}
 _FIGURES = {"f1_50": "F1 0.5", "f1_70": "F1 0.7", "matched_iou": "matched IoU", "pq": "PQ", "aji": "AJI"}
 
 Results = Mapping[str, ImageResult]
@@ -61,6 +63,10 @@ def build_page(
         page.text("Problems: " + "; ".join(problems) + ".")
     page.section("Errors")
     _errors(page, results, modality)
+    by_class = class_figures(result.classes for result in results.values())
+    if by_class is not None:
+        page.section("Classes")
+        _classes(page, by_class)
     page.section("Images")
     caption = f"Outlines in the pictures, which are stretched in brightness; errors at IoU {_AT / 100}."
     page.figure(figures.legend(), caption)
@@ -166,6 +172,27 @@ def _errors(page: Page, results: Results, modality: Mapping[str, str]) -> None:
                 for name, row in zip(names, table, strict=True)
             ],
         )
+
+
+def _classes(page: Page, figures: Mapping[str, Any]) -> None:
+    rows = [
+        [name, row["n_truth"], row["n_pred"], *(None if row[key] is None else f"{row[key]:.3f}" for key in _OF_CLASS)]
+        for name, row in figures["classes"].items()
+    ]
+    whole = {"mPQ+": "mpq_plus", "PQ without classes": "bpq", "F_d": "f_d", "right class": "accuracy"}
+    said = ", ".join(f"{name} {figures[key]:.3f}" for name, key in whole.items() if figures[key] is not None)
+    page.table(
+        ["class", "true", "predicted", *_OF_CLASS.values()],
+        rows,
+        f"All nuclei of the set. {said}. A nucleus is found at an IoU above 0.5; F_d and F_c pair centroids within "
+        f"{RADIUS} pixels.",
+    )
+    columns = list(next(iter(figures["confusion"].values())))
+    page.table(
+        ["true \\ predicted", *columns],
+        [[name, *(row.get(column) for column in columns)] for name, row in figures["confusion"].items()],
+        "Which class is taken for which: nuclei that match at an IoU above 0.5, and those that nothing matches.",
+    )
 
 
 def _tables(errors: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, dict[str, int]]]]:

@@ -20,6 +20,7 @@ from maskseg.core.files import write_whole
 from maskseg.core.masks import CropMasks, trim
 from maskseg.data.split import SPLIT_FILE, write_split
 from maskseg.formats.coco import ANNOTATIONS, to_annotations, write_coco
+from maskseg.formats.reviewed import REVIEWED
 from maskseg.serve.nuclei import Box
 from maskseg.serve.session import Session
 from maskseg.serve.workspace import Workspace, read_settings
@@ -105,7 +106,9 @@ def make_data_set(workspace: Workspace, folder: Path) -> DataSet:
             file.write(data.getbuffer())
         height, width = region.masks.shape
         number = len(images) + 1
-        images.append({"id": number, "file_name": f"{region.name}.png", "height": height, "width": width})
+        # Cut out of its image, all of it is reviewed.
+        size = {"height": height, "width": width}
+        images.append({"id": number, "file_name": f"{region.name}.png", **size, REVIEWED: True})
         for body in to_annotations(region.masks):
             annotations.append({"id": len(annotations) + 1, "image_id": number, **body})
         rows.append({"image_id": region.name, "part": part, "modality": ""})

@@ -110,13 +110,7 @@ def _segment_in_tiles(
         image.predict()
     finally:
         ended.set()
-    found = [masks for masks, _ in image.settled()]
-    return CropMasks(
-        source.shape,
-        np.concatenate([masks.boxes for masks in found]),
-        [bitmap for masks in found for bitmap in masks.bitmaps],
-        np.concatenate([masks.scores for masks in found]),
-    )
+    return CropMasks.joined(source.shape, [masks for masks, _ in image.settled()])
 
 
 def score(task: Task, say: Say) -> None:

@@ -123,10 +123,11 @@ def warp_image(image: NDArray[np.uint8], warp: Warp, side: int) -> NDArray[np.ui
     return _inside(cv2.warpAffine(image, warp.matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=border), warp)
 
 
-def warp_labels(layers: NDArray[np.integer[Any]], warp: Warp, side: int) -> NDArray[np.int32]:
+def warp_labels(layers: NDArray[np.integer[Any]], warp: Warp, side: int, instances: bool = True) -> NDArray[np.int32]:
     """Label images (L, H, W) resampled to (L, side, side), nearest pixel; 0 outside.
 
-    Where the border is reflected, the mirror image of an instance is an instance of its own, unless the two touch.
+    Where the border is reflected, the mirror image of an instance is an instance of its own, unless the two touch;
+    values that are no `instances` stay as they are.
     """
     # cv2 warps no 32-bit integers; float32 holds whole numbers exactly up to 2**24.
     kind = np.uint16 if layers.dtype == np.uint16 or layers.max(initial=0) < 65536 else np.float32
@@ -137,7 +138,7 @@ def warp_labels(layers: NDArray[np.integer[Any]], warp: Warp, side: int) -> NDAr
             for layer in layers.astype(kind, copy=False)
         ]
     ).astype(np.int32)
-    return warped if warp.inside is None else _each_mirror_image(warped)
+    return warped if warp.inside is None or not instances else _each_mirror_image(warped)
 
 
 def _inside(pixels: NDArray[Any], warp: Warp) -> NDArray[Any]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from maskseg.core.errors import InputError
-from maskseg.data.dataset import dataset_dicts, folder_and_part, image_id, load_coco
+from maskseg.data.classes import chosen_classes, renamed
+from maskseg.data.dataset import dataset_dicts, folder_and_part, image_id, load_coco, unreviewed
 from maskseg.data.split import SPLIT_FILE, read_split
+from maskseg.formats.classes import ClassRule
+from maskseg.formats.reviewed import REVIEWED
 from maskseg.models.config import with_overrides
 from maskseg.models.zoo import find_model
 from maskseg.training.schedule import WARMUP, epochs_to_iterations
@@ -58,6 +62,8 @@ def finetune_config(model: str, data: str, out: str, overrides: list[str] | None
     cfg.defrost()
     train, test, said = _parts(data)
     records = dataset_dicts(train)
+    known = tuple(cfg.MODEL.CLASS_NAMES)
+    cfg.MODEL.CLASS_NAMES = []
     nuclei = sum(len(record["annotations"]) for record in records)
     if nuclei == 0:
         raise InputError(f"{train}: no nucleus in {len(records)} images; name a converted data set")
@@ -68,6 +74,7 @@ def finetune_config(model: str, data: str, out: str, overrides: list[str] | None
     solver.BASE_LR *= RATE
     solver.LR_SCHEDULER_NAME, solver.CHECKPOINT_PERIOD, solver.EPOCHS = "WarmupCosineLR", 100, 0
     with_overrides(cfg, overrides)
+    of_classes = _choose_classes(cfg, records, known)
     given = (overrides or [])[::2]
     wanted = VIEWS_OF_A_NUCLEUS * nuclei / (NUCLEI_A_WINDOW * solver.IMS_PER_BATCH)
     if solver.EPOCHS:
@@ -86,8 +93,53 @@ def finetune_config(model: str, data: str, out: str, overrides: list[str] | None
         f"{len(records)} images comes about {views:.2g} times (at least {FEWEST} iterations, at most {MOST})",
         f"learning rate {solver.BASE_LR:g}, {RATE:g} of the model's own, falling to 0; all else as {start.weights.name}"
         " was trained",
+        *of_classes,
+        *_reviewed(records),
     ]
     return cfg, choices
+
+
+def _choose_classes(cfg: CfgNode, records: list[dict[str, Any]], known: tuple[str, ...]) -> list[str]:
+    """Set the classes to learn, in place; what to say of it.
+
+    Parameters
+    ----------
+    cfg : CfgNode
+        With the classes that somebody asked for, or none.
+    records : list of dict
+    known : tuple of str
+        The classes of the model.
+    """
+    if cfg.MODEL.META_ARCHITECTURE != "GeneralizedRCNN":
+        return []
+    renamed(records, ClassRule.parse(None, cfg.DATASETS.MERGE_CLASSES))
+    names = chosen_classes(records, cfg.MODEL.CLASS_NAMES)
+    if not cfg.MODEL.CLASS_NAMES and len(known) > 1 and set(known) & set(names):
+        # What the model tells apart already keeps its number.
+        names = tuple(dict.fromkeys([*known, *names]))
+    cfg.MODEL.CLASS_NAMES = list(names)
+    counts = Counter(item["class"] for record in records for item in record["annotations"])
+    listed = ", ".join(f"{name} ({counts[name]})" for name in names)
+    if len(names) == 1:
+        return [f"learns no classes, which the model knows: {', '.join(known)}"] if len(known) > 1 else []
+    if names[: len(known)] == known:
+        return [f"learns {len(names)} classes: {listed}; the model knows {', '.join(known) or 'none of them'}"]
+    return [f"learns {len(names)} classes: {listed}; the last layer is learned anew, all others are kept"]
+
+
+def _reviewed(records: list[dict[str, Any]]) -> list[str]:
+    """What to say of images that a person has looked at, whole or in part."""
+    corrected = [record for record in records if REVIEWED in record]
+    if not corrected:
+        return []
+    nuclei = sum(len(record["annotations"]) for record in corrected)
+    unseen = [unreviewed(record, (record["height"], record["width"])) for record in corrected]
+    parts = [region.mean() for region in unseen if region is not None]
+    said = f"learns from {nuclei} corrected nuclei in {len(corrected)} reviewed images"
+    if parts:
+        share = 1 - sum(parts) / len(parts)
+        said += f"; of {len(parts)} of them {share:.0%}, and the rest counts neither as nucleus nor as background"
+    return [said]
 
 
 def _parts(data: str) -> tuple[str, str, str]:

@@ -22,16 +22,20 @@ class LabelMasks:
         0 is background; L is 1 where no instances overlap. Shared, not copied, by every selection.
     ids : int64 tensor (N,)
         Label of each instance.
+    ignored : bool tensor (H, W), optional
+        Where nobody has looked for instances (`maskseg.models.unreviewed`); shared as well.
     """
 
-    def __init__(self, labels: Tensor, ids: Tensor) -> None:
+    def __init__(self, labels: Tensor, ids: Tensor, ignored: Tensor | None = None) -> None:
         self.labels = labels
         self.ids = ids
+        self.ignored = ignored
 
     def to(self, *args: object, **kwargs: object) -> LabelMasks:
         """Moved to a device."""
         device = torch.empty(0).to(*args, **kwargs).device  # type: ignore[call-overload]
-        return LabelMasks(self.labels.to(device), self.ids.to(device))
+        ignored = None if self.ignored is None else self.ignored.to(device)
+        return LabelMasks(self.labels.to(device), self.ids.to(device), ignored)
 
     @property
     def device(self) -> torch.device:
@@ -48,7 +52,7 @@ class LabelMasks:
 
     def __getitem__(self, item: int | slice | Tensor) -> LabelMasks:
         ids = self.ids[item]
-        return LabelMasks(self.labels, ids.reshape(-1))
+        return LabelMasks(self.labels, ids.reshape(-1), self.ignored)
 
     def __iter__(self) -> Iterator[Tensor]:
         """Bool masks (H, W), one by one."""

@@ -15,14 +15,18 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch.utils.data import Dataset
 
-from maskseg.data.dataset import load_layers, record_layers
+from maskseg.data.dataset import load_layers, record_layers, unreviewed
+from maskseg.formats.reviewed import REVIEWED
 from maskseg.imaging import intensity
 from maskseg.imaging.reading import read_image
 from maskseg.imaging.scaling import channels_first, input_scale, resize_image
-from maskseg.training.augment import RandomWarp, warp_image, warp_labels
+from maskseg.training.augment import RandomWarp, Warp, warp_image, warp_labels
 from maskseg.training.cache import ImageCache, kept_file
 from maskseg.training.label_masks import LabelMasks
 from maskseg.training.stain import jitter_stain
+
+# Warps that are drawn, at most, until one shows something that was reviewed.
+_TRIES = 10
 
 
 class Samples(Dataset):
@@ -74,12 +78,54 @@ class Samples(Dataset):
         image = self.images[index]
         # Read from the run lengths each time: that takes less than keeping label images would save.
         layers = self._layers(record, image.shape[:2])
-        warp = self.warp.draw(image.shape[:2], rng)
+        unseen = self._unseen(record, image.shape[:2])
+        warp = self._drawn(image.shape[:2], unseen, rng)
         image = warp_image(image, warp, self.aug.WINDOW)
+        record = {**record, **self._beside(record, layers, unseen, warp)}
         layers = warp_labels(layers, warp, self.aug.WINDOW)
         image = jitter_stain(image, rng, self.aug.STAIN)
         image = intensity.jitter(image, rng, self.aug.CONTRAST, self.aug.BRIGHTNESS, self.aug.GAMMA)
         return self._sample(channels_first(image, self.order), layers, record)
+
+    def _unseen(self, record: Mapping[str, Any], shape: tuple[int, int]) -> NDArray[np.bool_] | None:
+        """Where nobody has looked at the image, bool (H, W) of what `_read` gives; None where all of it counts."""
+        if REVIEWED not in record:
+            return None
+        known = unreviewed(record, (record["height"], record["width"]))
+        if known is None or known.shape == shape:
+            return known
+        return cv2.resize(known.view(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT).view(bool)
+
+    def _drawn(self, shape: tuple[int, int], unseen: NDArray[np.bool_] | None, rng: np.random.Generator) -> Warp:
+        """A random warp; of an image that was reviewed in part one that shows some of that part, if a few tries can."""
+        warp = self.warp.draw(shape, rng)
+        for _ in range(_TRIES if unseen is not None else 0):
+            # The middle of the sample in the image; near it is what is surely seen.
+            linear, offset = warp.matrix[:, :2], warp.matrix[:, 2]
+            x, y = np.linalg.solve(linear, self.aug.WINDOW / 2 - offset)
+            reach = self.aug.WINDOW / 4 / np.sqrt(abs(np.linalg.det(linear)))
+            rows, columns = (slice(max(int(at - reach), 0), max(int(at + reach), 1)) for at in (y, x))
+            if not unseen[rows, columns].all():  # type: ignore[index]
+                break
+            warp = self.warp.draw(shape, rng)
+        return warp
+
+    def _beside(
+        self,
+        record: Mapping[str, Any],
+        layers: NDArray[np.integer[Any]],
+        unseen: NDArray[np.bool_] | None,
+        warp: Warp,
+    ) -> dict[str, Any]:
+        """What else of the sample is warped: where nobody has looked, and the classes where labels are not kept."""
+        side, found = self.aug.WINDOW, dict[str, Any]()
+        if unseen is not None:
+            found["ignored"] = warp_labels(unseen[None].astype(np.uint16), warp, side, instances=False)[0] > 0
+        kinds = class_table(record)
+        if warp.inside is not None and kinds.any():
+            # Mirror images of instances have labels of their own.
+            found["kinds"] = warp_labels(kinds[layers].astype(np.uint16), warp, side, instances=False)
+        return found
 
     def _layers(self, record: Mapping[str, Any], shape: tuple[int, int]) -> NDArray[np.integer[Any]]:
         return record_layers(record, shape)
@@ -101,7 +147,17 @@ def validation_sample(cfg: CfgNode, record: dict[str, Any]) -> dict[str, Any]:
             for layer in layers.astype(kind, copy=False)
         ]
     ).astype(np.int32)
+    unseen = unreviewed(record, layers.shape[1:])
+    if unseen is not None:
+        small = cv2.resize(unseen.view(np.uint8), image.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+        record = {**record, "ignored": small.view(bool)}
     return as_sample(channels_first(image, cfg.INPUT.FORMAT), seen, record, cfg.INPUT.AUG.MIN_PIXELS)
+
+
+def class_table(record: Mapping[str, Any]) -> NDArray[np.int64]:
+    """Class of each label of a record, counted from 1, and 0 where it is not known; all 0 where all are of class 0."""
+    kinds = [item.get("category_id", 0) for item in record.get("annotations", ())]
+    return np.array([0, *(kind + 1 for kind in kinds)] if any(kinds) else [0] * (len(kinds) + 1), np.int64)
 
 
 def as_sample(
@@ -109,20 +165,33 @@ def as_sample(
 ) -> dict[str, Any]:
     """Detectron2's input dict: the image, uint8 (3, H, W), and one instance for each label of enough pixels.
 
-    `layers` are label images (L, H, W), each label in one of them.
+    `layers` are label images (L, H, W), each label in one of them. The record may have what was warped with them:
+    ``ignored``, bool (H, W), where nobody has looked, and ``kinds``, an image of classes for each layer as of
+    `class_table`, without which label i is annotation i - 1.
     """
     counts = np.bincount(layers.ravel())
     places: dict[int, tuple[slice, slice]] = {}
-    for layer in layers:
+    kinds: dict[int, int] = {}
+    table = class_table(record)
+    for number, layer in enumerate(layers):
         for value, place in enumerate(ndimage.find_objects(layer), start=1):
             if place is not None and counts[value] >= min_pixels:
                 places[value] = place[0], place[1]
+                if not table.any():
+                    kinds[value] = 0
+                elif "kinds" in record:
+                    of_layer = record["kinds"][number][place]
+                    kinds[value] = int(np.bincount(of_layer[layer[place] == value]).argmax()) - 1
+                else:
+                    kinds[value] = int(table[value]) - 1
     ids = sorted(places)
     boxes = [(places[i][1].start, places[i][0].start, places[i][1].stop, places[i][0].stop) for i in ids]
     instances = Instances(layers.shape[1:])
     instances.gt_boxes = Boxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4))
-    instances.gt_classes = torch.zeros(len(ids), dtype=torch.int64)
-    instances.gt_masks = LabelMasks(torch.from_numpy(layers), torch.tensor(ids, dtype=torch.int64))
+    instances.gt_classes = torch.tensor([kinds[i] for i in ids], dtype=torch.int64)
+    ignored = record.get("ignored")
+    unseen = None if ignored is None or not ignored.any() else torch.from_numpy(ignored)
+    instances.gt_masks = LabelMasks(torch.from_numpy(layers), torch.tensor(ids, dtype=torch.int64), unseen)
     return {
         "image": torch.from_numpy(image),
         "instances": instances,

@@ -8,6 +8,7 @@ import signal
 import time
 import weakref
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -25,9 +26,12 @@ from torch.utils.data import DataLoader
 
 from maskseg.core.errors import InputError
 from maskseg.core.files import write_whole
+from maskseg.data.classes import chosen_classes, numbered, renamed
 from maskseg.data.dataset import dataset_dicts
+from maskseg.formats.classes import ClassRule
 from maskseg.models import tasks
 from maskseg.models.checkpoint import Checkpointer
+from maskseg.models.config import set_classes
 from maskseg.models.precision import computes_in_bfloat16
 from maskseg.training.curves import Log
 from maskseg.training.diameter import nucleus_diameter
@@ -114,16 +118,34 @@ def _diverged(error: Exception) -> bool:
     return isinstance(error, FloatingPointError) or "infinite or NaN" in str(error)
 
 
-def _fitted(cfg: CfgNode, records: Sequence[Mapping[str, Any]]) -> CfgNode:
-    """A copy of the config with what follows from the data."""
+def _fitted(cfg: CfgNode, records: Sequence[dict[str, Any]], validation: Sequence[dict[str, Any]]) -> CfgNode:
+    """A copy of the config with what follows from the data; the records get the numbers of their classes."""
     cfg = cfg.clone()
     cfg.defrost()
     for line in fit_schedule(cfg, len(records)):
         logger.warning(line)
+    if cfg.MODEL.META_ARCHITECTURE == "GeneralizedRCNN":
+        _tell_apart(cfg, records, validation)
     if cfg.MODEL.MASK_ON:
         cfg.INPUT.NUCLEUS_DIAMETER = nucleus_diameter(records, cfg)
     cfg.freeze()
     return cfg
+
+
+def _tell_apart(cfg: CfgNode, records: Sequence[dict[str, Any]], validation: Sequence[dict[str, Any]]) -> None:
+    """Give the network the classes of the data, in place."""
+    rule = ClassRule.parse(None, cfg.DATASETS.MERGE_CLASSES)
+    renamed(records, rule)
+    renamed(validation, rule, strict=False)
+    names = chosen_classes(records, cfg.MODEL.CLASS_NAMES)
+    set_classes(cfg, names)
+    unknown = numbered(records, names)
+    numbered(validation, names)
+    if len(names) > 1:
+        counts = Counter(item["class"] for record in records for item in record["annotations"])
+        logger.info("%d classes: %s", len(names), ", ".join(f"{name} ({counts[name]})" for name in names))
+    if unknown:
+        logger.warning("%d nuclei of none of these classes teach outlines, and no class", unknown)
 
 
 class Trainer(TrainerBase):
@@ -150,8 +172,8 @@ class Trainer(TrainerBase):
         torch.manual_seed(self.seed)
         load_records = tasks.part(cfg, "records")
         self.records = load_records(cfg.DATASETS.TRAIN)
-        self.cfg = cfg = _fitted(cfg, self.records)
         self.validation_records = load_records(cfg.DATASETS.TEST) if cfg.DATASETS.TEST else []
+        self.cfg = cfg = _fitted(cfg, self.records, self.validation_records)
         weights = modality_weights(
             [record.get("modality", "") for record in self.records], cfg.DATALOADER.MODALITY_BALANCE
         )

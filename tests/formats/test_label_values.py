@@ -98,3 +98,40 @@ def test_whatever_it_is_the_background_stays_background(seed, dtype, channels):
     if not channels:
         np.testing.assert_array_equal(found != 0, values != 0)
     assert classes is None or len(classes) == len(np.unique(found[found > 0]))
+
+
+def scattered(shape=(80, 100)):
+    """Seven nuclei on 0, none of them at the edge."""
+    labels = np.zeros(shape, np.int32)
+    for number in range(7):
+        y, x = 8 + 24 * (number // 3), 10 + 30 * (number % 3)
+        labels[y : y + 12, x : x + 14] = number + 1
+    return labels
+
+
+def test_labels_that_begin_with_the_background_are_told():
+    labels = scattered()
+    found, classes, notes = instances(labels + 1)
+    assert ((found == 0) == (labels == 0)).all() and len(np.unique(found)) == 8
+    assert classes is None and "the value 1 taken for background" in notes[0]
+    # ilastik: 1 is the one class, 2 the other.
+    found, _, notes = instances(np.where(labels > 0, 2, 1).astype(np.uint8))
+    assert ((found == 0) == (labels == 0)).all() and len(np.unique(found)) == 8 and len(notes) == 2
+
+
+def test_cells_without_gaps_have_no_background():
+    rows, columns = np.mgrid[:60, :60]
+    cells = 1 + rows // 15 * 4 + columns // 15
+    found, _, notes = instances(cells)
+    assert (found == cells).all() and notes == []
+
+
+@pytest.mark.parametrize("value", [1, 255])
+def test_a_mask_of_the_background_is_refused(value):
+    with pytest.raises(InputError, match="background and nuclei are exchanged"):
+        instances(np.where(scattered() > 0, 0, value).astype(np.uint8))
+    # One large nucleus with vacuoles is one.
+    labels = np.zeros((80, 100), np.uint8)
+    labels[4:76, 4:96] = value
+    labels[20:24, 20:24] = labels[40:44, 60:64] = 0
+    assert instances(labels)[0].max() > 0

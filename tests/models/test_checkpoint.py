@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from maskseg.core.errors import InputError
-from maskseg.models.checkpoint import Checkpointer, load_array_pickle, read_weights
+from maskseg.models.checkpoint import Checkpointer, for_classes, load_array_pickle, read_weights
 
 ENDINGS = (".pth", ".npz", ".safetensors", ".pkl")
 
@@ -340,3 +340,24 @@ def test_saved_and_loaded_it_is_the_same(tmp_path):
     assert torch.equal(other.weight, model.weight)
     assert momentum.param_groups[0]["lr"] == 0.1
     assert torch.equal(momentum.state[other.weight]["exp_avg"], optimizer.state[model.weight]["exp_avg"])
+
+
+@pytest.mark.parametrize(("known", "count"), [(1, 3), (3, 1), (1, 2)])
+def test_a_layer_for_other_classes_is_as_sure_of_a_nucleus(known, count):
+    torch.manual_seed(0)
+    features, weight, bias = torch.randn(50, 8), torch.randn(known + 1, 8), torch.randn(known + 1)
+    if known > 1:
+        weight[:-1], bias[:-1] = weight[0], bias[0]
+    other, other_bias = for_classes(weight, bias, count)
+    assert other.shape == (count + 1, 8) and other_bias.shape == (count + 1,)
+    before = torch.softmax(features @ weight.T + bias, 1)[:, -1]
+    after = torch.softmax(features @ other.T + other_bias, 1)[:, -1]
+    assert torch.allclose(before, after, atol=1e-6)
+
+
+def test_known_classes_keep_their_rows_and_what_cannot_be_said_is_left():
+    weight, bias = torch.randn(3, 8), torch.randn(3)
+    other, _ = for_classes(weight, bias, 4)
+    assert torch.equal(other[[0, 1, 4]], weight)
+    assert for_classes(weight, bias, 2) is None
+    assert for_classes(torch.randn(4, 8), torch.randn(4), 2) is None

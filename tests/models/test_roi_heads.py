@@ -4,12 +4,12 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 from detectron2.modeling.roi_heads import FastRCNNOutputLayers
-from detectron2.structures import Boxes
+from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 from torch.nn import functional as F
 
-from maskseg.models.config import load_config
-from maskseg.models.roi_heads import BoxMeanOutputLayers
+from maskseg.models.config import load_config, set_classes
+from maskseg.models.roi_heads import BoxMeanOutputLayers, NucleiOutputLayers
 
 TINY = (
     "MODEL.DEVICE", "cpu", "MODEL.FPN.OUT_CHANNELS", "16", "MODEL.ROI_BOX_HEAD.FC_DIM", "16",
@@ -71,3 +71,36 @@ def test_the_box_loss_of_anchors_is_the_mean_over_the_coordinates_of_the_positiv
     assert losses[True]["loss_rpn_loc"].item() == pytest.approx(expected.item(), rel=1e-5)
     assert losses[False]["loss_rpn_loc"].item() == pytest.approx(expected.item() * 8 / 256, rel=1e-5)
     assert losses[True]["loss_rpn_cls"].item() == losses[False]["loss_rpn_cls"].item()
+
+
+def of_three_classes(*overrides: str):
+    cfg = load_config("nuclei_R_18_FPN", [*TINY, *overrides])
+    set_classes(cfg, ("a", "b", "c"))
+    return build_model(cfg).roi_heads
+
+
+@pytest.mark.parametrize("overrides", [(), ("MODEL.BOX_LOSS_MEAN", "True")])
+def test_a_nucleus_is_found_once_whatever_its_class(overrides):
+    layer = of_three_classes(*overrides).box_predictor
+    assert isinstance(layer, NucleiOutputLayers)
+    proposals = Instances((64, 64))
+    proposals.proposal_boxes = Boxes(
+        torch.tensor([[0.0, 0, 10, 10], [1, 0, 11, 10], [30, 30, 40, 40], [50, 50, 60, 60], [0, 40, 10, 50]])
+    )
+    # Chances of a, b, c and of none; no class alone reaches the threshold of 0.8, and the last is no number.
+    chances = torch.tensor(
+        [[0.5, 0.45, 0, 0.05], [0.3, 0.6, 0, 0.1], [0.1, 0.2, 0.6, 0.1], [0.3, 0.3, 0.1, 0.3], [0.9, 0, 0, 0.1]]
+    )
+    logits = chances.clamp(min=1e-9).log()
+    deltas = torch.zeros(5, 4)
+    deltas[4] = float("nan")
+    (found,), (index,) = layer.inference((logits, deltas), [proposals])
+    assert index.tolist() == [0, 2]
+    assert found.pred_classes.tolist() == [0, 2]
+    assert found.scores.tolist() == pytest.approx([0.95, 0.9])
+
+
+def test_masks_and_boxes_are_drawn_by_the_same_weights_for_all_classes():
+    one, three = heads().state_dict(), of_three_classes().state_dict()
+    other = {name for name, value in three.items() if one[name].shape != value.shape}
+    assert other == {"box_predictor.cls_score.weight", "box_predictor.cls_score.bias"}

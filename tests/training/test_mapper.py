@@ -14,8 +14,9 @@ from scipy import ndimage
 from torch.utils.data import DataLoader
 
 from maskseg.core.errors import InputError
-from maskseg.data.dataset import dataset_dicts, load_coco, load_record, write_coco
+from maskseg.data.dataset import dataset_dicts, load_coco, load_layers, load_record, write_coco
 from maskseg.data.pack import pack, unpack
+from maskseg.formats.reviewed import as_field
 from maskseg.inference.mask_rcnn import MaskRCNNPredictor
 from maskseg.models.config import load_config
 from maskseg.training.augment import warp_labels
@@ -241,3 +242,61 @@ def test_an_image_of_another_size_than_annotated_is_named(write_dataset, nuclei,
     Path(folder / "images" / "one.png").unlink()
     with pytest.raises(InputError, match=r"one\.png"):
         load_record(dataset_dicts(str(folder))[0])
+
+
+@pytest.mark.parametrize("border", ["constant", "reflect"])
+def test_a_nucleus_keeps_its_class_however_it_is_warped(border, overrides, dataset):
+    plain = {f"INPUT__AUG__{key}": 0.0 for key in ("CONTRAST", "BRIGHTNESS", "GAMMA")}
+    cfg = load_config("nuclei_R_18_FPN", overrides(SEED=5, INPUT__AUG__BORDER=border, INPUT__NORMALIZE="off", **plain))
+    records = dataset_dicts(f"{dataset}:train")
+    # The fixture draws each nucleus in a grey of its own: odd annotations are of class 1.
+    for record in records:
+        for number, item in enumerate(record["annotations"]):
+            item["category_id"] = number % 2
+    seen = set()
+    for position in range(12):
+        record = records[position % len(records)]
+        sample = Samples(cfg, records)[position, position % len(records)]
+        targets = sample["instances"]
+        greys = {60 + 5 * (number + 1): number % 2 for number in range(len(record["annotations"]))}
+        for mask, kind in zip(targets.gt_masks, targets.gt_classes.tolist(), strict=True):
+            values = sample["image"][0][mask]
+            grey = int(torch.mode(values).values)
+            if grey in greys:
+                seen.add(kind)
+                assert greys[grey] == kind
+    assert seen == {0, 1}
+
+
+@pytest.mark.parametrize("border", ["constant", "reflect"])
+def test_what_nobody_has_looked_at_is_warped_with_the_image(border, overrides, dataset):
+    cfg = load_config("nuclei_R_18_FPN", overrides(SEED=5, INPUT__AUG__BORDER=border))
+    records = dataset_dicts(f"{dataset}:train")
+    plain = Samples(cfg, records)[3, 0]
+    assert plain["instances"].gt_masks.ignored is None
+    record = records[0]
+    # The pixels of the nuclei alone were looked at: in the sample, just those are not ignored.
+    _, layers = load_layers(record)
+    records[0] = {**record, "reviewed": as_field(layers.max(axis=0) > 0)}
+    sample = Samples(cfg, records)[3, 0]
+    ignored = sample["instances"].gt_masks.ignored
+    labels = sample["instances"].gt_masks.labels
+    assert ignored.any() and not (ignored & (labels > 0).any(dim=0)).any()
+    validated = validation_sample(cfg, records[0])["instances"].gt_masks
+    assert torch.equal(validated.ignored[: layers.shape[1]], (validated.labels == 0).all(dim=0)[: layers.shape[1]])
+    # All of it reviewed is as if nothing were said.
+    records[0] = {**record, "reviewed": as_field(np.ones(layers.shape[1:], bool))}
+    assert same(Samples(cfg, records)[3, 0], plain)
+
+
+def test_a_sample_shows_something_that_was_reviewed(overrides, write_dataset, nuclei, tmp_path):
+    folder = write_dataset(tmp_path / "wide", {"a": nuclei(1, (64, 640), 20)})
+    (record,) = dataset_dicts(str(folder))
+    region = np.zeros((64, 640), bool)
+    region[:, :70] = True
+    record["reviewed"] = as_field(region)
+    cfg = load_config("nuclei_R_18_FPN", overrides(SEED=5, INPUT__LONG_SIDE=640, INPUT__AUG__SCALE="[1.0, 1.0]"))
+    samples = Samples(cfg, [record])
+    ignored = [samples[position, 0]["instances"].gt_masks.ignored for position in range(20)]
+    shown = [one is None or not bool(one.all()) for one in ignored]
+    assert sum(shown) >= 14

@@ -19,6 +19,10 @@ from maskseg.core.errors import InputError
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
 
+# Of a target: not looked at by anybody. And log-odds of background beyond doubt.
+IGNORED = 255
+_SURELY_NONE = -30.0
+
 
 def dice_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """1 - Dice of the foreground of a batch, all its pixels together [1]_, smooth by a pixel in common.
@@ -128,9 +132,13 @@ class UNet(nn.Module):
         return self.head(features).float()
 
     def forward(self, batch: list[dict[str, Any]]) -> dict[str, Tensor]:
-        """The loss of samples of one size, each with ``image`` (C, H, W) and ``target`` (H, W), 0 or 1."""
-        targets = torch.stack([sample["target"] for sample in batch])[:, None]
+        """The loss of samples of one size, each with ``image`` (C, H, W) and ``target`` (H, W), 0, 1 or `IGNORED`."""
+        targets = torch.stack([sample["target"] for sample in batch])[:, None].to(self.device)
         logits = self.logits(torch.stack([sample["image"] for sample in batch]))
+        ignored = targets == IGNORED
+        if ignored.any():
+            # As if surely right, whatever the loss: nothing is learned there.
+            logits, targets = logits.masked_fill(ignored, _SURELY_NONE), targets.masked_fill(ignored, 0)
         return {"loss_mask": self.loss(logits, targets.to(logits))}
 
 

@@ -12,9 +12,10 @@ from detectron2.config import CfgNode
 from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError
-from maskseg.data.dataset import load_layers, record_layers
+from maskseg.data.dataset import load_layers, record_layers, unreviewed
 from maskseg.imaging import intensity
 from maskseg.imaging.scaling import channels_first, input_scale, scaled_shape, to_shape
+from maskseg.projects.unet.network import IGNORED
 from maskseg.projects.unet.predictor import on_canvas
 from maskseg.training.mapper import Samples
 
@@ -53,7 +54,9 @@ class PixelSamples(Samples):
         height, width = self.size or image.shape[1:]
         y0, x0 = (image.shape[1] - height) // 2, (image.shape[2] - width) // 2
         middle = np.s_[y0 : y0 + height, x0 : x0 + width]
-        return as_sample(np.ascontiguousarray(image[:, *middle]), layers[0][middle], record)
+        ignored = record.get("ignored")
+        unseen = None if ignored is None else ignored[middle]
+        return as_sample(np.ascontiguousarray(image[:, *middle]), layers[0][middle], record, unseen)
 
 
 def validation_sample(cfg: CfgNode, record: dict[str, Any]) -> dict[str, Any]:
@@ -63,7 +66,13 @@ def validation_sample(cfg: CfgNode, record: dict[str, Any]) -> dict[str, Any]:
     canvas, (height, width) = on_canvas(image, cfg)
     target = np.zeros(canvas.shape[:2], np.uint8)
     target[:height, :width] = foreground(layers, (height, width))
-    return as_sample(channels_first(canvas, cfg.INPUT.FORMAT), target, record)
+    unseen = unreviewed(record, layers.shape[1:])
+    if unseen is not None:
+        ignored = np.zeros(canvas.shape[:2], bool)
+        small = cv2.resize(unseen.view(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+        ignored[:height, :width] = small.view(bool)
+        unseen = ignored
+    return as_sample(channels_first(canvas, cfg.INPUT.FORMAT), target, record, unseen)
 
 
 def foreground(layers: NDArray[np.integer[Any]], shape: tuple[int, int]) -> NDArray[np.uint8]:
@@ -85,10 +94,21 @@ def foreground(layers: NDArray[np.integer[Any]], shape: tuple[int, int]) -> NDAr
     return (cv2.resize(mask * np.uint8(255), shape[::-1], interpolation=how) >= 128).astype(np.uint8)
 
 
-def as_sample(image: NDArray[np.uint8], target: NDArray[np.integer[Any]], record: dict[str, Any]) -> dict[str, Any]:
-    """What `maskseg.projects.unet.network.UNet` takes: the image, uint8 (3, H, W), and the target (H, W), 0 or 1."""
+def as_sample(
+    image: NDArray[np.uint8],
+    target: NDArray[np.integer[Any]],
+    record: dict[str, Any],
+    unseen: NDArray[np.bool_] | None = None,
+) -> dict[str, Any]:
+    """What `maskseg.projects.unet.network.UNet` takes: the image, uint8 (3, H, W), and the target (H, W), 0 or 1.
+
+    Where nobody has looked at the image, bool (H, W), the target is `IGNORED`.
+    """
+    target = target.astype(np.uint8)
+    if unseen is not None:
+        target[unseen] = IGNORED
     return {
         "image": torch.from_numpy(image),
-        "target": torch.from_numpy(target.astype(np.uint8)),
+        "target": torch.from_numpy(target),
         "image_id": record["image_id"],
     }
