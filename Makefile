@@ -2,6 +2,7 @@
 # make demo    the whole main job on the sample images; open out/demo/overview.png
 # make test    lint, all tests with the examples of the docstrings, and the share of the branches that they reach
 # make quick   the same tests but for the slow ones
+# make test-napari   the tests of the plugin, on a display that nobody sees (xvfb-run; Debian: xvfb, libgl1-mesa-dri, libegl1)
 # make lint    formatting, lint, which module may import which, types
 # make fuzz    spoiled files for every reader, for MINUTES=5
 # make web     the page of maskseg serve, from web/ into the package (node comes with the environment)
@@ -19,7 +20,7 @@ SOURCE_ONLY := fvcore iopath antlr4-python3-runtime
 # The page as the package holds it; newer than all that it is made of.
 PAGE := maskseg/serve/static/index.html
 
-.PHONY: setup demo test quick fuzz lint web wheel docs bench
+.PHONY: setup demo test quick fuzz test-napari lint web wheel docs bench
 
 setup: $(STAMP)
 
@@ -43,6 +44,10 @@ PARALLEL := OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile
 
 test: setup lint web
 	$(PARALLEL) --cov
+
+test-napari: setup
+	$(PY) -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[napari]' pytest-qt
+	QT_QPA_PLATFORM=xcb LIBGL_ALWAYS_SOFTWARE=1 xvfb-run -a $(PY) -m pytest tests/napari_plugin
 
 quick: setup
 	$(PARALLEL) -m "not slow"

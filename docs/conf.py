@@ -27,13 +27,14 @@ html_show_sourcelink = False
 html_theme_options = {
     "show_prev_next": True,
     "show_toc_level": 2,
-    "header_links_before_dropdown": 4,
+    "navbar_center": [],
     "navbar_end": ["theme-switcher"],
     "footer_start": ["copyright"],
     "footer_end": [],
     "secondary_sidebar_items": ["page-toc"],
 }
-html_sidebars = {"**": ["sidebar-nav-bs"]}
+# All pages under their captions; the theme's own shows those of one section only.
+html_sidebars = {"**": ["globaltoc.html"]}
 copyright = "the authors of maskseg, Apache-2.0"
 
 myst_enable_extensions = ["colon_fence"]
@@ -45,6 +46,8 @@ nb_execution_show_tb = True
 # A kernel starts in the folder of its page; its first cell goes to a folder of its own.
 os.environ["MASKSEG_ROOT"] = str(ROOT)
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+# A bar that moves is no text.
+os.environ["TQDM_DISABLE"] = "1"
 # Nothing of Jupyter asks for a network, or says that it would.
 os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
 

@@ -62,8 +62,8 @@ def config_keys():
         "# Config keys",
         "",
         "The keys that maskseg adds to Detectron2's; any of them can be given behind a command, as in",
-        "`maskseg train --from nuclei --data data/mine SOLVER.MAX_ITER 400`. Detectron2's own keys, such as those of SOLVER,",
-        "MODEL and TEST, keep their meaning.",
+        "`maskseg train --from nuclei --data data/mine SOLVER.MAX_ITER 400`. Detectron2's own keys, such as those of",
+        "SOLVER, MODEL and TEST, keep their meaning.",
         "",
     ]
     source = Path(inspect.getsourcefile(config)).read_text(encoding="utf-8")

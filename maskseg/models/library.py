@@ -75,7 +75,7 @@ def add(source: str, name: str | None = None, sha256: str | None = None, taken: 
         It is no such model, or the name is taken.
     """
     from maskseg.models.checkpoint import read_weights
-    from maskseg.models.zoo import embedded_config
+    from maskseg.models.embedded import embedded_config
 
     if Path(source).is_dir() or not source.lower().partition("?")[0].endswith(_ENDING):
         raise InputError(
