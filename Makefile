@@ -5,6 +5,7 @@
 # make lint    formatting, lint, which module may import which, types
 # make fuzz    spoiled files for every reader, for MINUTES=5
 # make web     the page of maskseg serve, from web/ into the package (node comes with the environment)
+# make hashes  requirements-hashes.txt anew, after a change of setup.cfg or constraints.txt
 # make wheel   dist/: maskseg's wheel, which carries Detectron2, and wheels of what the index has as source only
 # make bench   the tables of benchmarks/README.md
 PYTHON ?= python3
@@ -18,7 +19,7 @@ SOURCE_ONLY := fvcore iopath antlr4-python3-runtime
 # The page as the package holds it; newer than all that it is made of.
 PAGE := maskseg/serve/static/index.html
 
-.PHONY: setup demo test quick fuzz lint web wheel bench
+.PHONY: setup demo test quick fuzz lint web wheel hashes bench
 
 setup: $(STAMP)
 
@@ -64,6 +65,10 @@ wheel: setup web
 	$(PY) -m pip wheel --disable-pip-version-check --no-deps --no-build-isolation --no-index -w dist .
 	rm -rf build
 	$(PY) -m pip wheel --disable-pip-version-check --no-deps -c constraints.txt -w dist $(SOURCE_ONLY)
+
+hashes: setup
+	$(PY) -m pip install --disable-pip-version-check -q uv
+	$(PY) tools/hashes.py
 
 bench: setup
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(PY) $$script; done
