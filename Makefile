@@ -6,6 +6,7 @@
 # make lint    formatting, lint, which module may import which, types
 # make fuzz    spoiled files for every reader, for MINUTES=5
 # make web     the page of maskseg serve, from web/ into the package (node comes with the environment)
+# make hashes  requirements-hashes.txt anew, after a change of setup.cfg or constraints.txt
 # make wheel   dist/: maskseg's wheel, which carries Detectron2, and wheels of what the index has as source only
 # make docs    the documentation in docs/_build/html, its pages with code executed
 # make bench   the tables of benchmarks/README.md
@@ -20,7 +21,7 @@ SOURCE_ONLY := fvcore iopath antlr4-python3-runtime
 # The page as the package holds it; newer than all that it is made of.
 PAGE := maskseg/serve/static/index.html
 
-.PHONY: setup demo test quick fuzz test-napari lint web wheel docs bench
+.PHONY: setup demo test quick fuzz test-napari lint web wheel docs hashes bench
 
 setup: $(STAMP)
 
@@ -79,6 +80,10 @@ docs: setup
 	$(PY) -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[docs]'
 	$(PY) -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo docs/_build/html/index.html
+
+hashes: setup
+	$(PY) -m pip install --disable-pip-version-check -q uv
+	$(PY) tools/hashes.py
 
 bench: setup
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(PY) $$script; done

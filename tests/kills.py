@@ -184,16 +184,19 @@ def weights_of(path: Path) -> dict[str, bytes]:
     return {name: value.numpy().tobytes() for name, value in model_weights(path).items()}
 
 
-def begun(job: Callable[[Path, Path], None], source: Path, out: Path) -> int:
-    """The id of a process that does a job; its own group, so that its children die with it."""
+def begun(job: Callable[[Path, Path], None], source: Path, out: Path, said: Path | None = None) -> int:
+    """The id of a process that does a job; its own group, so that its children die with it. `said` gets its output."""
     child = os.fork()
     if child:
         return child
     code = 99
     try:
         os.setpgrp()
-        for stream in (1, 2):
-            os.dup2(os.open(out.with_suffix(".said"), os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
+        with (said or out.with_suffix(".said")).open("a") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        # Not those that pytest has put in their place.
+        sys.stdout = sys.stderr = os.fdopen(2, "w", buffering=1)
         job(source, out)
         code = 0
     except BaseException:

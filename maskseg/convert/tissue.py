@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from maskseg.convert.convert import Picture, Result, Summary, Task, run
 from maskseg.core.errors import InputError
+from maskseg.core.files import refuse_closed, walk
 from maskseg.core.masks import CropMasks, trim
 from maskseg.core.morphology import components
 from maskseg.core.tables import write_csv
@@ -155,7 +156,8 @@ def _check_layers(xml: dict[str, ImageFile], layers: Collection[str]) -> None:
 def _xml_files(source: Path, summary: Summary) -> dict[str, ImageFile]:
     """XML files below a folder or in a zip file, by their names without the ending."""
     if source.is_dir():
-        found = [ImageFile(path.stem, path) for path in sorted(source.rglob("*")) if _is_xml(path.name)]
+        paths = (Path(where) / name for where, _, names in walk(source, refuse_closed) for name in names)
+        found = [ImageFile(path.stem, path) for path in sorted(paths) if _is_xml(path.name)]
     elif source.is_file():
         paths = [(member_path(member), member) for member in zip_members(source)]
         found = [ImageFile(path.stem, source, member) for path, member in paths if _is_xml(path.name)]

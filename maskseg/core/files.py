@@ -8,7 +8,7 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -140,6 +140,56 @@ def sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(handle)
+
+
+def walk(
+    folder: Path, closed: Callable[[OSError], None], followlinks: bool = False
+) -> Iterator[tuple[str, list[str], list[str]]]:
+    """`os.walk` from the top, for folders of any depth, and in which none that cannot be read goes by unsaid.
+
+    Parameters
+    ----------
+    folder : Path
+    closed : function
+        Is told what the system says of a folder that cannot be read.
+    followlinks : bool
+
+    Yields
+    ------
+    where, folders, names : str, list of str, list of str
+        What is taken out of `folders` is not gone into.
+    """
+    waiting = [os.fspath(folder)]
+    while waiting:
+        where = waiting.pop()
+        try:
+            with os.scandir(where) as entries:
+                found = [(entry.name, _is_folder(entry)) for entry in entries]
+        except OSError as error:
+            closed(error)
+            continue
+        folders = [name for name, inside in found if inside]
+        yield where, folders, [name for name, inside in found if not inside]
+        below = [os.path.join(where, name) for name in folders]  # noqa: PTH118  as os.walk gives them
+        waiting += [path for path in reversed(below) if followlinks or not os.path.islink(path)]  # noqa: PTH114
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def refuse_closed(error: OSError) -> None:
+    """For `walk`, where what a folder holds may not be missed.
+
+    Raises
+    ------
+    InputError
+    """
+    reason = error.strerror or error
+    raise InputError(f"{printable(str(error.filename))}: cannot be read ({reason}); check its rights, or move it away")
 
 
 def sync_tree(folder: Path) -> None:

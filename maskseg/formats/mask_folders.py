@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError
-from maskseg.core.files import named_if_full, write_whole
+from maskseg.core.files import named_if_full, refuse_closed, walk, write_whole
 from maskseg.core.masks import CropMasks
 from maskseg.core.morphology import fill_holes
 from maskseg.formats.reader import Item, LeftOut, Nuclei, Shape, fault
@@ -198,7 +197,7 @@ def _disk_files(source: Path) -> dict[str, dict[str, ImageFile]]:
         Path(where).relative_to(source).as_posix(): {
             name: ImageFile(Path(name).stem, Path(where) / name) for name in names
         }
-        for where, _, names in os.walk(source)
+        for where, _, names in walk(source, refuse_closed)
     }
 
 

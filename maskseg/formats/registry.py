@@ -56,6 +56,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maskseg.core.errors import InputError
+from maskseg.core.files import refuse_closed, walk
 from maskseg.formats.built_in import FORMATS
 from maskseg.formats.form import Format as Format
 
@@ -179,7 +180,8 @@ def recognise(source: Path) -> Format:
             return item
     if source.is_file():
         raise InputError(f"{source}: give a folder, or a file of a format that is read: {', '.join(readable())}")
-    endings = Counter(path.suffix.lower() or path.name for path in source.rglob("*") if path.is_file())
+    files = (Path(name) for _, _, names in walk(source, refuse_closed) for name in names)
+    endings = Counter(path.suffix.lower() or path.name for path in files)
     there = ", ".join(f"{count} {ending}" for ending, count in endings.most_common(5)) or "nothing"
     raise InputError(
         f"{source}: holds neither annotations.json nor label images, nor another format that is read "

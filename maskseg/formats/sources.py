@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import zlib
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from maskseg.core.errors import InputError
-from maskseg.core.files import check_file
+from maskseg.core.files import check_file, refuse_closed, walk
 from maskseg.core.limits import TEXT, check_claim, gunzip
 from maskseg.imaging.reading import ImageFile, leads_outside, member_path, zip_beginning, zip_members, zip_size
 
@@ -55,7 +54,7 @@ def files_of(source: Path, *endings: str) -> list[ImageFile]:
 
 def _below(folder: Path) -> list[Path]:
     files = []
-    for where, folders, names in os.walk(folder):
+    for where, folders, names in walk(folder, refuse_closed):
         folders[:] = [name for name in folders if not name.startswith(".") and name not in _PASSED_OVER]
         files += [Path(where) / name for name in names if not name.startswith(".")]
     return sorted(files)

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 import tifffile
 
 from maskseg.core.errors import InputError
-from maskseg.core.files import check_file
+from maskseg.core.files import check_file, walk
 from maskseg.imaging import bioio_images
 from maskseg.imaging.channels import ALL, Choice
 from maskseg.imaging.containers import SUFFIXES, ZARR_SUFFIX, can_read
@@ -146,7 +146,7 @@ def _in_folder(folder: Path, results: Path | None, left: LeftFiles) -> Iterator[
     def closed(error: OSError) -> None:
         left.closed.append(printable(f"{error.filename} ({error.strerror})"))
 
-    for where, folders, names in os.walk(folder, followlinks=True, onerror=closed):
+    for where, folders, names in walk(folder, closed, followlinks=True):
         here = Path(where)
         status = here.stat()
         inside = results is not None and here.resolve().is_relative_to(results)

@@ -1,4 +1,5 @@
 """What killed runs leave is swept, and nothing else; what is no file is not read."""
+# ruff: noqa: PTH  folders so deep that no path leads there
 
 import os
 import time
@@ -6,11 +7,14 @@ import time
 import pytest
 
 from maskseg.core.errors import InputError
-from maskseg.core.files import check_file, sweep, write_whole
+from maskseg.core.files import check_file, refuse_closed, sweep, walk, write_whole
 from maskseg.core.json_files import read_json
 from maskseg.core.locks import alone_and_swept
 from maskseg.core.xml_files import read_xml
+from maskseg.formats import registry
 from maskseg.formats.labels import read_labels
+from maskseg.formats.sources import files_of
+from maskseg.imaging.finding import find_images
 
 
 def begun(path):
@@ -59,3 +63,48 @@ def test_a_file_has_its_bytes_and_what_is_none_says_so(tmp_path):
         check_file(tmp_path)
     with pytest.raises(InputError, match=r"No such file.*; make it"):
         check_file(tmp_path / "b", remedy="make it")
+
+
+def test_folders_of_any_depth_are_gone_through_and_links_only_where_asked(tmp_path):
+    here = os.getcwd()
+    os.chdir(tmp_path)
+    try:
+        for _ in range(1500):
+            os.mkdir("d")
+            os.chdir("d")
+        with open("a.json", "w") as file:
+            file.write("{}")
+    finally:
+        os.chdir(here)
+    os.symlink(tmp_path, tmp_path / "link")
+    found = [name for _, _, names in walk(tmp_path, refuse_closed) for name in names]
+    assert found == ["a.json"]
+    assert [file.id for file in files_of(tmp_path, ".json")] == ["a"]
+    with pytest.raises(InputError, match="no image found"):
+        find_images([tmp_path])
+    # Python's own removal goes into each folder by a call of its own.
+    os.chdir(tmp_path)
+    try:
+        while True:
+            os.rename("d/d", "e")
+            for name in os.listdir("d"):
+                os.unlink(f"d/{name}")
+            os.rmdir("d")
+            os.rename("e", "d")
+    except FileNotFoundError:
+        os.chdir(here)
+
+
+@pytest.mark.parametrize("form", ["labelme", "folders", "labels"])
+def test_no_folder_of_annotations_goes_by_unread(tmp_path, monkeypatch, form):
+    (tmp_path / "closed").mkdir()
+    real = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(InputError, match=r"closed: cannot be read \(Permission denied\)"):
+        list(registry.formats()[form].part("reader")(tmp_path))

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  a line each
 """Files that are made to take all time or memory, given to the commands: one line, within seconds and a gigabyte.
 
 Each is under a megabyte, and stands for its kind. The fuzzers beside it spoil files blindly; these are meant.

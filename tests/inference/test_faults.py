@@ -12,8 +12,10 @@ import pytest
 
 from maskseg.core.errors import OutputError
 from maskseg.core.files import sync_folder, sync_tree, write_whole
+from maskseg.core.locks import alone_in
 from maskseg.imaging.finding import find_images
 from maskseg.inference.run import predict_files
+from tests import kills
 from tests.inference.test_run import QUICK, Squares, contents
 
 
@@ -21,15 +23,20 @@ from tests.inference.test_run import QUICK, Squares, contents
 def disk(tmp_path):
     """A file system of 2 MB."""
     folder = tmp_path / "disk"
+    mounted(folder, "2m")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def mounted(folder, size):
+    """Mount a file system of that size; a reason why not."""
     folder.mkdir()
     mount = shutil.which("mount")
     if sys.platform != "linux" or os.geteuid() or not mount:
         pytest.skip("only root of a Linux system mounts a file system")
-    done = subprocess.run([mount, "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], capture_output=True)
+    done = subprocess.run([mount, "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True)
     if done.returncode:
         pytest.skip(f"no file system can be mounted here: {done.stderr.decode().strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @pytest.fixture
@@ -122,3 +129,63 @@ def test_files_and_their_folder_are_synced_before_the_name_counts(tmp_path, monk
     sync_tree(tmp_path / "b")
     assert synced == [str(tmp_path / "b" / "c"), str(tmp_path / "b")]
     sync_folder(tmp_path / "missing")
+
+
+def fill(disk, left):
+    """Leave so many bytes of a disk free."""
+    with (disk / "filling").open("wb", buffering=0) as file:
+        free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
+        file.write(bytes(max(0, free - left)))
+
+
+def ended(job, source, out, said):
+    """Exit status of a job in a process of its own, and what it said."""
+    said.write_text("")
+    _, status = os.waitpid(kills.begun(job, source, out, said), 0)
+    return os.waitstatus_to_exitcode(status), said.read_text()
+
+
+# Bytes that are left where the disk is full: for no folder, for some images, for nearly all.
+@pytest.mark.slow
+@pytest.mark.parametrize("left", [0, 20_000, 45_000])
+@pytest.mark.parametrize("name", ["convert", "check", "pack", "serve"])
+def test_on_a_full_disk_each_command_ends_in_one_line_and_the_next_one_is_as_if_nothing_had_been(
+    disk, tmp_path, name, left
+):
+    source, job = tmp_path / "source", kills.JOBS[name]
+    kills.write_source(source)
+    assert ended(job, source, tmp_path / "whole", tmp_path / "said")[0] == 0
+    fill(disk, left)
+    status, said = ended(job, source, disk / "out", tmp_path / "said")
+    lines = [line for line in said.splitlines() if "No space left on device" in line]
+    # 0: what was to be written found its place.
+    assert status == 0 or "InputError" in said or "OutputError" in said or len(lines) == 1, said
+    if left == 0:
+        assert lines
+    assert "Traceback" not in said or name == "serve", said
+    assert not (disk / "out" / "annotations.json").exists() or not lines
+    (disk / "filling").unlink()
+    assert ended(job, source, disk / "out", tmp_path / "said")[0] == 0
+    assert kills.contents(disk / "out") == kills.contents(tmp_path / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["convert", "check", "pack"])
+def test_on_a_read_only_disk_each_command_ends_in_one_line(disk, tmp_path, name):
+    kills.write_source(tmp_path / "source")
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    status, said = ended(kills.JOBS[name], tmp_path / "source", disk / "out", tmp_path / "said")
+    assert status == 0, said  # `kills.command` takes exit status 2 for an end that was said
+    assert len([line for line in said.splitlines() if "Read-only file system" in line]) == 1
+    assert "Traceback" not in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["convert", "pack"])
+def test_two_at_once_in_one_folder_the_second_says_so(disk, tmp_path, name):
+    kills.write_source(tmp_path / "source")
+    with alone_in(disk / "out"):
+        status, said = ended(kills.JOBS[name], tmp_path / "source", disk / "out", tmp_path / "said")
+    assert status == 0, said
+    assert said.count("another run is writing into this folder") == 1
+    assert not [path for path in (disk / "out").rglob("*") if path.is_file()]
