@@ -11,8 +11,6 @@ from detectron2.modeling import ROI_HEADS_REGISTRY
 from detectron2.modeling.roi_heads import FastRCNNOutputLayers, StandardROIHeads
 from torch import Tensor
 
-from maskseg.models.pooling import RowPooler
-
 
 class BoxMeanOutputLayers(FastRCNNOutputLayers):
     """Detectron2's box predictor, its box loss being the mean over the coordinates of the positive ROIs.
@@ -46,9 +44,6 @@ class NucleiROIHeads(StandardROIHeads):
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
         """Arguments of the constructor from a config."""
         arguments = super().from_config(cfg, input_shape)
-        for name in {"box_pooler", "mask_pooler"} & arguments.keys():
-            if arguments[name] is not None:
-                arguments[name] = RowPooler.like(arguments[name])
         if cfg.MODEL.BOX_LOSS_MEAN:
             arguments["box_predictor"] = BoxMeanOutputLayers(cfg, arguments["box_head"].output_shape)
         return {**arguments, "negatives_per_positive": cfg.MODEL.ROI_HEADS.NEGATIVES_PER_POSITIVE}
