@@ -16,6 +16,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from maskseg.core.quick_start import leave_out_compiler
+
 if TYPE_CHECKING:
     from maskseg.core.masks import CropMasks
     from maskseg.imaging.reading import read_image
@@ -49,6 +51,7 @@ def _offer_detectron2() -> None:
 
 
 _offer_detectron2()
+leave_out_compiler()
 
 
 def __getattr__(name: str) -> Any:

@@ -25,6 +25,7 @@ from maskseg.inference.soft_masks import STRIDE, SoftMasks
 from maskseg.inference.tile_grid import Tiles, in_tiles
 from maskseg.inference.tiling import segment_in_tiles
 from maskseg.inference.tta import Look, View, assembly, first_look, views_of
+from maskseg.models.pooling import pool_by_rows
 from maskseg.models.precision import in_bfloat16, inference
 
 logger = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class MaskRCNNPredictor(BatchedPredictor[SoftMasks]):
 
     def __init__(self, cfg: CfgNode, model: torch.nn.Module) -> None:
         self.cfg = cfg
+        pool_by_rows(model)
         self.model: Any = model  # to nn.Module every method is a tensor or a module
         self.settings = PostprocessSettings.from_config(cfg)
         self.tiles = Tiles()

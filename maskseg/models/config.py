@@ -166,7 +166,7 @@ def _add_network(cfg: CfgNode) -> None:
     cfg.MODEL.RPN.SURE = 0.2
     # Of two proposals of more IoU than this the less sure one goes, whatever their levels; NMS_THRESH is that of the
     # training, in each level.
-    cfg.MODEL.RPN.NMS_THRESH_TEST = 0.5
+    cfg.MODEL.RPN.NMS_THRESH_TEST = 0.6
 
 
 def _add_prediction(cfg: CfgNode) -> None:

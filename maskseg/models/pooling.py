@@ -6,7 +6,7 @@ import torch
 from detectron2.layers import ROIAlign
 from detectron2.modeling.poolers import ROIPooler, assign_boxes_to_levels
 from detectron2.structures import Boxes
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 
@@ -50,6 +50,15 @@ class RowPooler(ROIPooler):
             scaled = boxes[chosen] * pooler.spatial_scale - 0.5
             pooled[chosen] = _pooled(features, image[chosen], scaled, self.output_size, samples)
         return pooled.permute(0, 3, 1, 2)
+
+
+def pool_by_rows(model: nn.Module) -> None:
+    """Give the heads of a network row poolers in place of their stock ones; it trains on as before."""
+    heads = getattr(model, "roi_heads", None)
+    for name in ("box_pooler", "mask_pooler"):
+        pooler = getattr(heads, name, None)
+        if type(pooler) is ROIPooler:
+            setattr(heads, name, RowPooler.like(pooler).train(pooler.training))
 
 
 def _pooled(features: Tensor, image: Tensor, boxes: Tensor, size: tuple[int, int], samples: int) -> Tensor:

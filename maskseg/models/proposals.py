@@ -28,7 +28,7 @@ class NucleiRPN(RPN):
     examines a thousand empty places in an image that holds five nuclei.
 
     What stands in one level suppresses what stands in another, too, and more of it than in training: the box head moves
-    every box to the nucleus, so that a tenth of the proposals finds the same nuclei.
+    every box to the nucleus, so that fewer proposals find the same nuclei.
 
     Parameters
     ----------

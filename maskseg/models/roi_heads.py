@@ -13,7 +13,6 @@ from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference_single_i
 from detectron2.structures import Instances, pairwise_iou
 from torch import Tensor
 
-from maskseg.models.pooling import RowPooler
 from maskseg.models.unreviewed import ignored_of, shares
 
 
@@ -92,9 +91,6 @@ class NucleiROIHeads(StandardROIHeads):
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
         """Arguments of the constructor from a config."""
         arguments = super().from_config(cfg, input_shape)
-        for name in {"box_pooler", "mask_pooler"} & arguments.keys():
-            if arguments[name] is not None:
-                arguments[name] = RowPooler.like(arguments[name])
         if cfg.MODEL.BOX_LOSS_MEAN:
             arguments["box_predictor"] = BoxMeanOutputLayers(cfg, arguments["box_head"].output_shape)
         elif cfg.MODEL.ROI_HEADS.NUM_CLASSES > 1:

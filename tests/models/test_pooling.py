@@ -1,11 +1,13 @@
 """Pooling by rows gives the numbers of torchvision's ROIAlign."""
 
+import numpy as np
 import pytest
 import torch
 from detectron2.modeling import build_model
 from detectron2.modeling.poolers import ROIPooler
 from detectron2.structures import Boxes
 
+from maskseg.inference.mask_rcnn import MaskRCNNPredictor
 from maskseg.models.config import load_config
 from maskseg.models.pooling import RowPooler
 
@@ -69,8 +71,13 @@ def test_another_kind_of_pooler_stays():
     assert RowPooler.like(pooler) is pooler
 
 
-def test_the_heads_have_it():
-    heads = build_model(load_config("nuclei_R_18_FPN", ["MODEL.DEVICE", "cpu"])).roi_heads
-    assert isinstance(heads.box_pooler, RowPooler)
-    assert isinstance(heads.mask_pooler, RowPooler)
+def test_every_predictor_of_a_mask_rcnn_has_it(monkeypatch):
+    cfg = load_config("nuclei_R_18_FPN", ["MODEL.DEVICE", "cpu", "MODEL.ROI_HEADS.NAME", "StandardROIHeads"])
+    model = build_model(cfg).eval()
+    heads = MaskRCNNPredictor(cfg, model).model.roi_heads
+    assert type(heads.box_pooler) is type(heads.mask_pooler) is RowPooler
+    assert not heads.box_pooler.training
     assert heads.mask_pooler.output_size == (14, 14)
+    # And it is what predicts.
+    monkeypatch.setattr(ROIPooler, "forward", None)
+    assert MaskRCNNPredictor(cfg, model).detect(np.zeros((64, 64, 3), np.uint8)).masks.shape[1:] == (28, 28)

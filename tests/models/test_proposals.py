@@ -55,7 +55,7 @@ def decoded(generator, features):
     return [([b[i].clamp(0, 256) for b in boxes], [s[i] for s in logits]) for i in range(2)]
 
 
-def suppressed(boxes, scores, threshold=0.5):
+def suppressed(boxes, scores, threshold=0.6):
     kept = nms(boxes, scores, threshold)
     return boxes[kept], scores[kept]
 
