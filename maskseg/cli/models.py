@@ -49,9 +49,7 @@ def list_models() -> None:
 @app.command("add")
 def add_model(
     source: Annotated[str, typer.Argument(metavar="FILE-or-URL", help="A .safetensors file of models export.")],
-    name: Annotated[
-        str | None, typer.Option(help="What it is to be called, in place of the name of the file.")
-    ] = None,
+    name: Annotated[str | None, typer.Option(help="What it is to be called, in place of the name of the file.")] = None,
     sha256: Annotated[str | None, typer.Option(help="What its checksum must be, as it was published.")] = None,
 ) -> None:
     """Keep a model under a name for --model, with its checksum, in the user's own folder.
@@ -65,11 +63,11 @@ def add_model(
       maskseg models add https://example.org/tissue.safetensors --name tissue --sha256 3f1a...
       maskseg predict images/ -o out/ --model mine
     """
-    from maskseg.models import library
-    from maskseg.models.zoo import bundled
+    from maskseg.models.library import added
+    from maskseg.models.zoo import add
 
-    kept = library.add(source, name, sha256, tuple(bundled()))
-    typer.echo(f"{kept}: {library.added()[kept]}")
+    kept = add(source, name, sha256)
+    typer.echo(f"{kept}: {added()[kept]}")
 
 
 @app.command("remove")

@@ -13,7 +13,7 @@ from yaml import safe_load
 from maskseg.core.errors import InputError
 from maskseg.core.files import write_whole
 from maskseg.models import library
-from maskseg.models.checkpoint import checksum, last_checkpoint, model_weights
+from maskseg.models.checkpoint import checksum, last_checkpoint, model_weights, read_weights
 from maskseg.models.config import default_config, load_config
 
 if TYPE_CHECKING:
@@ -41,6 +41,23 @@ class Model:
 def bundled() -> dict[str, Path]:
     """Models that come with the package, by name."""
     return {path.stem: path for path in sorted(WEIGHTS.glob("*.safetensors"))}
+
+
+def add(source: str, name: str | None = None, sha256: str | None = None) -> str:
+    """Keep a model under a name; see `maskseg.models.library.add`.
+
+    Raises
+    ------
+    InputError
+        It is no whole model of a config that this version knows, or the name is taken.
+    """
+
+    def check(path: Path) -> None:
+        embedded_config(path, None)
+        # With the checksum that it carries.
+        read_weights(path)
+
+    return library.add(source, check, name, sha256, tuple(bundled()))
 
 
 def card_text(name: str) -> str:
