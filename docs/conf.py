@@ -46,8 +46,6 @@ nb_execution_show_tb = True
 # A kernel starts in the folder of its page; its first cell goes to a folder of its own.
 os.environ["MASKSEG_ROOT"] = str(ROOT)
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-# A bar that moves is no text.
-os.environ["TQDM_DISABLE"] = "1"
 # Nothing of Jupyter asks for a network, or says that it would.
 os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
 

@@ -63,11 +63,11 @@ def add_model(
       maskseg models add https://example.org/tissue.safetensors --name tissue --sha256 3f1a...
       maskseg predict images/ -o out/ --model mine
     """
-    from maskseg.models import library
-    from maskseg.models.zoo import bundled
+    from maskseg.models.library import added
+    from maskseg.models.zoo import add
 
-    kept = library.add(source, name, sha256, tuple(bundled()))
-    typer.echo(f"{kept}: {library.added()[kept]}")
+    kept = add(source, name, sha256)
+    typer.echo(f"{kept}: {added()[kept]}")
 
 
 @app.command("remove")

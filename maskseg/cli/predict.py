@@ -167,11 +167,7 @@ def predict(
     more = {"expand": expand, "texture": texture or None}
     refuse_options(kind, {**seen, **cut, **more, "cluster": shared}, model)
     refuse_formats(kind, chosen or (), model)
-    if diameter is not None and not found.cfg.INPUT.NUCLEUS_DIAMETER:
-        raise InputError(
-            f"--diameter {diameter}: the model {model} does not say how large the nuclei were that it was trained on; "
-            "leave it out"
-        )
+    _check_diameter(diameter, found.cfg.INPUT.NUCLEUS_DIAMETER, model)
     # Not among the settings that an interrupted run must share: it may go on elsewhere.
     cfg = on_device(found.cfg, device.value)
     if cluster is None:
@@ -231,6 +227,17 @@ def _check_pixels(microns_per_pixel: float | None, level: int, mpp: float | None
         raise InputError(f"--microns-per-pixel {microns_per_pixel}: give a size above 0, such as 0.25")
     if level < 0 or (mpp is not None and not 0 < mpp < math.inf) or (level and mpp):
         raise InputError("--level counts from 0, --mpp is a size above 0 such as 0.5; give one of them")
+
+
+def _check_diameter(diameter: float | None, trained_on: float, model: str) -> None:
+    """Refuse a diameter for a model that does not know the one of its own nuclei."""
+    from maskseg.core.errors import InputError
+
+    if diameter is not None and not trained_on:
+        raise InputError(
+            f"--diameter {diameter}: the model {model} does not say how large the nuclei were that it was trained on; "
+            "leave it out"
+        )
 
 
 def _overrides(diameter: float | None, normalize: str | None) -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from functools import lru_cache
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -16,6 +18,8 @@ from maskseg.inference.predictor import Predictor
 
 if TYPE_CHECKING:
     from maskseg.imaging.reading import ImageFile
+
+logger = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
 Result = TypeVar("Result")
@@ -97,6 +101,12 @@ def together(
     return [results[position] for position in range(len(works))]
 
 
+@lru_cache
+def say_once(text: str) -> None:
+    """Warn of something that is of interest once, and would come again with every image."""
+    logger.warning("%s", text)
+
+
 def _answers(
     network: Callable[[Sequence[NDArray[Any]]], Sequence[Answer]], canvases: Sequence[NDArray[Any]]
 ) -> Sequence[Answer]:
@@ -105,6 +115,7 @@ def _answers(
     except (MemoryError, torch.OutOfMemoryError):
         if len(canvases) == 1:
             raise
+    say_once("the memory is too small for several images at once: they go through the network one at a time")
     return [network([canvas])[0] for canvas in canvases]
 
 

@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from maskseg.core.errors import InputError
@@ -50,13 +51,21 @@ def checked(name: str) -> Path:
     return path
 
 
-def add(source: str, name: str | None = None, sha256: str | None = None, taken: tuple[str, ...] = ()) -> str:
-    """Keep a model.
+def add(
+    source: str,
+    check: Callable[[Path], object],
+    name: str | None = None,
+    sha256: str | None = None,
+    taken: tuple[str, ...] = (),
+) -> str:
+    """Keep a model; `maskseg.models.zoo.add` is what commands call.
 
     Parameters
     ----------
     source : str
         A ``.safetensors`` file that `maskseg.models.zoo.export` made, or its address.
+    check : function
+        Raises an InputError if a file is no such model.
     name : str, optional
         What it is to be called; the name of the file where not given.
     sha256 : str, optional
@@ -74,9 +83,6 @@ def add(source: str, name: str | None = None, sha256: str | None = None, taken: 
     InputError
         It is no such model, or the name is taken.
     """
-    from maskseg.models.checkpoint import read_weights
-    from maskseg.models.embedded import embedded_config
-
     if Path(source).is_dir() or not source.lower().partition("?")[0].endswith(_ENDING):
         raise InputError(
             f"{source}: only .safetensors files are added; make one with: maskseg models export MODEL -o FILE"
@@ -93,9 +99,7 @@ def add(source: str, name: str | None = None, sha256: str | None = None, taken: 
     known = _sums()
     if name in taken or (name in known and known[name] != digits):
         raise InputError(f"there is a model {name} already; choose another name with --name")
-    # Whole, of a config that this version knows, and with the checksum that it carries.
-    embedded_config(path, None)
-    read_weights(path)
+    check(path)
     target = folder() / f"{name}{_ENDING}"
     with named_if_full(target), write_whole(target) as file, path.open("rb") as read:
         shutil.copyfileobj(read, file)

@@ -13,15 +13,16 @@ from yaml import safe_load
 from maskseg.core.errors import InputError
 from maskseg.core.files import write_whole
 from maskseg.models import library
-from maskseg.models.checkpoint import checksum, last_checkpoint, model_weights
-from maskseg.models.config import load_config
-from maskseg.models.embedded import FORMAT, embedded_config
+from maskseg.models.checkpoint import checksum, last_checkpoint, model_weights, read_weights
+from maskseg.models.config import default_config, load_config
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
 
 logger = logging.getLogger(__name__)
 
+# Of the one-file form; raised when an older maskseg could no longer read it rightly.
+FORMAT = "maskseg-1"
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 # In this order of preference inside a training folder.
 _CHECKPOINTS = ("model_best.pth", "model_final.pth")
@@ -40,6 +41,23 @@ class Model:
 def bundled() -> dict[str, Path]:
     """Models that come with the package, by name."""
     return {path.stem: path for path in sorted(WEIGHTS.glob("*.safetensors"))}
+
+
+def add(source: str, name: str | None = None, sha256: str | None = None) -> str:
+    """Keep a model under a name; see `maskseg.models.library.add`.
+
+    Raises
+    ------
+    InputError
+        It is no whole model of a config that this version knows, or the name is taken.
+    """
+
+    def check(path: Path) -> None:
+        embedded_config(path, None)
+        # With the checksum that it carries.
+        read_weights(path)
+
+    return library.add(source, check, name, sha256, tuple(bundled()))
 
 
 def card_text(name: str) -> str:
@@ -117,6 +135,33 @@ def find_model(name: str | os.PathLike[str], overrides: list[str] | None = None)
         settings = path.parent / SETTINGS_FILE
         cfg = load_config(config, overrides, settings if settings.is_file() else None, of_model=True)
     return Model(cfg, path)
+
+
+def embedded_config(path: Path, overrides: list[str] | None) -> CfgNode:
+    """The config that a file of `export` carries.
+
+    Raises
+    ------
+    InputError
+        It is none, or of a form that this version does not know.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"{path}: not a safetensors file ({' '.join(str(error).split())[:80]}); get it again"
+        ) from error
+    if metadata.get("format") != FORMAT or "config" not in metadata:
+        raise InputError(
+            f"{path}: a model of format {metadata.get('format', 'unknown')!r}, not {FORMAT!r}; "
+            "export it again or upgrade maskseg"
+        )
+    if "sha256" not in metadata:
+        raise InputError(f"{path}: it carries no checksum; export it again")
+    return default_config(metadata["config"], overrides, path)
 
 
 def export(name: str | os.PathLike[str], out: str | os.PathLike[str], overrides: list[str] | None = None) -> None:

@@ -58,7 +58,7 @@ ELSEWHERE = {
 def commands_of(text):
     """Commands in the blocks of a page, without the remark behind them."""
     text = re.sub(r"\\\n\s*", "", text)
-    for line in re.findall(r"^(?:    |!)?((?:[A-Z_]+=\S+ )?maskseg [a-z].*)$", text, flags=re.MULTILINE):
+    for line in re.findall(r"^(?:    )?((?:[A-Z_]+=\S+ )?maskseg [a-z].*)$", text, flags=re.MULTILINE):
         command = re.split(r"\s{2,}|\s+#|\s*2>&1|\s*\|", line)[0].strip()
         words = command.split()
         if words[words.index("maskseg") + 1] in COMMANDS:
@@ -70,8 +70,8 @@ COMMANDS_IN_PAGES = sorted({command for page in PAGES for command in commands_of
 IN_NOTEBOOKS = {
     command
     for page in PAGES
-    if "file_format: mystnb" in page.read_text(encoding="utf-8")
-    for command in commands_of("\n".join(re.findall(r"^!.*$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)))
+    for cell in re.findall(r"^%%bash\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for command in commands_of(cell)
 }
 
 

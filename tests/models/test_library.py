@@ -14,7 +14,7 @@ from maskseg.core.errors import InputError
 from maskseg.models import library
 from maskseg.models.checkpoint import checksum
 from maskseg.models.config import load_config
-from maskseg.models.zoo import FORMAT, bundled, card_text, find_model
+from maskseg.models.zoo import FORMAT, add, bundled, card_text, find_model
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def model(tmp_path):
 
 
 def test_an_added_model_is_found_by_its_name_without_the_file_it_came_from(model, folder):
-    assert library.add(str(model)) == "mine"
+    assert add(str(model)) == "mine"
     model.unlink()
     assert find_model("mine").weights == folder / "mine.safetensors"
     # What sha256sum itself says.
@@ -46,7 +46,7 @@ def test_an_added_model_is_found_by_its_name_without_the_file_it_came_from(model
 
 
 def test_a_file_that_was_changed_or_lost_is_named(model, folder):
-    library.add(str(model), "other.name-2")
+    add(str(model), "other.name-2")
     path = folder / "other.name-2.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"\x01")
     with pytest.raises(InputError, match="is not the file that was added"):
@@ -59,8 +59,8 @@ def test_a_file_that_was_changed_or_lost_is_named(model, folder):
 
 
 def test_a_name_is_given_once_and_bundled_ones_are_taken(model, tmp_path):
-    library.add(str(model))
-    library.add(str(model))  # the same again
+    add(str(model))
+    add(str(model))  # the same again
     other = tmp_path / "b" / "mine.safetensors"
     other.parent.mkdir()
     tensors = {"a": torch.zeros(2)}
@@ -68,7 +68,7 @@ def test_a_name_is_given_once_and_bundled_ones_are_taken(model, tmp_path):
     metadata["sha256"] = checksum(tensors, metadata)
     save_file(tensors, other, metadata)
     with pytest.raises(InputError, match="choose another name"):
-        library.add(str(other))
+        add(str(other))
     assert CliRunner().invoke(app, ["add", str(model), "--name", "nuclei"]).exit_code
     assert find_model("nuclei").weights == bundled()["nuclei"]
 
@@ -77,7 +77,7 @@ def test_a_name_is_given_once_and_bundled_ones_are_taken(model, tmp_path):
 def test_names_that_are_no_names_are_refused(model, name, folder):
     if name:
         with pytest.raises(InputError, match="no name for a model"):
-            library.add(str(model), name)
+            add(str(model), name)
     assert not folder.exists()
 
 
@@ -90,10 +90,10 @@ def test_only_whole_models_of_maskseg_are_added(model, tmp_path, folder):
     changed.write_bytes(model.read_bytes()[:-1] + b"\x07")
     for path in (tmp_path / "code.pth", plain, cut, changed, tmp_path, tmp_path / "none.safetensors"):
         with pytest.raises(InputError) as caught:
-            library.add(str(path))
+            add(str(path))
         assert "\n" not in str(caught.value) and path.name in str(caught.value)
     with pytest.raises(InputError, match="its SHA-256 is"):
-        library.add(str(model), sha256="00")
+        add(str(model), sha256="00")
     assert library.added() == {}
 
 
@@ -110,7 +110,7 @@ def test_an_address_is_fetched_once_and_used_without_a_network(model, tmp_path, 
     thread.start()
     try:
         address = f"http://127.0.0.1:{server.server_port}/mine.safetensors"
-        assert library.add(address, "fetched") == "fetched"
+        assert add(address, "fetched") == "fetched"
     finally:
         server.shutdown()
         thread.join()
@@ -120,5 +120,5 @@ def test_an_address_is_fetched_once_and_used_without_a_network(model, tmp_path, 
 
 def test_cards_say_what_is_known(model):
     assert "What it is bad at" in card_text("nuclei")
-    library.add(str(model))
+    add(str(model))
     assert "GeneralizedRCNN" in card_text("mine") and "mine.safetensors" in card_text("mine")
