@@ -122,7 +122,10 @@ def compare_with(
     # disable=None: no bar where the output is no terminal.
     predicted = open_set(pred, sizes_of(images), rule)
     try:
-        return compare(true, predicted, lambda ids: tqdm(ids, desc=pred, unit="image", leave=False, disable=None))
+        results = compare(true, predicted, lambda ids: tqdm(ids, desc=pred, unit="image", leave=False, disable=None))
+        if rule:
+            rule.check(true.seen | predicted.seen)
+        return results
     finally:
         for which in (true, predicted):
             for note, count in which.notes.items():

@@ -174,6 +174,7 @@ def _evaluate(cfg: CfgNode, model: str) -> None:
     from maskseg.evaluation.evaluator import evaluate_records
     from maskseg.inference.api import build_predictor
     from maskseg.models import tasks
+    from maskseg.models.config import set_classes
     from maskseg.models.zoo import find_model
 
     found = find_model(model)
@@ -192,6 +193,12 @@ def _evaluate(cfg: CfgNode, model: str) -> None:
                 f"{weights}: trained with INPUT.{key} {found.cfg.INPUT[key]}, and the config has {cfg.INPUT[key]}; "
                 "set it as it was"
             )
+    if found.cfg.MODEL.CLASS_NAMES and not cfg.MODEL.CLASS_NAMES:
+        # Whatever the config says otherwise: how many classes there are is a matter of the weights.
+        cfg = cfg.clone()
+        cfg.defrost()
+        set_classes(cfg, found.cfg.MODEL.CLASS_NAMES)
+        cfg.freeze()
     predictor = build_predictor(cfg, weights)
     for name in cfg.DATASETS.TEST:
         evaluator = tasks.part(cfg, "evaluator")()

@@ -87,7 +87,7 @@ class Summary:
         self.found += task.found
 
     def __str__(self) -> str:
-        kinds_of = f" of {len(self.classes)} classes ({', '.join(self.classes)})" if len(self.classes) > 1 else ""
+        kinds_of = f" in {len(self.classes)} classes ({', '.join(self.classes)})" if len(self.classes) > 1 else ""
         text = f"{self.images} images with {self.masks} {self.category[1]}{kinds_of}, from {self.found} {self.unit}"
         kinds = Counter(item.kind for item in self.left_out)
         return text + "".join(f"; {count} x {kind}" for kind, count in kinds.items())

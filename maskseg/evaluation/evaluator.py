@@ -112,7 +112,7 @@ class NucleusEvaluator(Evaluator):
     def measure(self, record: Mapping[str, Any], predictor: Predictor, tta: str | None = None) -> None:
         """Segment an image and score it."""
         image, truth = load_record(record)
-        self.names = predictor.class_names
+        self.names = getattr(predictor, "class_names", self.names)
         self.add(record, truth, predictor.segment(image, tta))
 
     def add(self, record: Mapping[str, Any], truth: NDArray[np.int32], found: CropMasks) -> None:

@@ -56,6 +56,8 @@ class LabelSet:
         Names of the classes of the labels 1 ... N of an image; None where the set has no classes.
     reviewed : function (image_id) -> bool array (H, W) or None
         What of an image a person has looked at; None where it is all of it.
+    seen : set of str
+        Names of classes that were read up to now, before a rule changed them.
     notes : Counter of str
         What the reader did that a person should know of, and with how many images up to now; 0 for the whole set.
     """
@@ -70,6 +72,7 @@ class LabelSet:
     notes: Counter[str] = field(default_factory=Counter)
     classes: Callable[[str], list[str]] | None = None
     reviewed: Callable[[str], NDArray[np.bool_] | None] | None = None
+    seen: set[str] = field(default_factory=set)
 
 
 def open_set(
@@ -131,6 +134,7 @@ def _of_items(
     groups = {name: row.get("group", "") for name, row in split.items()}
 
     notes: Counter[str] = Counter()
+    seen: set[str] = set()
 
     # Labels and scores of an image are asked for one after the other.
     @lru_cache(maxsize=1)
@@ -143,6 +147,7 @@ def _of_items(
             raise InputError(f"{one.file}: {one.reason}")
         notes.update(nuclei.notes)
         nuclei, region = apart(replace(nuclei, fields={**item.fields, **nuclei.fields}))
+        seen.update(nuclei.class_names())
         return nuclei.masks, [rule(one) or NUCLEUS for one in nuclei.class_names()], region
 
     shapes: dict[str, tuple[int, int] | None] = {}
@@ -171,6 +176,7 @@ def _of_items(
         notes,
         classes,
         reviewed,
+        seen,
     )
 
 

@@ -20,6 +20,8 @@ from maskseg.evaluation.bootstrap import mean_interval
 from maskseg.evaluation.detections import DetectionCache, Detections
 from maskseg.evaluation.dsb import THRESHOLDS, at_thresholds
 from maskseg.evaluation.matching import matches, overlaps
+from maskseg.evaluation.reviewed import counted
+from maskseg.formats.reviewed import region_of
 from maskseg.imaging import intensity
 from maskseg.imaging.scaling import input_scale
 from maskseg.inference.settings import PostprocessSettings
@@ -74,12 +76,14 @@ class Trials:
         self._cache = DetectionCache(model, cache, self.space[SCORE][0], self.space[SUPPRESSION])
         self._records = list(records)
         self._truth: list[NDArray[np.int32]] = []
+        self._regions: list[NDArray[np.bool_] | None] = []
         self._found: dict[tuple[int, View, float], Detections] = {}
         self.done: dict[Settings, NDArray[np.float64]] = {}
         # The two views that most settings need; further ones are made when settings ask for them.
         for number, record in enumerate(tqdm(self._records, desc="detect", unit="image", disable=None)):
             image, truth = load_record(dict(record))
             self._truth.append(truth)
+            self._regions.append(region_of(record, truth.shape))
             for view in VIEWS["flip"]:
                 self._detections(number, view, 1.0, image)
 
@@ -89,7 +93,10 @@ class Trials:
             cfg = self._cfg.clone()
             cfg.merge_from_list([item for pair in zip(self.space, settings, strict=True) for item in pair])
             self.done[settings] = np.array(
-                [_dsb_score(truth, self.segment(number, cfg).to_labels()) for number, truth in enumerate(self._truth)]
+                [
+                    _dsb_score(truth, self.segment(number, cfg).to_labels(), region)
+                    for number, (truth, region) in enumerate(zip(self._truth, self._regions, strict=True))
+                ]
             )
         return self.done[settings]
 
@@ -246,8 +253,12 @@ def tune(
     return Tuned(own, tuned, before, trials.scores(best), held_out, by_fold)
 
 
-def _dsb_score(truth: NDArray[np.int32], prediction: NDArray[np.int32]) -> float:
-    """The score of `maskseg.evaluation.dsb.image_scores` without all the others."""
+def _dsb_score(
+    truth: NDArray[np.int32], prediction: NDArray[np.int32], region: NDArray[np.bool_] | None = None
+) -> float:
+    """The score of `maskseg.evaluation.dsb.image_scores` without all the others, of what was reviewed."""
+    if region is not None:
+        truth, prediction = counted(truth, prediction, region)
     pairs = overlaps(truth, prediction)
     true_positives = [matches(pairs, percent).sum() for percent in THRESHOLDS]
     return float(at_thresholds(len(pairs.truth_areas), len(pairs.pred_areas), true_positives)["ap"].mean())

@@ -31,8 +31,10 @@ _QUPATH: dict[str, Colour] = {
 # For all other classes: far apart, and none of them the colour of stained tissue or of a dark field.
 _PALETTE: tuple[Colour, ...] = (
     (0, 140, 255), (255, 150, 0), (0, 190, 90), (240, 60, 200), (120, 90, 255), (170, 210, 0),
-    (0, 200, 200), (255, 80, 80), (140, 110, 40), (0, 90, 160), (255, 150, 180), (90, 140, 110),
+    (0, 200, 200), (255, 80, 80), (150, 90, 0), (0, 90, 160), (255, 150, 180), (0, 110, 80),
 )  # fmt: skip
+# Distance of two colours that are told apart at a glance.
+_APART = 140
 _LONGEST = 200
 
 
@@ -86,7 +88,7 @@ class Categories:
 def colours(names: Sequence[str]) -> dict[str, Colour]:
     """RGB of classes, no two the same for up to a dozen: QuPath's own where it knows the name.
 
-    A name has the same colour wherever it comes, unless another one in `names` has taken it.
+    A name has the same colour wherever it comes, unless another one in `names` has one like it.
     """
     found: dict[str, Colour] = {}
     for name in names:
@@ -97,8 +99,14 @@ def colours(names: Sequence[str]) -> dict[str, Colour]:
         if name not in found:
             first = zlib.crc32(name.encode("utf-8", "replace")) % len(_PALETTE)
             order = [_PALETTE[(first + step) % len(_PALETTE)] for step in range(len(_PALETTE))]
-            found[name] = next((colour for colour in order if colour not in found.values()), order[0])
+            free = [colour for colour in order if colour not in found.values()] or order
+            found[name] = next((colour for colour in free if _is_far(colour, found.values())), free[0])
     return {name: found[name] for name in names}
+
+
+def _is_far(colour: Colour, others: Iterable[Colour]) -> bool:
+    """Whether lines of a colour are told from those of the others at a glance."""
+    return all(sum((a - b) ** 2 for a, b in zip(colour, other, strict=True)) > _APART**2 for other in others)
 
 
 @dataclass

@@ -58,6 +58,13 @@ class MaskRCNNPredictor(BatchedPredictor[SoftMasks]):
         self.settings = PostprocessSettings.from_config(cfg)
         self.tiles = Tiles()
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """MODEL.CLASS_NAMES of the config; numbers of classes that it does not name, and nucleus for a single one."""
+        names, count = super().class_names, self.cfg.MODEL.ROI_HEADS.NUM_CLASSES
+        names = names if len(self.cfg.MODEL.CLASS_NAMES) or count == 1 else ()
+        return (*names, *(str(number) for number in range(len(names) + 1, count + 1)))
+
     def steps(
         self, image: NDArray[np.uint8], tta: str | None = None
     ) -> Generator[NDArray[np.uint8], SoftMasks, CropMasks]:

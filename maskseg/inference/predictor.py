@@ -60,10 +60,8 @@ class Predictor(Protocol):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """MODEL.CLASS_NAMES of the config; numbers of classes that it does not name, and nucleus for a single one."""
-        count = self.cfg.MODEL.ROI_HEADS.NUM_CLASSES if self.cfg.MODEL.MASK_ON else 1
-        names = tuple(self.cfg.MODEL.CLASS_NAMES) or ((NUCLEUS,) if count == 1 else ())
-        return (*names, *(str(number) for number in range(len(names) + 1, count + 1)))
+        """MODEL.CLASS_NAMES of the config, nucleus where it names none."""
+        return tuple(getattr(self.cfg.MODEL, "CLASS_NAMES", ())) or (NUCLEUS,)
 
     def segment(self, image: NDArray[np.uint8], tta: str | None = None) -> CropMasks:
         """The instances of one image.
