@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maskseg.core.quick_start import leave_out_compiler
+from maskseg.models.quick_start import leave_out_compiler
 
 if TYPE_CHECKING:
     from maskseg.core.masks import CropMasks

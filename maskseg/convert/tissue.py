@@ -156,17 +156,17 @@ def _check_layers(xml: dict[str, ImageFile], layers: Collection[str]) -> None:
 def _xml_files(source: Path, summary: Summary) -> dict[str, ImageFile]:
     """XML files below a folder or in a zip file, by their names without the ending."""
     if source.is_dir():
-        paths = (Path(where) / name for where, _, names in walk(source, refuse_closed) for name in names)
-        found = [ImageFile(path.stem, path) for path in sorted(paths) if _is_xml(path.name)]
+        below = (Path(where) / name for where, _, names in walk(source, refuse_closed) for name in names)
+        xml_files = [ImageFile(path.stem, path) for path in sorted(below) if _is_xml(path.name)]
     elif source.is_file():
         paths = [(member_path(member), member) for member in zip_members(source)]
-        found = [ImageFile(path.stem, source, member) for path, member in paths if _is_xml(path.name)]
+        xml_files = [ImageFile(path.stem, source, member) for path, member in paths if _is_xml(path.name)]
     else:
         raise InputError(f"{source}: no such folder or zip file; check the path")
-    if not found:
+    if not xml_files:
         raise InputError(f"{source}: no XML file in it; check the path")
     files: dict[str, ImageFile] = {}
-    for file in found:
+    for file in xml_files:
         first = files.setdefault(file.id, file)
         if first is not file:
             reason = f"the same name as {first.name}; rename one of them"

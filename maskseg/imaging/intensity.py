@@ -205,7 +205,9 @@ def _outer_limit(
     limit = _quantile(rest, 1 - _BACKGROUND_SHARE) if rest.size else -np.inf
     far = difference > least
     if far.sum() >= _FEWEST or not rest.size:
-        limit = max(limit, _weighted_quantile(compact[far], difference[far], 1 - _OUTSTANDING_SHARE))
+        # One sample that is far off does not decide, whatever its share of the light: a dead pixel, a speck.
+        most = float(np.sort(compact[far])[-min(_FEWEST, int(far.sum())) :][0])
+        limit = max(limit, min(_weighted_quantile(compact[far], difference[far], 1 - _OUTSTANDING_SHARE), most))
     return limit
 
 

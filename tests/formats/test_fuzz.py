@@ -1,5 +1,6 @@
 """No reader of a spoilt file raises anything but the one line, or allocates what the file merely claims."""
 
+import copy
 import json
 import random
 import zipfile
@@ -133,7 +134,8 @@ def test_fields_that_are_dropped_or_of_another_type(tmp_path_factory, name, seed
         if chance.random() < 0.3:
             del parent[where[-1]]
         else:
-            parent[where[-1]] = chance.choice(ODD)
+            # A copy: what is put into it must not stay in the list.
+            parent[where[-1]] = copy.deepcopy(chance.choice(ODD))
     path.write_text(json.dumps(data))
     read_spoilt(name, path if name == "geojson" else folder / "set")
 

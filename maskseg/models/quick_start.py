@@ -63,4 +63,4 @@ class _Loader(Loader):
 def _is_compile_supported(device: str) -> bool:
     from torch._dynamo.utils import is_compile_supported
 
-    return is_compile_supported(device)
+    return bool(is_compile_supported(device))
