@@ -56,8 +56,8 @@ def pool_by_rows(model: nn.Module) -> None:
     """Give the heads of a network row poolers in place of their stock ones; it trains on as before."""
     heads = getattr(model, "roi_heads", None)
     for name in ("box_pooler", "mask_pooler"):
-        pooler = getattr(heads, name, None)
-        if type(pooler) is ROIPooler:
+        pooler: nn.Module | None = getattr(heads, name, None)
+        if pooler is not None and type(pooler) is ROIPooler:
             setattr(heads, name, RowPooler.like(pooler).train(pooler.training))
 
 
