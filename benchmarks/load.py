@@ -2,9 +2,9 @@
 
     python benchmarks/load.py [-n 20000] [--pairs 2000] [-o benchmarks/load.png]
 
-The network is a stand-in that finds the bright disks of each image by a threshold, so that what is measured is all
-that is around it: finding, reading, writing in the default formats but the overlay, which takes nine tenths of the time,
-parts and the files of all images. Resident memory and open files are looked at after every 500th image.
+The network is a stand-in that finds the bright disks of each image by a threshold, so that what is measured is what
+lies around it: finding, reading, parts, the files of all images, and the default formats but the overlay, which takes
+nine tenths of the time. Resident memory and open files are looked at after every 500th image.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Point = tuple[int, float, float, int]
 def held() -> tuple[float, int]:
     """Resident megabytes of this process, and its open files."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6, len(os.listdir("/proc/self/fd"))
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6, len([*Path("/proc/self/fd").iterdir()])
 
 
 class Disks(Predictor):

@@ -6,6 +6,7 @@ Where masks of an image overlap, as COCO and run-length files allow, a pixel cou
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from maskseg.convert.pairing import by_number
 from maskseg.core.errors import InputError
+from maskseg.core.limits import VARIABLE, allowed, readable
 from maskseg.core.masks import CropMasks
 from maskseg.data.dataset import folder_and_part
 from maskseg.data.split import SPLIT_FILE, images_of_part, read_split
@@ -140,6 +142,12 @@ def _of_items(
     @lru_cache(maxsize=1)
     def read(name: str, shape: tuple[int, int] | None) -> tuple[CropMasks, list[str], NDArray[np.bool_] | None]:
         item = items[name]
+        known = sizes.get(name)
+        if known and item.shape and tuple(item.shape) != tuple(known):
+            raise InputError(
+                f"{item.where}: of an image of {item.shape[0]} x {item.shape[1]} pixels, it has {known[0]} x "
+                f"{known[1]}; give the images that were annotated"
+            )
         nuclei = item.read(item.shape or sizes.get(name, shape))
         for one in nuclei.left_out:
             if one.kind.startswith(_HARMLESS):
@@ -154,7 +162,15 @@ def _of_items(
 
     def labels(name: str, shape: tuple[int, int] | None) -> NDArray[np.int32]:
         shapes[name] = shape
-        return read(name, shape)[0].to_labels()
+        masks = read(name, shape)[0]
+        # Whatever a file claims, it lies in memory as a label image.
+        size = 4 * math.prod(masks.shape)
+        if size > allowed(1 << 60):
+            raise InputError(
+                f"{masks.shape[0]} x {masks.shape[1]} pixels are {readable(size)} as a label image; where there is so "
+                f"much memory, set {VARIABLE} to more gigabytes than that"
+            )
+        return masks.to_labels()
 
     def detections(name: str) -> NDArray[np.float32]:
         return read(name, shapes.get(name))[0].scores
