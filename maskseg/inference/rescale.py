@@ -51,6 +51,8 @@ def magnification(settings: PostprocessSettings, expected: float, areas: NDArray
     if areas is None or len(areas) < FEWEST_TO_SHRINK or not expected or not settings.rescale:
         return 1.0
     ratio = float(np.median(np.sqrt(4 / np.pi * areas))) / expected
+    if not ratio:  # boxes in which no pixel is a nucleus
+        return 1.0
     low, high = settings.rescale
     if ratio > high:
         return 1 / ratio

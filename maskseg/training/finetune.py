@@ -70,7 +70,7 @@ def finetune_config(model: str, data: str, out: str, overrides: list[str] | None
     solver = cfg.SOLVER
     cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR = str(start.weights), out
     cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (train,), (test,) if test else ()
-    cfg.DATASETS.TRAIN_SHARES = ()
+    cfg.DATASETS.TRAIN_SHARES = cfg.DATASETS.MERGE_CLASSES = ()
     solver.BASE_LR *= RATE
     solver.LR_SCHEDULER_NAME, solver.CHECKPOINT_PERIOD, solver.EPOCHS = "WarmupCosineLR", 100, 0
     with_overrides(cfg, overrides)
