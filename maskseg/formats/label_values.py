@@ -58,6 +58,8 @@ def instances(values: NDArray[Any]) -> tuple[NDArray[np.integer], NDArray[np.int
     labels: NDArray[Any] = _of_colours(values) if colours else values
     present = np.unique(labels)
     present = present[present != 0]
+    if len(present) and present[0] < 0:
+        raise InputError(f"a label image holds no negative numbers, but {present[0]} was found")
     if not len(present):
         return labels if labels.dtype != bool else labels.astype(np.uint8), None, []
     background = None if colours else _background(labels, present)

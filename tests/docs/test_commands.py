@@ -50,6 +50,10 @@ ELSEWHERE = {
     "repository: tests/cli/test_convert*.py, test_submission.py, test_ultrasound.py, test_split.py, test_compare.py",
     r"convert coco instances\.json": "needs annotations: tests/formats/test_coco_reader.py",
     r"(--truth|split) data/fixed": "needs results on a part: tests/cli/test_evaluate.py, test_split.py",
+    r"data/sample$": "tests/docs/test_architecture.py has the page's other commands; converting: tests/convert",
+    r"--reviewed": "needs marks of what was looked at: tests/formats/test_reviewed.py",
+    r"data/other|data/conic": "needs data that is not in the repository: tests/cli/test_classes.py, test_split.py",
+    r"images/ -o out/ --formats geojson$": "the same as predict images/ -o out/: tests/cli/test_predict.py",
     r"^maskseg serve": "goes on until it is stopped: tests/serve",
     r"https://": "needs a network: tests/models/test_library.py fetches from a server of its own",
 }

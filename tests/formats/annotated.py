@@ -5,7 +5,7 @@ import zipfile
 import numpy as np
 
 from maskseg.core.masks import CropMasks
-from maskseg.formats.reader import Item
+from maskseg.formats.reader import Classes, Item
 from maskseg.formats.registry import formats
 from maskseg.formats.writer import ImageInfo, Joined, write_all
 
@@ -30,7 +30,7 @@ def read_all(name, source, shape=None):
         if isinstance(one, Item):
             assert one.image_id not in items
             items[one.image_id] = one.read(shape)
-        else:
+        elif not isinstance(one, Classes):
             others.append(one)
     return items, others
 

@@ -109,7 +109,7 @@ def test_which_predictors_can_be_asked_for_tiles():
 
 GIVEN = {"tta": "flip", "diameter": 12.0, "normalize": "off", "microns-per-pixel": 0.5, "tile": 512, "tile-overlap": 64,
          "level": 1,
-         "mpp": 0.5, "cluster": "ray"}  # fmt: skip
+         "mpp": 0.5, "cluster": "ray", "expand": "5", "texture": True}  # fmt: skip
 
 
 @pytest.mark.parametrize(
