@@ -122,6 +122,16 @@ def open_set(
     return replace(labels, other_ids=labels.other_ids.union(*(note.ids for note in notes)))
 
 
+def _check_label_image(shape: tuple[int, int]) -> None:
+    """Whatever a file claims, it lies in memory as a label image."""
+    size = 4 * math.prod(shape)
+    if size > allowed(1 << 60):
+        raise InputError(
+            f"{shape[0]} x {shape[1]} pixels are {readable(size)} as a label image; where there is so "
+            f"much memory, set {VARIABLE} to more gigabytes than that"
+        )
+
+
 def _of_items(
     source: str,
     items: Mapping[str, Item],
@@ -163,13 +173,7 @@ def _of_items(
     def labels(name: str, shape: tuple[int, int] | None) -> NDArray[np.int32]:
         shapes[name] = shape
         masks = read(name, shape)[0]
-        # Whatever a file claims, it lies in memory as a label image.
-        size = 4 * math.prod(masks.shape)
-        if size > allowed(1 << 60):
-            raise InputError(
-                f"{masks.shape[0]} x {masks.shape[1]} pixels are {readable(size)} as a label image; where there is so "
-                f"much memory, set {VARIABLE} to more gigabytes than that"
-            )
+        _check_label_image(masks.shape)
         return masks.to_labels()
 
     def detections(name: str) -> NDArray[np.float32]:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import Future
+from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError, OutputError, unexpected
+from maskseg.core.masks import CropMasks
+from maskseg.imaging.names import printable
 from maskseg.imaging.reading import ImageFile
+from maskseg.inference.predictor import Predictor
 
 # What a part was made from: name, size and time of a file, and what was chosen of it.
 Source = list[str | int]
@@ -47,3 +54,20 @@ def source_of(file: ImageFile) -> Source:
     except OSError:
         return [file.name, *chosen]
     return [file.name, status.st_size, status.st_mtime_ns, *chosen]
+
+
+def file_name(file: ImageFile) -> str:
+    """The name of its file, or of its member of a zip file, as it may be shown."""
+    return printable(Path(file.member or file.path).name)
+
+
+def segmented(
+    predictor: Predictor, images: Sequence[NDArray[np.uint8]], tta: str | None
+) -> list[CropMasks | Exception]:
+    """The nuclei of each image, or why there are none: what is wrong with one image is no matter of the others."""
+    try:
+        return list(predictor.segment_batch(images, tta))
+    except Exception as error:  # whatever it is, it is of one image
+        if len(images) == 1:
+            return [error]
+    return [segmented(predictor, [image], tta)[0] for image in images]

@@ -35,12 +35,11 @@ from maskseg.formats.measures import NOTHING_MORE, Measures
 from maskseg.formats.registry import Format, default_formats, get, predicted, writers
 from maskseg.formats.writer import ImageInfo, Joined, Writer, write_all
 from maskseg.imaging.intensity import fixed_limits
-from maskseg.imaging.names import printable
 from maskseg.imaging.reading import ImageFile, Loaded
 from maskseg.imaging.slides import is_large, open_source
 from maskseg.imaging.windows import ArraySource
 from maskseg.inference.batching import groups
-from maskseg.inference.faults import Source, outcome_of, reason_for, source_of
+from maskseg.inference.faults import Source, file_name, outcome_of, reason_for, segmented, source_of
 from maskseg.inference.predictor import Predictor, refuse_formats, refuse_options
 from maskseg.inference.tile_grid import Tiles
 from maskseg.inference.tiling import TiledImage, TiledPredictor
@@ -189,16 +188,6 @@ def _ahead(
         reader.shutdown(cancel_futures=True)
 
 
-def _segment(predictor: Predictor, images: Sequence[NDArray[np.uint8]], tta: str | None) -> list[CropMasks | Exception]:
-    """The nuclei of each image, or why there are none: what is wrong with one image is no matter of the others."""
-    try:
-        return list(predictor.segment_batch(images, tta))
-    except Exception as error:  # whatever it is, it is of one image
-        if len(images) == 1:
-            return [error]
-    return [_segment(predictor, [image], tta)[0] for image in images]
-
-
 @dataclass(frozen=True)
 class Run:
     """What is done with images, and the files of a run: written, found again and assembled.
@@ -330,7 +319,7 @@ class Run:
         fixed = bool(fixed_limits(predictor.cfg.INPUT.NORMALIZE))
         begin = time.perf_counter()
         seen = [one.values if fixed and one.values.dtype != bool else one.image for one, _, _ in read]
-        results = _segment(predictor, seen, self.tta)
+        results = segmented(predictor, seen, self.tta)
         share = (time.perf_counter() - begin) / len(group)
         for (file, _), (loaded, seconds, of), masks in zip(group, read, results, strict=True):
             yield file, masks if isinstance(masks, Exception) else (loaded, masks, seconds + share, of)
@@ -340,7 +329,7 @@ class Run:
         info = ImageInfo(
             file.id,
             masks.shape,
-            _file_name(file),
+            file_name(file),
             ArraySource(loaded.image, file.name, loaded.values, loaded.every),
             microns_per_pixel=loaded.mpp,
             seconds=lambda: seconds,
@@ -371,7 +360,7 @@ class Run:
         info = ImageInfo(
             file.id,
             source.shape,
-            _file_name(file),
+            file_name(file),
             source,
             image.predict(),
             mpp,
@@ -398,15 +387,11 @@ class Run:
         def images(key: str) -> Iterator[Joined]:
             for file in self.files:
                 if file.id in failed:
-                    yield Joined(file.id, _file_name(file), reason=failed[file.id])
+                    yield Joined(file.id, file_name(file), reason=failed[file.id])
                 else:
                     part = json.loads(self.part(file.id).read_text(encoding="utf-8"))
-                    yield Joined(file.id, _file_name(file), part["records"][key])
+                    yield Joined(file.id, file_name(file), part["records"][key])
 
         for item in self.chosen:
             if item.joined:
                 item.part("join")(item.joined_paths(self.out), images(item.key))
-
-
-def _file_name(file: ImageFile) -> str:
-    return printable(Path(file.member or file.path).name)

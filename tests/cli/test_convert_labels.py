@@ -62,7 +62,7 @@ def test_coco_is_converted_with_the_categories_that_are_named(maskseg, coco, sou
     assert err == f"left out {coco}: annotation 3: annotation left out: no outline; draw it\n"
     assert "1 images with 1 nuclei, from 2 annotations" in out
     status, out, err = maskseg(*arguments, "--category", "all")
-    assert "1 images with 2 nuclei, from 3 annotations" in out
+    assert "1 images with 2 nuclei in 2 classes (tumour, stroma), from 3 annotations" in out
 
 
 @pytest.mark.parametrize("bad", ["no category", "no images", "no file", "workers"])
