@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from detectron2.structures import Boxes, Instances
 
 from maskseg.imaging.reading import read_image
 from maskseg.inference.api import load_model
@@ -102,6 +103,22 @@ def test_it_looks_no_further_when_nothing_new_is_found(monkeypatch, repository):
     for one, other in zip(found, everything, strict=True):
         assert len(one) == len(other) > 5
         torch.testing.assert_close(one.pred_boxes.tensor, other.pred_boxes.tensor, atol=1e-3, rtol=0)
+
+
+@torch.inference_mode()
+def test_a_pale_nucleus_behind_many_doubles_of_a_dark_one_is_found(monkeypatch, repository):
+    """Its proposal comes after two rounds in which nothing new was found."""
+    model = load_model("nuclei", ["MODEL.DEVICE", "cpu"]).model
+    pixels = read_image(next((repository / "datasets/sample/heldout").glob("2dd9*/images/*.png")))[:192, :192]
+    sample = {"image": torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))}
+    (nuclei,) = inference(model, [sample])
+    dark, pale = nuclei.pred_boxes.tensor[:2]
+    boxes = torch.stack([*[dark] * 24, pale])
+    proposals = Instances((192, 192), proposal_boxes=Boxes(boxes), objectness_logits=torch.linspace(5, 0, len(boxes)))
+    monkeypatch.setattr(precision, "_ROUND", 8)
+    monkeypatch.setattr(model.proposal_generator, "forward", lambda *_: ([proposals], {}))
+    (found,) = inference(model, [sample])
+    assert len(found) == 2
 
 
 @torch.inference_mode()
