@@ -13,7 +13,12 @@ from hypothesis import settings
 import maskseg  # noqa: F401
 
 # Fixtures that tests of several packages share.
-pytest_plugins = ["tests.fixtures.datasets", "tests.fixtures.sample", "tests.fixtures.training"]
+pytest_plugins = [
+    "tests.fixtures.closed",
+    "tests.fixtures.datasets",
+    "tests.fixtures.sample",
+    "tests.fixtures.training",
+]
 
 # On a busy machine an example may take any time; only its result counts.
 settings.register_profile("maskseg", parent=settings.default, deadline=None)

@@ -96,15 +96,6 @@ def test_folders_of_any_depth_are_gone_through_and_links_only_where_asked(tmp_pa
 
 
 @pytest.mark.parametrize("form", ["labelme", "folders", "labels"])
-def test_no_folder_of_annotations_goes_by_unread(tmp_path, monkeypatch, form):
-    (tmp_path / "closed").mkdir()
-    real = os.scandir
-
-    def scandir(path):
-        if str(path).endswith("closed"):
-            raise PermissionError(13, "Permission denied", str(path))
-        return real(path)
-
-    monkeypatch.setattr(os, "scandir", scandir)
+def test_no_folder_of_annotations_goes_by_unread(tmp_path, closed, form):
     with pytest.raises(InputError, match=r"closed: cannot be read \(Permission denied\)"):
         list(registry.formats()[form].part("reader")(tmp_path))

@@ -236,18 +236,10 @@ def test_all_planes_are_images_of_their_own(tmp_path):
         np.testing.assert_array_equal(file.read()[..., 0], plane)
 
 
-def test_folders_that_cannot_be_read_are_named(tmp_path, monkeypatch):
+def test_folders_that_cannot_be_read_are_named(tmp_path, closed):
+    (tmp_path / "open").mkdir()
     for name in ("open", "closed"):
-        (tmp_path / name).mkdir()
         (tmp_path / name / "a.png").touch()
-    real = os.scandir
-
-    def scandir(path):
-        if str(path).endswith("closed"):
-            raise PermissionError(13, "Permission denied", str(path))
-        return real(path)
-
-    monkeypatch.setattr(os, "scandir", scandir)
     left = LeftFiles()
     assert [file.path.parent.name for file in find_images([tmp_path], left=left)] == ["open"]
     assert "folders that cannot be read" in str(left) and "closed (Permission denied)" in str(left)

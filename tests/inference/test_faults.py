@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 
 from maskseg.core.errors import OutputError
@@ -16,6 +14,7 @@ from maskseg.core.locks import alone_in
 from maskseg.imaging.finding import find_images
 from maskseg.inference.run import predict_files
 from tests import kills
+from tests.inference.grey_images import grey_images
 from tests.inference.test_run import QUICK, Squares, contents
 
 
@@ -41,11 +40,7 @@ def mounted(folder, size):
 
 @pytest.fixture
 def images(tmp_path):
-    folder = tmp_path / "images"
-    folder.mkdir()
-    for number in range(6):
-        cv2.imwrite(str(folder / f"image_{number}.png"), np.full((20, 30, 3), number * 3, np.uint8))
-    return folder
+    return grey_images(tmp_path / "images", 6)
 
 
 class Filling(Squares):

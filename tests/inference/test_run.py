@@ -68,15 +68,6 @@ def contents(folder):
     return found | {"images.csv": [row | {"seconds": ""} for row in rows]}
 
 
-@pytest.fixture
-def images(tmp_path):
-    folder = tmp_path / "images"
-    folder.mkdir()
-    for number in range(5):
-        cv2.imwrite(str(folder / f"image_{number}.png"), np.full((20, 30, 3), number * 3, np.uint8))
-    return folder
-
-
 def test_every_format_is_written_and_the_submission_is_valid(images, tmp_path):
     files = find_images([images])
     assert predict_files(Squares(), files, tmp_path / "out", registry.predicted(), microns_per_pixel=0.5) == []

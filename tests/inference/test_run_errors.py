@@ -1,7 +1,5 @@
 """An image that cannot be done, or a disk that is full, while many images are predicted to files."""
 
-import cv2
-import numpy as np
 import pytest
 
 from maskseg.core.errors import OutputError
@@ -10,15 +8,6 @@ from maskseg.imaging.finding import find_images
 from maskseg.inference import run as batch
 from maskseg.inference.run import predict_files
 from tests.inference.test_run import QUICK, Squares
-
-
-@pytest.fixture
-def images(tmp_path):
-    folder = tmp_path / "images"
-    folder.mkdir()
-    for number in range(5):
-        cv2.imwrite(str(folder / f"image_{number}.png"), np.full((20, 30, 3), number * 3, np.uint8))
-    return folder
 
 
 class Broken(Squares):
