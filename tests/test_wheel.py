@@ -123,7 +123,14 @@ def test_wheel_holds_every_module_config_template_and_model_and_detectron2(sourc
     assert "maskseg/reports/page.html" in templates
     for name in ("LICENSE", "CHANGES", "modeling/box_regression.py", "model_zoo/configs/Base-RCNN-FPN.yaml"):
         assert f"maskseg/_vendor/detectron2/{name}" in bundled
-    assert names(wheel) == modules | configs | weights | templates | page | bundled | {"maskseg/py.typed"}
+    plugin = {
+        path.relative_to(source).as_posix()
+        for ending in ("yaml", "png")
+        for path in source.glob(f"maskseg/napari_plugin/*.{ending}")
+    }
+    assert "maskseg/napari_plugin/napari.yaml" in plugin
+    beside = {"maskseg/py.typed", *plugin}
+    assert names(wheel) == modules | configs | weights | templates | page | bundled | beside
     assert wheel.stat().st_size <= MOST
 
 

@@ -76,7 +76,7 @@ def grow(masks: CropMasks, distance: float) -> CropMasks:
     growing = Growing(masks.shape, distance)
     cells = sorted([*growing.add(masks, 0), *growing.close()])
     boxes = np.array([cell.box for cell in cells], np.int32).reshape(-1, 4)
-    return CropMasks(masks.shape, boxes, [cell.cell for cell in cells], masks.scores)
+    return CropMasks(masks.shape, boxes, [cell.cell for cell in cells], masks.scores, masks.classes)
 
 
 class Growing:
@@ -118,6 +118,7 @@ class Growing:
             np.concatenate([held.boxes, masks.boxes]),
             [*held.bitmaps, *masks.bitmaps],
             np.concatenate([held.scores, masks.scores]),
+            np.concatenate([held.classes, masks.classes]),
         )
         self._index = np.concatenate([self._index, self._count + np.arange(len(masks))])
         self._open = np.concatenate([self._open, np.ones(len(masks), bool)])
