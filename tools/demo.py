@@ -66,7 +66,7 @@ def main() -> None:
     print("\nThe model that comes with the package, at once:", flush=True)
     predict_and_score(OUT / "bundled")
     print(
-        "\nThe same model trained on for some minutes. It has seen these 24 images before: what this shows is the way,\n"
+        "\nThe same model trained for some minutes. It has seen these 24 images before: what this shows is the way,\n"
         "on images of your own the gain.",
         flush=True,
     )
