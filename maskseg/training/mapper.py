@@ -23,6 +23,7 @@ from maskseg.imaging.scaling import channels_first, input_scale, resize_image
 from maskseg.training.augment import RandomWarp, Warp, warp_image, warp_labels
 from maskseg.training.cache import ImageCache, kept_file
 from maskseg.training.label_masks import LabelMasks
+from maskseg.training.negatives import negative
 from maskseg.training.stain import jitter_stain
 
 # Warps that are drawn, at most, until one shows something that was reviewed.
@@ -75,6 +76,8 @@ class Samples(Dataset):
         position, index = item
         record = self.records[index]
         rng = np.random.default_rng((self.seed, position))
+        if self.aug.NEGATIVES and rng.random() < self.aug.NEGATIVES:
+            return self._negative(rng)
         image = self.images[index]
         # Read from the run lengths each time: that takes less than keeping label images would save.
         layers = self._layers(record, image.shape[:2])
@@ -86,6 +89,16 @@ class Samples(Dataset):
         image = jitter_stain(image, rng, self.aug.STAIN)
         image = intensity.jitter(image, rng, self.aug.CONTRAST, self.aug.BRIGHTNESS, self.aug.GAMMA)
         return self._sample(channels_first(image, self.order), layers, record)
+
+    def _negative(self, rng: np.random.Generator) -> dict[str, Any]:
+        """A sample of a made-up picture, half of the times with its grey values as that picture in a file would have."""
+        side = self.aug.WINDOW
+        image = negative(rng, side)
+        if rng.random() < 0.5:
+            image = intensity.normalized(image, self.normalize)
+        image = intensity.jitter(image, rng, self.aug.CONTRAST, self.aug.BRIGHTNESS, self.aug.GAMMA)
+        record = {"image_id": "negative", "height": side, "width": side, "annotations": []}
+        return self._sample(channels_first(image, self.order), np.zeros((1, side, side), np.int32), record)
 
     def _unseen(self, record: Mapping[str, Any], shape: tuple[int, int]) -> NDArray[np.bool_] | None:
         """Where nobody has looked at the image, bool (H, W) of what `_read` gives; None where all of it counts."""
