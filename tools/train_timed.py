@@ -15,6 +15,7 @@ A training that was cut off goes on with --resume, by its last checkpoint and fo
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import shutil
 import time
@@ -28,6 +29,7 @@ import maskseg  # noqa: F401  first: detectron2 may be the copy that it carries
 # isort: split
 from detectron2.config import CfgNode
 from detectron2.engine import HookBase, hooks
+
 from maskseg.cli.train import _log_to
 from maskseg.models.checkpoint import write_checkpoint
 from maskseg.models.config import load_config, to_device
@@ -138,10 +140,8 @@ def main() -> None:
     trainer = TimedTrainer(cfg, options.minutes)
     trainer.resume_or_load(options.resume)
     begin, first = time.monotonic(), trainer.start_iter
-    try:
+    with contextlib.suppress(OutOfTime):
         trainer.train()
-    except OutOfTime:
-        pass
     out, count = Path(cfg.OUTPUT_DIR), trainer.iter + 1 - first
     shutil.copy(out / f"quarter_{QUARTERS}.pth", out / "model_final.pth")
     seconds = time.monotonic() - begin

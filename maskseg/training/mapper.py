@@ -91,7 +91,7 @@ class Samples(Dataset):
         return self._sample(channels_first(image, self.order), layers, record)
 
     def _negative(self, rng: np.random.Generator) -> dict[str, Any]:
-        """A sample of a made-up picture, half of the times with its grey values as that picture in a file would have."""
+        """A sample of a made-up picture, half of the times seen as it would be if it were read from a file."""
         side = self.aug.WINDOW
         image = negative(rng, side)
         if rng.random() < 0.5:

@@ -32,7 +32,7 @@ def negative(rng: np.random.Generator, side: int) -> NDArray[np.uint8]:
     picture = dark + (light - dark) * shape[..., None]
     if rng.random() < 0.3:
         picture *= 1 - rng.uniform(0.1, 0.6) * _light(rng, side)[..., None]
-    grain = rng.normal(0, rng.uniform(0, 8), picture.shape[:2] + (1,))
+    grain = rng.normal(0, rng.uniform(0, 8), (*picture.shape[:2], 1))
     return np.clip(picture + grain, 0, 255).astype(np.uint8)
 
 
@@ -52,8 +52,8 @@ def _grain(rng: np.random.Generator, side: int) -> Picture:
     width = float(np.exp(rng.uniform(np.log(0.5), np.log(30))))
     smaller = max(int(width / 2), 1)
     noise = rng.normal(size=(side // smaller + 1,) * 2).astype(np.float32)
-    noise = cv2.GaussianBlur(noise, (0, 0), width / smaller)
-    return cv2.resize(noise, (side, side), interpolation=cv2.INTER_CUBIC)
+    soft = cv2.GaussianBlur(noise, (0, 0), width / smaller)
+    return cv2.resize(soft, (side, side), interpolation=cv2.INTER_CUBIC).astype(np.float32)
 
 
 def _texture(rng: np.random.Generator, side: int) -> Picture:
