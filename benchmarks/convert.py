@@ -28,7 +28,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 from scipy import ndimage
 
-from maskseg.convert.annotated import convert
+from maskseg.convert.annotated import convert_annotations
 
 SAMPLE = Path(__file__).resolve().parent.parent / "datasets" / "sample" / "train"
 
@@ -86,7 +86,7 @@ def ordinary(source: Path) -> int:
 def ours(workers: int, source: Path) -> int:
     """The whole of ``maskseg convert folders``, files written included; the number of masks."""
     with tempfile.TemporaryDirectory() as out:
-        return convert(source, out, "folders", workers=workers, progress=False).found
+        return convert_annotations(source, out, "folders", workers=workers, progress=False).annotation_count
 
 
 def processor_seconds() -> float:

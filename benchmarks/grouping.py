@@ -28,7 +28,7 @@ from maskseg.convert.mosaic_search import find_mosaics
 from maskseg.curate.groups import DISTANCE, acquisition_groups
 from maskseg.curate.modality import Colours, Limits, infer_modality
 from maskseg.curate.near_duplicates import near_duplicates
-from maskseg.curate.survey import Look, look
+from maskseg.curate.survey import ImageFeatures, image_features
 from maskseg.data.dataset import image_id, load_coco
 from maskseg.data.split import SPLIT_FILE, read_split
 from maskseg.imaging.reading import read_image
@@ -71,7 +71,7 @@ def judge_modalities(seen: Sequence[Colours], modalities: Sequence[str], groups:
 
 
 def judge_groups(
-    looks: Sequence[Look], ids: Sequence[str], sizes: Sequence[str], table: dict[str, dict[str, str]]
+    looks: Sequence[ImageFeatures], ids: Sequence[str], sizes: Sequence[str], table: dict[str, dict[str, str]]
 ) -> list[str]:
     """Print adjusted Rand indices, and return the groups that are found without any table."""
     features = np.stack([item.features for item in looks])
@@ -142,7 +142,7 @@ def main() -> None:
     files = [data.path.parent / "images" / image["file_name"] for image in images]
     print(f"{len(ids)} images, {platform.machine()}, Python {platform.python_version()}, {date.today()}")
     begin = time.process_time()
-    looks = [look(read_image(file)) for file in files]
+    looks = [image_features(read_image(file)) for file in files]
     print(f"read and looked at: {1000 * (time.process_time() - begin) / len(ids):.1f} ms of processor time an image\n")
     given = [table[name]["modality"] for name in ids]
     judge_modalities([item.colours for item in looks], given, [table[name]["group"] for name in ids])

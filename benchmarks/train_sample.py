@@ -32,7 +32,7 @@ from detectron2.data import DatasetMapper
 from detectron2.data import transforms as T
 from torch.utils.data import DataLoader
 
-from maskseg.convert.annotated import convert
+from maskseg.convert.annotated import convert_annotations
 from maskseg.data.dataset import dataset_dicts
 from maskseg.models.config import load_config
 from maskseg.training.mapper import Samples
@@ -121,7 +121,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         if options.dataset is None:
-            convert(SAMPLE, folder, "folders", progress=False)
+            convert_annotations(SAMPLE, folder, "folders", progress=False)
         records = dataset_dicts(options.dataset or folder)
         same_size = [record for record in records if (record["height"], record["width"]) == (520, 696)]
         dense = max(same_size or records, key=lambda record: len(record["annotations"]))

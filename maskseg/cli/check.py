@@ -35,21 +35,21 @@ def check(
       maskseg check data/mine --fix data/fixed --ignore no-nuclei
     """
     from maskseg.core.processes import available_cores
-    from maskseg.curate.check import KINDS, Report, write_findings
+    from maskseg.curate.check import FINDING_KINDS, Report, write_findings
     from maskseg.curate.check import check as find
     from maskseg.curate.repair import CHANGES, write_repaired
 
     workers = workers or available_cores()
 
-    def found(where: Path, report: Report) -> None:
+    def echo_counts(where: Path, report: Report) -> None:
         nuclei = sum(map(len, report.data.annotations.values()))
         typer.echo(f"{where}: {len(report.data.images)} images, {nuclei} nuclei, {len(report.findings)} findings")
         for kind, count in report.counts.items():
-            typer.echo(f"{count:7d}  {kind}: {KINDS[kind].means}; remedy: {KINDS[kind].remedy}")
+            typer.echo(f"{count:7d}  {kind}: {FINDING_KINDS[kind].description}; remedy: {FINDING_KINDS[kind].remedy}")
 
     complete = find(dataset, min_area, workers)
     report = complete.without(ignore or ())
-    found(dataset, report)
+    echo_counts(dataset, report)
     if table is not None:
         write_findings(table, report.findings)
         typer.echo(f"{table}: findings")
@@ -64,7 +64,7 @@ def check(
         left_out = repaired.left_out
         typer.echo(f"{fix / CHANGES}: {len(repaired.changes)} changes, {left_out} images left out")
         report = find(fix, min_area, workers).without(ignore or ())
-        found(fix, report)
+        echo_counts(fix, report)
         for finding in report.findings:
             typer.echo(f"left as it is: {finding.image}: {finding.kind} {finding.other}".rstrip(), err=True)
     if left_out:

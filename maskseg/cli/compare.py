@@ -7,7 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from maskseg.cli.evaluate import Images, Modality, Split, compare_with, finish, of_images, open_truth, write_results
+from maskseg.cli.evaluate import (
+    Images,
+    Modality,
+    Split,
+    column_of,
+    compare_with,
+    exit_with_problems,
+    open_truth,
+    write_results,
+)
 
 _SHOWN = 10
 
@@ -40,13 +49,13 @@ def compare(
     names = [name for name in one if name in other]
     rows = [_row(name, true.modalities.get(name, ""), one[name].scores, other[name].scores) for name in names]
     comparison = paired_by_modality(
-        [row["dsb_score_a"] for row in rows], [row["dsb_score_b"] for row in rows], of_images(true.modalities, names)
+        [row["dsb_score_a"] for row in rows], [row["dsb_score_b"] for row in rows], column_of(true.modalities, names)
     )
     typer.echo(f"A: {a}\nB: {b}\n\n{paired_table(comparison)}\n\n{_most_changed(rows)}")
     problems = [f"{source}: {text}" for source, texts in ((a, problems_a), (b, problems_b)) for text in texts]
     if out:
         write_results(out, rows, {"a": a, "b": b, **comparison, "problems": problems})
-    finish(problems)
+    exit_with_problems(problems)
 
 
 def _row(name: str, modality: str, a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:

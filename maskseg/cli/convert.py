@@ -10,7 +10,7 @@ import typer
 from maskseg.formats.registry import Format, formats
 
 if TYPE_CHECKING:
-    from maskseg.convert.convert import Summary
+    from maskseg.convert.conversion import Summary
     from maskseg.formats.classes import ClassRule
 
 app = typer.Typer(
@@ -112,7 +112,7 @@ def coco(
       maskseg convert coco export.json -o data/mine --images photos/
       maskseg convert coco instances.json -o data/mine --images train2017/ --category neoplastic --category stromal
     """
-    rule = _rule(class_names, merge_classes)
+    rule = _class_rule(class_names, merge_classes)
     options = {"categories": category or (), "distinct": True}
     _convert("coco", source, out, images, modality, workers, rule=rule, reviewed=reviewed, **options)
 
@@ -138,14 +138,14 @@ def mosaics(
       maskseg convert mosaics data/dsb2018:train -o data/mosaics
       maskseg convert mosaics data/dsb2018:train -o data/mosaics --table mosaics.csv
     """
-    from maskseg.convert.mosaics import convert
+    from maskseg.convert.mosaics import rebuild_mosaics
     from maskseg.data.dataset import folder_and_part
     from maskseg.data.split import SPLIT_FILE
 
     folder, part = folder_and_part(dataset)
     if not part and (Path(folder) / SPLIT_FILE).is_file():
         typer.echo(f"tiles of all parts of {dataset} are used; for training give {dataset}:train", err=True)
-    report(out, convert(dataset, out, table, _processes(workers)))
+    print_summary(out, rebuild_mosaics(dataset, out, table, _processes(workers)))
 
 
 @app.command("xml")
@@ -178,12 +178,12 @@ def xml(
       maskseg convert xml tissue_images annotations -o data/tissue
       maskseg convert xml monuseg.zip monuseg.zip -o data/tissue --pieces 4
     """
-    from maskseg.convert.tissue import convert, fates
+    from maskseg.convert.tissue import convert_tissue, fates
 
-    rule = _rule(None, merge_classes)
-    summary = convert(tissue, annotation, out, pieces, offset, layer or (), _processes(workers), rule=rule)
+    rule = _class_rule(None, merge_classes)
+    summary = convert_tissue(tissue, annotation, out, pieces, offset, layer or (), _processes(workers), rule=rule)
     typer.echo(f"regions: {fates(summary)}; one by one in {out}/regions.csv")
-    report(out, summary)
+    print_summary(out, summary)
 
 
 @app.command("ultrasound")
@@ -203,11 +203,11 @@ def ultrasound(
       maskseg convert ultrasound ultrasound-nerve-segmentation.zip -o data/ultrasound
       maskseg convert ultrasound train/ -o data/ultrasound
     """
-    from maskseg.projects.ultrasound.data import CONTRADICTIONS, convert
+    from maskseg.projects.ultrasound.data import CONTRADICTIONS, convert_ultrasound
 
-    summary, contradictions = convert(source, out, _processes(workers))
+    summary, contradictions = convert_ultrasound(source, out, _processes(workers))
     typer.echo(f"near duplicates that contradict each other: {len(contradictions)}; listed in {out}/{CONTRADICTIONS}")
-    report(out, summary)
+    print_summary(out, summary)
 
 
 @app.command("auto")
@@ -235,18 +235,18 @@ def auto(
     form = recognise(source)
     typer.echo(f"{source}: {form.about} ({form.layout}); the same as maskseg convert {form.name}")
     options: dict[str, Any] = {"distinct": True, "categories": ()} if form.name == "coco" else {}
-    rule = _rule(class_names, merge_classes)
+    rule = _class_rule(class_names, merge_classes)
     _convert(form.name, source, out, images, modality, workers, rule=rule, reviewed=reviewed, **options)
 
 
 def _convert(
     form: str, source: Path, out: Path, images: Path | None, modality: Path | None, workers: int | None, **options: Any
 ) -> None:
-    from maskseg.convert.annotated import convert
+    from maskseg.convert.annotated import convert_annotations
     from maskseg.data.split import read_modalities
 
     modalities = read_modalities(modality) if modality else None
-    report(out, convert(source, out, form, images, modalities, _processes(workers), **options))
+    print_summary(out, convert_annotations(source, out, form, images, modalities, _processes(workers), **options))
 
 
 def _add_command(form: Format) -> None:
@@ -264,7 +264,7 @@ def _add_command(form: Format) -> None:
         reviewed: Reviewed = False,
         workers: Workers = None,
     ) -> None:
-        rule = _rule(class_names, merge_classes)
+        rule = _class_rule(class_names, merge_classes)
         _convert(form.name, source, out, images, modality, workers, rule=rule, reviewed=reviewed)
 
     # A help text begins with a capital letter.
@@ -276,7 +276,7 @@ def _add_command(form: Format) -> None:
     app.command(form.name)(command)
 
 
-def _rule(class_names: str | None, merge_classes: list[str] | None) -> ClassRule:
+def _class_rule(class_names: str | None, merge_classes: list[str] | None) -> ClassRule:
     from maskseg.formats.classes import ClassRule
 
     return ClassRule.parse(class_names, merge_classes)
@@ -288,7 +288,7 @@ def _processes(workers: int | None) -> int:
     return workers or available_cores()
 
 
-def report(out: Path, summary: Summary) -> None:
+def print_summary(out: Path, summary: Summary) -> None:
     """Print what was left out, a line each, and what was done; status 2 if anything was left out."""
     for fault in summary.left_out:
         typer.echo(f"left out {fault.file}: {fault.kind}: {fault.reason}", err=True)

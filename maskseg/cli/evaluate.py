@@ -69,7 +69,7 @@ def evaluate(
     results, problems = compare_with(true, pred, images, rule)
     listed = list(results.values())
     summary = summarise(
-        [result.scores for result in listed], of_images(true.modalities, results), of_images(true.groups, results)
+        [result.scores for result in listed], column_of(true.modalities, results), column_of(true.groups, results)
     )
     summary["coco"] = coco_ap(listed)
     summary["errors"] = errors_by_size(listed)
@@ -93,7 +93,7 @@ def evaluate(
             for name, result in results.items()
         ]
         write_results(out, rows, {**summary, "problems": problems})
-    finish(problems)
+    exit_with_problems(problems)
 
 
 def open_truth(
@@ -139,7 +139,7 @@ def sizes_of(images: Path | None) -> dict[str, tuple[int, int]]:
     return {file.id: file.size() for file in find_images([images])} if images else {}
 
 
-def of_images(known: Any, results: Any) -> list[str] | None:
+def column_of(known: Any, results: Any) -> list[str] | None:
     """What a table says of each image, "" where it does not; None where it says nothing."""
     return [known.get(name, "") for name in results] if any(known.get(name) for name in results) else None
 
@@ -154,7 +154,7 @@ def write_results(out: Path, rows: list[dict[str, Any]], summary: dict[str, Any]
     typer.echo(f"written: {out / 'per_image.csv'}, {out / 'summary.json'}")
 
 
-def finish(problems: list[str]) -> None:
+def exit_with_problems(problems: list[str]) -> None:
     """Name what did not fit; exit status 2 if there is anything."""
     for problem in problems:
         typer.echo(problem, err=True)

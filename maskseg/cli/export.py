@@ -37,8 +37,8 @@ def export(
       maskseg export data/dsb2018:dev -o qupath/ --to geojson
       maskseg export out/ -o imagescope/ --to xml
     """
-    from maskseg.cli.convert import report
+    from maskseg.cli.convert import print_summary
     from maskseg.convert.export import export as write
     from maskseg.core.processes import available_cores
 
-    report(out, write(source, out, to, images, workers or available_cores()))
+    print_summary(out, write(source, out, to, images, workers or available_cores()))

@@ -158,8 +158,8 @@ def predict(
     files = find_images(inputs, Choice.parse(channel, plane), out, left)
     if str(left):
         typer.echo(str(left), err=True)
-    found = find_model(model, overrides)
-    kind = tasks.part(found.cfg, "predictor")
+    source = find_model(model, overrides)
+    kind = tasks.part(source.cfg, "predictor")
     views = None if tta is None else tta.value
     shared = None if cluster is None else cluster.value
     cut = {"tile": tile, "tile-overlap": tile_overlap, "level": level or None, "mpp": mpp}
@@ -167,23 +167,23 @@ def predict(
     more = {"expand": expand, "texture": texture or None}
     refuse_options(kind, {**seen, **cut, **more, "cluster": shared}, model)
     refuse_formats(kind, chosen or (), model)
-    _check_diameter(diameter, found.cfg.INPUT.NUCLEUS_DIAMETER, model)
+    _check_diameter(diameter, source.cfg.INPUT.NUCLEUS_DIAMETER, model)
     # Not among the settings that an interrupted run must share: it may go on elsewhere.
-    cfg = on_device(found.cfg, device.value)
+    cfg = on_device(source.cfg, device.value)
     if cluster is None:
         typer.echo(describe_device(cfg.MODEL.DEVICE))
     sizes = {key: size for key, size in (("side", tile), ("overlap", tile_overlap)) if size is not None}
     tiles = Tiles(level=level, mpp=mpp, **sizes) if sizes or level or mpp is not None else None
-    with found.weights.open("rb") as file:
+    with source.weights.open("rb") as file:
         # A training that went on under the same name is another model.
         weights = hashlib.file_digest(file, "sha256").hexdigest()
-    failed = tasks.part(found.cfg, "predict")(
-        build_predictor(cfg, found.weights),
+    failed = tasks.part(source.cfg, "predict")(
+        build_predictor(cfg, source.weights),
         files,
         out,
         chosen or kind.formats or default_formats(),
         views,
-        {"weights": weights, "config": found.cfg.dump()},
+        {"weights": weights, "config": source.cfg.dump()},
         microns_per_pixel,
         tiles,
         cluster is not None,

@@ -118,14 +118,14 @@ def _proteins(dataset: str, folder: str, out: Path) -> str:
 def _unlabelled(images: str, out: Path, channel: str | None, plane: str | None) -> str:
     from maskseg.core.errors import InputError
     from maskseg.core.processes import available_cores
-    from maskseg.curate.image_statistics import look_at
+    from maskseg.curate.image_statistics import measure_images
     from maskseg.imaging.channels import Choice
     from maskseg.imaging.finding import LeftFiles, find_images
     from maskseg.reports.images_page import images_page
 
     left = LeftFiles()
     files = find_images([images], Choice.parse(channel, plane), left=left)
-    looks = look_at(files, available_cores())
+    looks = measure_images(files, available_cores())
     images_page(images, files, looks).write(out)
     if str(left):
         typer.echo(str(left), err=True)

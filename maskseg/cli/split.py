@@ -81,12 +81,12 @@ def split(
     tile_of = {name: row.get("mosaic", "") for name, row in given.items()} if table else None
     if mosaics:
         tile_of = {tile.image: tile.mosaic for tile in read_table(mosaics)}
-    found = survey(data, known, tile_of, workers or available_cores())
+    surveyed = survey(data, known, tile_of, workers or available_cores())
     if table:
         part = _taken_over(table, given, names)
         group = {name: given.get(name, {}).get("group", "") for name in names}
     else:
-        units = found.groups if grouped else found.units
+        units = surveyed.groups if grouped else surveyed.units
         if folds and len(set(units)) < folds:
             raise InputError(
                 f"--folds {folds}: {dataset} has {len(set(units))} images or groups that may be parted (near "
@@ -95,26 +95,26 @@ def split(
         wanted = _shares(folds, dev, val, val_grouped)
         part = divide(
             names,
-            found.modalities,
+            surveyed.modalities,
             units,
-            found.groups,
+            surveyed.groups,
             wanted,
             held_out=val_grouped,
             train_only=[any(fnmatchcase(name, pattern) for pattern in train_only or ()) for name in names],
             seed=seed,
         )
-        group = dict(zip(names, found.groups, strict=True))
+        group = dict(zip(names, surveyed.groups, strict=True))
         for name in wanted.keys() - set(part.values()):
             typer.echo(f"too few images for all parts: none is in {name}", err=True)
     write_split(
         data.path.parent / SPLIT_FILE,
         [
             {"image_id": name, "part": part[name], "modality": kind, "group": group[name], "mosaic": mosaic}
-            for name, kind, mosaic in zip(names, found.modalities, found.mosaics, strict=True)
+            for name, kind, mosaic in zip(names, surveyed.modalities, surveyed.mosaics, strict=True)
         ],
     )
-    _report(found, part)
-    if found.unreadable:
+    _report(surveyed, part)
+    if surveyed.unreadable:
         raise typer.Exit(2)
 
 
@@ -137,25 +137,27 @@ def _shares(folds: int | None, dev: float, val: float, val_grouped: float) -> di
     return {name: share for name, share in shares.items() if share}
 
 
-def _report(found: Survey, part: Mapping[str, str]) -> None:
+def _report(surveyed: Survey, part: Mapping[str, str]) -> None:
     """Print what was found, how many images of each modality are in each part, and what is wrong."""
-    typer.echo(f"modality: {len(part) - len(found.inferred)} given, {len(found.inferred)} inferred from the colours")
     typer.echo(
-        f"{len(set(found.groups))} groups; {sum(map(bool, found.mosaics))} tiles in {len(set(found.mosaics) - {''})} "
-        f"mosaics; {len(found.duplicates)} pairs of near duplicates"
+        f"modality: {len(part) - len(surveyed.inferred)} given, {len(surveyed.inferred)} inferred from the colours"
     )
-    counted = Counter(zip(part.values(), found.modalities, strict=True))
+    typer.echo(
+        f"{len(set(surveyed.groups))} groups; {sum(map(bool, surveyed.mosaics))} tiles in "
+        f"{len(set(surveyed.mosaics) - {''})} mosaics; {len(surveyed.duplicates)} pairs of near duplicates"
+    )
+    counted = Counter(zip(part.values(), surveyed.modalities, strict=True))
     for (name, kind), count in sorted(counted.items()):
         typer.echo(f"{name:16s} {kind or 'unknown modality':20s} {count:5d}")
-    _list(_divided_duplicates(found, part), "pairs of near duplicates in different parts")
-    _list(found.unreadable, "images that cannot be read")
+    _list(_divided_duplicates(surveyed, part), "pairs of near duplicates in different parts")
+    _list(surveyed.unreadable, "images that cannot be read")
 
 
-def _divided_duplicates(found: Survey, part: Mapping[str, str]) -> list[str]:
+def _divided_duplicates(surveyed: Survey, part: Mapping[str, str]) -> list[str]:
     """Near duplicates in different parts, one line each."""
     lines = []
-    for first, second, similarity in found.duplicates:
-        one, other = found.ids[first], found.ids[second]
+    for first, second, similarity in surveyed.duplicates:
+        one, other = surveyed.ids[first], surveyed.ids[second]
         if part[one] != part[other]:
             lines.append(f"near duplicates: {one} ({part[one]}) and {other} ({part[other]}), {similarity:.3f}")
     return lines

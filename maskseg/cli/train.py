@@ -177,9 +177,9 @@ def _evaluate(cfg: CfgNode, model: str) -> None:
     from maskseg.models.config import set_classes
     from maskseg.models.zoo import find_model
 
-    found = find_model(model)
-    weights = found.weights
-    ours, theirs = cfg.MODEL.ANCHOR_GENERATOR, found.cfg.MODEL.ANCHOR_GENERATOR
+    trained = find_model(model)
+    weights = trained.weights
+    ours, theirs = cfg.MODEL.ANCHOR_GENERATOR, trained.cfg.MODEL.ANCHOR_GENERATOR
     if ours != theirs:
         # Of sizes the weights themselves show nothing, and the boxes would be of another size.
         raise InputError(
@@ -188,16 +188,16 @@ def _evaluate(cfg: CfgNode, model: str) -> None:
         )
     for key in ("SIZE", "LONG_SIDE", "SHRINK"):
         # Other networks than Mask R-CNN know no other size than that which they were trained on.
-        if cfg.MODEL.META_ARCHITECTURE != "GeneralizedRCNN" and cfg.INPUT[key] != found.cfg.INPUT[key]:
+        if cfg.MODEL.META_ARCHITECTURE != "GeneralizedRCNN" and cfg.INPUT[key] != trained.cfg.INPUT[key]:
             raise InputError(
-                f"{weights}: trained with INPUT.{key} {found.cfg.INPUT[key]}, and the config has {cfg.INPUT[key]}; "
+                f"{weights}: trained with INPUT.{key} {trained.cfg.INPUT[key]}, and the config has {cfg.INPUT[key]}; "
                 "set it as it was"
             )
-    if found.cfg.MODEL.CLASS_NAMES and not cfg.MODEL.CLASS_NAMES:
+    if trained.cfg.MODEL.CLASS_NAMES and not cfg.MODEL.CLASS_NAMES:
         # Whatever the config says otherwise: how many classes there are is a matter of the weights.
         cfg = cfg.clone()
         cfg.defrost()
-        set_classes(cfg, found.cfg.MODEL.CLASS_NAMES)
+        set_classes(cfg, trained.cfg.MODEL.CLASS_NAMES)
         cfg.freeze()
     predictor = build_predictor(cfg, weights)
     for name in cfg.DATASETS.TEST:

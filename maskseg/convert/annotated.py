@@ -13,14 +13,14 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from maskseg.convert.convert import Picture, Result, Summary, Task, run
+from maskseg.convert.conversion import Converted, ConvertedImage, PendingImage, Summary, convert_images
 from maskseg.convert.pairing import with_images
 from maskseg.core.errors import InputError
 from maskseg.formats.classes import ClassRule
 from maskseg.formats.coco import to_annotations
-from maskseg.formats.reader import Classes, Item, LeftOut, Note, Taken
+from maskseg.formats.reader import Classes, Item, LeftOut, Note, Selection
 from maskseg.formats.registry import get, readable
-from maskseg.formats.reviewed import REVIEWED, apart, as_field, within
+from maskseg.formats.reviewed import REVIEWED, as_field, separate_reviewed, within
 from maskseg.formats.sources import files_of
 from maskseg.imaging.channels import Choice
 from maskseg.imaging.containers import SUFFIXES
@@ -32,7 +32,7 @@ _NO_NUCLEI = ("region",)
 _FIELDS = ("modality", "microns_per_pixel")
 
 
-def convert(
+def convert_annotations(
     source: str | Path,
     out: str | Path,
     form: str,
@@ -63,7 +63,7 @@ def convert(
     modalities : mapping of image id to str, optional
         Put into the image records.
     workers : int
-        Processes; see `maskseg.convert.convert.run`.
+        Processes; see `maskseg.convert.conversion.convert_images`.
     progress : bool
         Show a bar on a terminal.
     choice : Choice, optional
@@ -90,7 +90,7 @@ def convert(
     if images and not (Path(images).is_dir() or (Path(images).is_file() and Path(images).suffix.lower() == ".zip")):
         raise InputError(f"{images}: no such folder or zip file; check --images")
     summary = Summary(reader.unit)
-    items = _listed(reader.part("reader")(source, **options), summary)
+    items = _listed(reader.imported("reader")(source, **options), summary)
     summary.classes = list(dict.fromkeys(map(rule or ClassRule(), summary.classes)))
     folder = Path(images) if images else _beside(source)
     if any(item.image is None for item in items):
@@ -99,12 +99,12 @@ def convert(
         items = [
             item if item.image is None else replace(item, image=replace(item.image, choice=choice)) for item in items
         ]
-    tasks = [Task(item.where, item, item.image_id, item.found) for item in items]
+    pending = [PendingImage(item.where, item, item.image_id, item.annotation_count) for item in items]
     expected = f"{reader.layout or form} in {source}"
     if reviewed:
         expected += ', with annotations called "reviewed" around what was looked at; without --reviewed all is taken'
-    return run(
-        tasks,
+    return convert_images(
+        pending,
         partial(_read, rule=rule or ClassRule(), reviewed=reviewed),
         Path(out),
         summary,
@@ -124,16 +124,16 @@ def _beside(source: Path) -> Path:
     return beside / "images" if (beside / "images").is_dir() else beside
 
 
-def _listed(found: Any, summary: Summary) -> list[Item]:
+def _listed(given: Any, summary: Summary) -> list[Item]:
     """The items of a reader; what it left out goes into the summary."""
     items: list[Item] = []
-    for one in found:
+    for one in given:
         if isinstance(one, LeftOut):
             summary.left_out.append(one)
-            summary.found += one.found
+            summary.annotation_count += one.annotation_count
         elif isinstance(one, Note):
             summary.notes[one.text] += 0
-        elif isinstance(one, Taken):
+        elif isinstance(one, Selection):
             summary.unit += f" {one.which}"
         elif isinstance(one, Classes):
             summary.classes += one.names
@@ -142,7 +142,7 @@ def _listed(found: Any, summary: Summary) -> list[Item]:
     return items
 
 
-def _read(item: Item, rule: ClassRule, reviewed: bool) -> Result:
+def _read(item: Item, rule: ClassRule, reviewed: bool) -> Converted:
     if item.image is None:
         item.read()  # says what is wrong
         raise InputError("no image for it; give the folder of the images with --images")
@@ -165,8 +165,8 @@ def _read(item: Item, rule: ClassRule, reviewed: bool) -> Result:
         first = nuclei.left_out[0].reason
         raise InputError(f"none of its {len(nuclei.left_out)} annotations can be used (the first: {first}); mend them")
     fields = {**item.fields, **nuclei.fields}
-    found, left_out, notes = nuclei.found, nuclei.left_out, [*nuclei.notes]
-    nuclei, region = apart(replace(nuclei, fields=fields))
+    count, left_out, notes = nuclei.annotation_count, nuclei.left_out, [*nuclei.notes]
+    nuclei, region = separate_reviewed(replace(nuclei, fields=fields))
     fields = {key: value for key, value in fields.items() if key in _FIELDS}
     names = nuclei.class_names()
     seen, names = frozenset(names), [rule(one) for one in names]
@@ -177,14 +177,14 @@ def _read(item: Item, rule: ClassRule, reviewed: bool) -> Result:
         nuclei, names = replace(nuclei, masks=nuclei.masks[kept]), [names[index] for index in kept]
         fields[REVIEWED] = as_field(region)
     elif reviewed:
-        return Result([], found, left_out, notes=["not marked as reviewed, left out"], seen=seen)
+        return Converted([], count, left_out, notes=["not marked as reviewed, left out"], seen=seen)
     elif region is not None:
         notes.append("regions marked as reviewed, and all taken; to take only what lies in them: --reviewed")
     classes = list(dict.fromkeys(names)) or [""]
     nuclei.masks.classes = np.array([classes.index(one) for one in names], np.int32)
     file_name = item.image.id + member_path(name).suffix.lower()
-    picture = Picture(file_name, data, (height, width), to_annotations(nuclei.masks), fields, classes)
-    return Result([picture], found, left_out, notes=notes, seen=seen)
+    image = ConvertedImage(file_name, data, (height, width), to_annotations(nuclei.masks), fields, classes)
+    return Converted([image], count, left_out, notes=notes, seen=seen)
 
 
 def _as_tiff(values: NDArray[Any]) -> bytes:

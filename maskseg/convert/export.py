@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from maskseg.convert.convert import Summary, Task, without_second
+from maskseg.convert.conversion import PendingImage, Summary, without_repeated_ids
 from maskseg.core.errors import InputError, OutputError, unexpected
 from maskseg.core.files import write_whole
 from maskseg.core.locks import alone_and_swept
@@ -22,7 +22,7 @@ from maskseg.data.split import SPLIT_FILE, images_of_part, read_split
 from maskseg.formats.classes import NUCLEUS
 from maskseg.formats.reader import Classes, Item, LeftOut, Note
 from maskseg.formats.registry import Format, exported, get, recognise, writers
-from maskseg.formats.reviewed import REVIEWED, apart, as_field
+from maskseg.formats.reviewed import REVIEWED, as_field, separate_reviewed
 from maskseg.formats.writer import ImageInfo, Joined, write_all
 from maskseg.imaging.finding import find_images
 from maskseg.imaging.reading import ImageFile
@@ -97,42 +97,42 @@ def export(
     chosen = get(form, "--to", exported())
     chosen.require(f"--to {form}")
     summary = Exported("nuclei")
-    tasks = _tasks(source, Path(images) if images else None, chosen, summary)
-    wanted = without_second(tasks, summary)
+    pending = _pending_images(source, Path(images) if images else None, chosen, summary)
+    wanted = without_repeated_ids(pending, summary)
     work = partial(_work, chosen, out, tuple(summary.classes))
     with alone_and_swept(out), closing(in_order(work, wanted, workers)) as done:
         bar = tqdm(done, "export", len(wanted), unit="image", disable=None if progress else True)
         joined = _account(summary, zip(wanted, bar, strict=True))
         if chosen.joined:
-            chosen.part("join")(chosen.joined_paths(out, export=True), joined)
+            chosen.imported("join")(chosen.joined_paths(out, export=True), joined)
         for _ in joined:
             pass
     return summary
 
 
-def _account(summary: Exported, outcomes: Iterable[tuple[Task, _Written | str]]) -> Iterator[Joined]:
+def _account(summary: Exported, outcomes: Iterable[tuple[PendingImage, _Written | str]]) -> Iterator[Joined]:
     """Note what became of each image, and give what the file of all images has of it."""
-    for task, outcome in outcomes:
+    for image, outcome in outcomes:
         if isinstance(outcome, str):
-            summary.lose(task, outcome)
-            yield Joined(task.id or task.where, "", reason=outcome)
+            summary.leave_out(image, outcome)
+            yield Joined(image.id or image.where, "", reason=outcome)
             continue
         summary.images += 1
         summary.masks += outcome.masks
-        summary.found += outcome.found
+        summary.annotation_count += outcome.annotation_count
         summary.shared += outcome.shared
         summary.notes.update(outcome.notes)
-        summary.left_out += [LeftOut(task.where, "nucleus left out", reason) for reason in outcome.faults]
-        yield Joined(task.id or "", task.source.file_name, outcome.record)
+        summary.left_out += [LeftOut(image.where, "nucleus left out", reason) for reason in outcome.faults]
+        yield Joined(image.id or "", image.source.file_name, outcome.record)
 
 
-def _tasks(source: str, images: Path | None, form: Format, summary: Exported) -> list[Task]:
+def _pending_images(source: str, images: Path | None, form: Format, summary: Exported) -> list[PendingImage]:
     folder, part = folder_and_part(source)
     path = Path(folder)
     reader = recognise(path)
     reader.require(source)
     items: list[Item] = []
-    for one in reader.part("reader")(path):
+    for one in reader.imported("reader")(path):
         if isinstance(one, Item):
             items.append(one)
         elif isinstance(one, LeftOut):
@@ -150,10 +150,10 @@ def _tasks(source: str, images: Path | None, form: Format, summary: Exported) ->
         beside = (path.parent if path.is_file() else path) / "images"
         images = beside if beside.is_dir() else None
     files = {file.id: file for file in find_images([images])} if images else {}
-    return [_task(item, files.get(item.image_id or "") or item.image, images, form) for item in items]
+    return [_pending_image(item, files.get(item.image_id or "") or item.image, images, form) for item in items]
 
 
-def _task(item: Item, image: ImageFile | None, images: Path | None, form: Format) -> Task:
+def _pending_image(item: Item, image: ImageFile | None, images: Path | None, form: Format) -> PendingImage:
     if image is None and item.needs_shape and item.shape is None:
         raise InputError(f"{item.where}: the size of its image is not known; give the images with --images")
     # As a text: why there is nothing to write.
@@ -163,7 +163,7 @@ def _task(item: Item, image: ImageFile | None, images: Path | None, form: Format
             source = f"no image {item.image_id} in {images}; add it"
         elif form.pixels:
             raise InputError(f"--to {form.name}: needs the images of {item.where}; give their folder with --images")
-    return Task(item.where, source, item.image_id, item.found)
+    return PendingImage(item.where, source, item.image_id, item.annotation_count)
 
 
 # ---- one image ----
@@ -172,7 +172,7 @@ def _task(item: Item, image: ImageFile | None, images: Path | None, form: Format
 class _Written(NamedTuple):
     """How many nuclei an image has and how many were written, pixels that they shared, faults, and its record."""
 
-    found: int
+    annotation_count: int
     masks: int
     shared: int
     faults: list[str]
@@ -180,12 +180,12 @@ class _Written(NamedTuple):
     notes: list[str]
 
 
-def _work(form: Format, out: Path, names: tuple[str, ...], task: Task) -> _Written | str:
+def _work(form: Format, out: Path, names: tuple[str, ...], pending: PendingImage) -> _Written | str:
     """Write the files of one image; a text says why not."""
     try:
-        if isinstance(task.source, str):
-            raise InputError(task.source)
-        return _write(form, out, names, task.source)
+        if isinstance(pending.source, str):
+            raise InputError(pending.source)
+        return _write(form, out, names, pending.source)
     except OutputError:
         raise
     except InputError as error:
@@ -199,8 +199,8 @@ def _write(form: Format, out: Path, names: tuple[str, ...], source: _Source) -> 
     pixels = _pixels(image) if form.pixels and image else None
     shape = item.shape or (pixels.shape if pixels else image.size() if image and item.needs_shape else None)
     nuclei = item.read(shape)
-    count, fields = nuclei.found, {**item.fields, **nuclei.fields}
-    nuclei, region = apart(replace(nuclei, fields=fields))
+    count, fields = nuclei.annotation_count, {**item.fields, **nuclei.fields}
+    nuclei, region = separate_reviewed(replace(nuclei, fields=fields))
     if region is not None:
         fields[REVIEWED] = as_field(region)
     masks = nuclei.masks

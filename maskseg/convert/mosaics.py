@@ -17,7 +17,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from tqdm import tqdm
 
-from maskseg.convert.convert import Picture, Result, Summary, Task, run
+from maskseg.convert.conversion import Converted, ConvertedImage, PendingImage, Summary, convert_images
 from maskseg.convert.mosaic_search import Edges, Place, edges, find_mosaics
 from maskseg.convert.mosaic_table import Tile, read_table
 from maskseg.core.errors import InputError
@@ -40,7 +40,7 @@ LARGEST_SIDE = 8192
 Record = Mapping[str, Any]
 
 
-def convert(
+def rebuild_mosaics(
     spec: str | os.PathLike[str],
     out: str | os.PathLike[str],
     table: str | os.PathLike[str] | None = None,
@@ -100,8 +100,8 @@ def convert(
         if _fits_together(name, mosaic, records, summary.left_out)
         for rectangle in full_rectangles(mosaic, *_size(records[next(iter(mosaic))]))
     ]
-    tasks = [
-        Task(
+    pending = [
+        PendingImage(
             f"{spec}: mosaic {_name(rectangle)}",
             [[records[tile] for tile in row] for row in rectangle],
             _name(rectangle),
@@ -110,7 +110,7 @@ def convert(
         for rectangle in rectangles
     ]
     expected = f"two or more tiles of one mosaic of {table or spec}"
-    run(tasks, _build, out, summary, expected=expected, workers=workers, progress=progress)
+    convert_images(pending, _build, out, summary, expected=expected, workers=workers, progress=progress)
     _write_table(out / TABLE, laid)
     return summary
 
@@ -180,11 +180,11 @@ def _found(
     tiles: dict[str, Edges] = {}
     with closing(in_order(_edges_of, files, workers)) as read:
         bar = tqdm(read, "edges", len(names), unit="image", disable=None if progress and names else True)
-        for name, file, found in zip(names, files, bar, strict=True):
-            if isinstance(found, str):
-                left_out.append(LeftOut(file, "image left out", found))
+        for name, file, outcome in zip(names, files, bar, strict=True):
+            if isinstance(outcome, str):
+                left_out.append(LeftOut(file, "image left out", outcome))
             else:
-                tiles[name] = found
+                tiles[name] = outcome
     for group in groups:
         yield from find_mosaics({name: tiles[name] for name in group if name in tiles})
 
@@ -258,7 +258,7 @@ def _from_corner(
 # ---- building one ----
 
 
-def _build(rectangle: Sequence[Sequence[Record]]) -> Result:
+def _build(rectangle: Sequence[Sequence[Record]]) -> Converted:
     pixels = np.concatenate([np.concatenate([_tile(record) for record in row], axis=1) for row in rectangle])
     pieces = [[_masks(record) for record in row] for row in rectangle]
     masks = join_tiles(pieces)
@@ -277,8 +277,8 @@ def _build(rectangle: Sequence[Sequence[Record]]) -> Result:
         ]
         fields[REVIEWED] = as_field(np.block(parts))
     classes = rectangle[0][0]["categories"]
-    picture = Picture(f"{_name(names)}.png", encoded, masks.shape, to_annotations(masks), fields, classes)
-    return Result([picture], sum(len(piece) for row in pieces for piece in row))
+    image = ConvertedImage(f"{_name(names)}.png", encoded, masks.shape, to_annotations(masks), fields, classes)
+    return Converted([image], sum(len(piece) for row in pieces for piece in row))
 
 
 def _masks(record: Record) -> CropMasks:

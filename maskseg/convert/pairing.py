@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
 from maskseg.core.errors import InputError
-from maskseg.formats.reader import Item, fault
+from maskseg.formats.reader import Item, unreadable_item
 from maskseg.formats.sources import files_of, inner_path
 from maskseg.imaging.containers import SUFFIXES
 from maskseg.imaging.reading import ImageFile, member_path
@@ -53,7 +53,7 @@ def with_images(items: Iterable[Item], folder: Path) -> list[Item]:
                 name = name if stems[_folded(item.image_id)] == 1 else files.long_name(file)
                 item = replace(item, image_id=name, image=replace(file, id=name))
             except InputError as error:
-                item = fault(item.where, str(error), found=item.found)
+                item = unreadable_item(item.where, str(error), annotation_count=item.annotation_count)
         paired.append(item)
     return paired
 
@@ -65,8 +65,8 @@ def by_number(number: str, names: Iterable[str]) -> str | None:
     """
     if not re.fullmatch(r"\d{1,15}", number):
         return None
-    found = [name for name in names if _number_in(name) == int(number)]
-    return found[0] if len(found) == 1 else None
+    with_number = [name for name in names if _number_in(name) == int(number)]
+    return with_number[0] if len(with_number) == 1 else None
 
 
 def _number_in(name: str) -> int | None:

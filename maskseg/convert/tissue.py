@@ -27,7 +27,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from maskseg.convert.convert import Picture, Result, Summary, Task, run
+from maskseg.convert.conversion import Converted, ConvertedImage, PendingImage, Summary, convert_images
 from maskseg.core.errors import InputError
 from maskseg.core.files import refuse_closed, walk
 from maskseg.core.masks import CropMasks, trim
@@ -60,7 +60,7 @@ class _Fate(NamedTuple):
     pieces: tuple[str, ...] = ()
 
 
-def convert(
+def convert_tissue(
     tissue: str | Path,
     outlines: str | Path,
     out: str | Path,
@@ -89,7 +89,7 @@ def convert(
     layers : collection of str
         Names of the layers that are wanted (the Id of one without a name); all where empty.
     workers : int
-        Processes; see `maskseg.convert.convert.run`.
+        Processes; see `maskseg.convert.conversion.convert_images`.
     progress : bool
         Show a bar on a terminal.
     rule : ClassRule, optional
@@ -109,14 +109,16 @@ def convert(
     images = _images(tissue, summary)
     xml = _xml_files(Path(outlines), summary)
     _check_layers(xml, layers)
-    tasks = []
+    pending = []
     for name in sorted(images | xml):
         source = _Source(images.get(name), xml.get(name))
-        tasks.append(Task((source.image or source.xml).name, source, name))  # type: ignore[union-attr]
+        pending.append(PendingImage((source.image or source.xml).name, source, name))  # type: ignore[union-attr]
     rule = rule or ClassRule()
     read = partial(_read_tissue, pieces=pieces, offset=offset, layers=tuple(layers), rule=rule)
     expected = f"images in {tissue} and an XML file for each in {outlines}"
-    summary = run(tasks, read, Path(out), summary, expected=expected, workers=workers, progress=progress, rule=rule)
+    summary = convert_images(
+        pending, read, Path(out), summary, expected=expected, workers=workers, progress=progress, rule=rule
+    )
     write_csv(Path(out) / REGIONS, COLUMNS, summary.rows)
     return summary
 
@@ -180,7 +182,7 @@ def _is_xml(name: str) -> bool:
 
 def _read_tissue(
     source: _Source, pieces: int, offset: tuple[float, float], layers: tuple[str, ...], rule: ClassRule
-) -> Result:
+) -> Converted:
     if source.xml is None:
         raise InputError(f"no {source.image.id}.xml for it; add it")  # type: ignore[union-attr]
     regions, microns = read_regions(source.xml.bytes(), source.xml.name)
@@ -188,8 +190,8 @@ def _read_tissue(
     name = source.xml.id
     try:
         if regions and not wanted:
-            found = ", ".join(sorted({region.layer for region in regions}))
-            raise InputError(f"{source.xml.name}: its layers are {found}; choose of these")
+            layer_names = ", ".join(sorted({region.layer for region in regions}))
+            raise InputError(f"{source.xml.name}: its layers are {layer_names}; choose of these")
         if source.image is None:
             raise InputError("no image of that name; add it")
         image = source.image.read()
@@ -204,13 +206,13 @@ def _read_tissue(
         where = (source.image or source.xml).name
         lost = f" ({len(regions)} regions left out with it)" if regions else ""
         rows = [_row(name, region, _Fate("dropped", str(error))) for region in regions]
-        return Result([], len(regions), [LeftOut(where, "image left out", f"{error}{lost}")], rows)
+        return Converted([], len(regions), [LeftOut(where, "image left out", f"{error}{lost}")], rows)
 
     labels = drawn.masks.to_labels()
     shown = np.bincount(labels.ravel(), minlength=len(drawn.masks) + 1)[1:]
     state = _State(drawn.masks.areas, shown, _above(drawn.masks, labels))
     labels[np.isin(labels, np.flatnonzero(state.covered) + 1)] = 0
-    pictures = []
+    converted = []
     for piece, height, width in _pieces(image.shape[:2], pieces, name):
         numbers, masks = _nuclei(labels[height, width], state.drawn)
         for number, area in zip(numbers, masks.areas, strict=True):
@@ -221,7 +223,7 @@ def _read_tissue(
         layer = [rule(class_of_layer(wanted[drawn.members[number][0]].layer)) for number in numbers]
         classes = list(dict.fromkeys(layer)) or [""]
         masks.classes = np.array([classes.index(one) for one in layer], np.int32)
-        pictures.append(Picture(f"{piece}.png", data, masks.shape, to_annotations(masks), fields, classes))
+        converted.append(ConvertedImage(f"{piece}.png", data, masks.shape, to_annotations(masks), fields, classes))
 
     unwanted = _Fate("dropped", "its layer is not wanted")
     known = iter(_fates(wanted, drawn, state))
@@ -232,7 +234,7 @@ def _read_tissue(
         if fate.fate == "dropped" and fate is not unwanted
     ]
     rows = [_row(name, region, fate) for region, fate in met]
-    return Result(pictures, len(regions), left_out, rows, seen=frozenset(region.layer for region in wanted))
+    return Converted(converted, len(regions), left_out, rows, seen=frozenset(region.layer for region in wanted))
 
 
 def _is_wanted(region: Region, layers: Collection[str]) -> bool:
@@ -281,9 +283,11 @@ def _pieces(shape: tuple[int, int], pieces: int, name: str) -> Iterator[tuple[st
 
 def _nuclei(labels: NDArray[np.int32], drawn: NDArray[np.int64]) -> tuple[list[int], CropMasks]:
     """Nuclei of a piece without slivers, and which masks of the image they are."""
-    found = CropMasks.from_labels(labels)
+    nuclei = CropMasks.from_labels(labels)
     numbers, boxes, bitmaps = [], [], []
-    for number, bitmap, box in zip(np.unique(labels[labels > 0]) - 1, found.bitmaps, found.boxes.tolist(), strict=True):
+    for number, bitmap, box in zip(
+        np.unique(labels[labels > 0]) - 1, nuclei.bitmaps, nuclei.boxes.tolist(), strict=True
+    ):
         if drawn[number] >= MIN_PIXELS:
             bitmap = _without_slivers(bitmap)
         box, bitmap = trim(bitmap, *box[:2])
@@ -291,7 +295,7 @@ def _nuclei(labels: NDArray[np.int32], drawn: NDArray[np.int64]) -> tuple[list[i
             numbers.append(int(number))
             boxes.append(box)
             bitmaps.append(bitmap)
-    return numbers, CropMasks(found.shape, np.array(boxes, np.int32), bitmaps)
+    return numbers, CropMasks(nuclei.shape, np.array(boxes, np.int32), bitmaps)
 
 
 def _without_slivers(bitmap: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -42,12 +42,12 @@ BLANK_RANGE = 8
 CLIPPED = 0.25
 
 
-class Kind(NamedTuple):
+class FindingKind(NamedTuple):
     """A kind of finding.
 
     Attributes
     ----------
-    means : str
+    description : str
         What is wrong.
     unit : str
         Of the measure.
@@ -57,38 +57,46 @@ class Kind(NamedTuple):
         Whether a small measure is worse than a large one.
     """
 
-    means: str
+    description: str
     unit: str
     remedy: str
     smallest_worst: bool = False
 
 
-KINDS = {
-    "missing-image": Kind("the image file is not there", "", "put it there, or leave the image out (--fix)"),
-    "unreadable-image": Kind("the image file cannot be read", "", "get it again, or leave the image out (--fix)"),
-    "repeated-image": Kind("an id or a name that an image before it has", "", "leave it out (--fix) or rename it"),
-    "sizes-differ": Kind(
+FINDING_KINDS = {
+    "missing-image": FindingKind("the image file is not there", "", "put it there, or leave the image out (--fix)"),
+    "unreadable-image": FindingKind(
+        "the image file cannot be read", "", "get it again, or leave the image out (--fix)"
+    ),
+    "repeated-image": FindingKind(
+        "an id or a name that an image before it has", "", "leave it out (--fix) or rename it"
+    ),
+    "sizes-differ": FindingKind(
         "image file, image record and masks are not of one size",
         "masks that do not fit",
         "convert again; where only the record is wrong --fix corrects it, otherwise it leaves the image out",
     ),
-    "unknown-image": Kind("an annotation of an image that is not listed", "", "drop it (--fix) or list the image"),
-    "bad-mask": Kind("run lengths that cannot be read", "", "drop it (--fix) or annotate it again"),
-    "bad-box": Kind("bbox is not x, y, width and height", "", "take that of its mask (--fix)"),
-    "blank": Kind("hardly any contrast", "grey levels", "look whether anything can be seen; remove it"),
-    "saturated": Kind(
+    "unknown-image": FindingKind(
+        "an annotation of an image that is not listed", "", "drop it (--fix) or list the image"
+    ),
+    "bad-mask": FindingKind("run lengths that cannot be read", "", "drop it (--fix) or annotate it again"),
+    "bad-box": FindingKind("bbox is not x, y, width and height", "", "take that of its mask (--fix)"),
+    "blank": FindingKind("hardly any contrast", "grey levels", "look whether anything can be seen; remove it"),
+    "saturated": FindingKind(
         "many pixels of the nuclei are all white or all black",
         "share of the nuclei's pixels",
         "take the image with less exposure, or remove it",
     ),
-    "no-nuclei": Kind("no nucleus is annotated", "", "right if none can be seen; otherwise annotate"),
-    "covers-image": Kind("covers most of the image", "share of the image", "look; remove or redraw it"),
-    "pieces": Kind("in several pieces", "px outside the largest", "divide it, drop stray pixels (--fix)"),
-    "hole": Kind("has holes that no other nucleus fills", "px", "fill them (--fix)"),
-    "duplicate": Kind("annotated twice", "IoU", "keep the larger (--fix)"),
-    "overlap": Kind("shares pixels with another", "share of the smaller", "the smaller keeps the pixels (--fix)"),
-    "speck": Kind("too small for a nucleus", "px", "drop it (--fix)", smallest_worst=True),
-    "near-duplicate": Kind("shows the same as an image of another part", "correlation", "put both in one part"),
+    "no-nuclei": FindingKind("no nucleus is annotated", "", "right if none can be seen; otherwise annotate"),
+    "covers-image": FindingKind("covers most of the image", "share of the image", "look; remove or redraw it"),
+    "pieces": FindingKind("in several pieces", "px outside the largest", "divide it, drop stray pixels (--fix)"),
+    "hole": FindingKind("has holes that no other nucleus fills", "px", "fill them (--fix)"),
+    "duplicate": FindingKind("annotated twice", "IoU", "keep the larger (--fix)"),
+    "overlap": FindingKind(
+        "shares pixels with another", "share of the smaller", "the smaller keeps the pixels (--fix)"
+    ),
+    "speck": FindingKind("too small for a nucleus", "px", "drop it (--fix)", smallest_worst=True),
+    "near-duplicate": FindingKind("shows the same as an image of another part", "correlation", "put both in one part"),
 }
 
 
@@ -100,7 +108,7 @@ class Finding(NamedTuple):
     image : str
         Name of the image; the id that is not listed for an unknown image.
     kind : str
-        One of `KINDS`.
+        One of `FINDING_KINDS`.
     annotation : int or None
         Id of the annotation.
     measure : float or None
@@ -125,7 +133,7 @@ class Report:
     data : CocoData
         What was checked.
     findings : list of Finding
-        By kind in the order of `KINDS`, the worst first.
+        By kind in the order of `FINDING_KINDS`, the worst first.
     """
 
     data: CocoData
@@ -133,9 +141,9 @@ class Report:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Number of findings of each kind found, in the order of `KINDS`."""
-        found = Counter(finding.kind for finding in self.findings)
-        return {kind: found[kind] for kind in KINDS if found[kind]}
+        """Number of findings of each kind found, in the order of `FINDING_KINDS`."""
+        counted = Counter(finding.kind for finding in self.findings)
+        return {kind: counted[kind] for kind in FINDING_KINDS if counted[kind]}
 
     def without(self, kinds: Collection[str]) -> Report:
         """The report without findings of some kinds.
@@ -145,9 +153,9 @@ class Report:
         InputError
             If there is no such kind.
         """
-        unknown = set(kinds) - KINDS.keys()
+        unknown = set(kinds) - FINDING_KINDS.keys()
         if unknown:
-            raise InputError(f"{min(unknown)!r} is no kind of finding; they are {', '.join(KINDS)}")
+            raise InputError(f"{min(unknown)!r} is no kind of finding; they are {', '.join(FINDING_KINDS)}")
         return Report(self.data, [finding for finding in self.findings if finding.kind not in kinds])
 
 
@@ -157,7 +165,7 @@ def check(
     workers: int = 1,
     progress: bool = True,
 ) -> Report:
-    """Look for everything in `KINDS`.
+    """Look for everything in `FINDING_KINDS`.
 
     Near duplicates are looked for where ``split.csv`` lies beside the annotations, across its parts.
 
@@ -184,18 +192,18 @@ def check(
     tasks = [(data.path.parent / "images", image, data.annotations.get(image["id"], [])) for image in images]
     seen = []
     with closing(in_order(partial(_inspect, min_area), tasks, workers)) as done:
-        for image, (found, small) in zip(
+        for image, (of_image, small) in zip(
             images,
             tqdm(done, "check", len(tasks), unit="image", disable=None if progress else True),
             strict=True,
         ):
-            findings += found
+            findings += of_image
             if small is not None:
                 seen.append((image_id(image), small))
     split = data.path.parent / SPLIT_FILE
     if split.is_file():
         findings += _across_parts(seen, {name: row["part"] for name, row in read_split(split).items()})
-    order = {kind: place for place, kind in enumerate(KINDS)}
+    order = {kind: place for place, kind in enumerate(FINDING_KINDS)}
     # Sorted stably: of one measure in the order of the data set.
     findings.sort(key=lambda finding: (order[finding.kind], -_badness(finding)))
     return Report(data, findings)
@@ -205,7 +213,7 @@ def write_findings(path: str | os.PathLike[str], findings: Sequence[Finding]) ->
     """Write findings as CSV: image, kind, annotation, other, measure, unit, remedy."""
     rows = []
     for finding in findings:
-        kind = KINDS[finding.kind]
+        kind = FINDING_KINDS[finding.kind]
         measure = "" if finding.measure is None else f"{finding.measure:.4g}"
         rows.append([finding.image, finding.kind, finding.annotation, finding.other, measure, kind.unit, kind.remedy])
     write_csv(path, ["image", "kind", "annotation", "other", "measure", "unit", "remedy"], rows)
@@ -338,5 +346,5 @@ def _across_parts(seen: Sequence[tuple[str, NDArray[np.float32]]], parts: Mappin
 
 
 def _badness(finding: Finding) -> float:
-    sign = -1 if KINDS[finding.kind].smallest_worst else 1
+    sign = -1 if FINDING_KINDS[finding.kind].smallest_worst else 1
     return sign * (finding.measure or 0.0)

@@ -22,7 +22,7 @@ from maskseg.imaging.reading import ImageFile, to_rgb8
 _PREVIEW, _LARGEST = 2048, 4096
 
 
-class ImageLook(NamedTuple):
+class ImageStatistics(NamedTuple):
     """What is kept of an image.
 
     Attributes
@@ -53,9 +53,9 @@ class ImageLook(NamedTuple):
     saturated: float
 
 
-def look_at(files: Sequence[ImageFile], workers: int = 1) -> list[ImageLook | InputError]:
+def measure_images(files: Sequence[ImageFile], workers: int = 1) -> list[ImageStatistics | InputError]:
     """Look at images; what is wrong with one that cannot be read takes its place."""
-    with closing(in_order(_look, files, workers)) as results:
+    with closing(in_order(_measure, files, workers)) as results:
         return list(tqdm(results, desc="look", unit="image", total=len(files), leave=False, disable=None))
 
 
@@ -84,7 +84,7 @@ def _open(file: ImageFile) -> tuple[NDArray[Any], tuple[int, int], float | None]
         raise InputError(f"{file.name}: damaged or cut short; get it again") from error
 
 
-def _look(file: ImageFile) -> ImageLook | InputError:
+def _measure(file: ImageFile) -> ImageStatistics | InputError:
     try:
         values, shape, mpp = _open(file)
         modality = infer_modality(colours(to_rgb8(values)))
@@ -94,7 +94,7 @@ def _look(file: ImageFile) -> ImageLook | InputError:
     finite = values if values.dtype.kind != "f" else values[np.isfinite(values)]
     most = np.iinfo(values.dtype).max if values.dtype.kind in "ui" else np.inf
     bits = 1 if values.dtype == bool else 8 * values.dtype.itemsize
-    return ImageLook(
+    return ImageStatistics(
         shape,
         Path(file.member or file.path).suffix.lower(),
         f"{bits}-bit {'float ' if values.dtype.kind == 'f' else ''}{'grey' if values.shape[2] == 1 else 'colour'}",

@@ -24,7 +24,7 @@ from maskseg.data.dataset import CocoData, image_id
 from maskseg.imaging.reading import read_image
 
 
-class Look(NamedTuple):
+class ImageFeatures(NamedTuple):
     """What is kept of an image: its edges and 5 kB."""
 
     edges: Edges | None  # of more than a line of pixels
@@ -33,9 +33,9 @@ class Look(NamedTuple):
     features: NDArray[np.float64]
 
 
-def look(image: NDArray[np.uint8]) -> Look:
-    """Look at an image, uint8 (H, W, 3)."""
-    return Look(
+def image_features(image: NDArray[np.uint8]) -> ImageFeatures:
+    """Measure an image, uint8 (H, W, 3)."""
+    return ImageFeatures(
         edges(image) if min(image.shape[:2]) > 1 else None,
         colours(image),
         thumbnail(image),
@@ -44,7 +44,7 @@ def look(image: NDArray[np.uint8]) -> Look:
 
 
 # Stands for an image that cannot be read: without contrast it is like no other.
-_NOTHING = look(np.zeros((1, 1, 3), np.uint8))
+_NOTHING = image_features(np.zeros((1, 1, 3), np.uint8))
 
 
 @dataclass(frozen=True)
@@ -92,19 +92,19 @@ def survey(
     ids = [image_id(image) for image in data.images]
     files = [data.path.parent / "images" / image["file_name"] for image in data.images]
     with closing(in_order(_read, files, workers)) as results:
-        looks = list(tqdm(results, desc="look", unit="image", total=len(files), leave=False, disable=None))
-    unreadable = [str(item) for item in looks if isinstance(item, InputError)]
+        features = list(tqdm(results, desc="look", unit="image", total=len(files), leave=False, disable=None))
+    unreadable = [str(item) for item in features if isinstance(item, InputError)]
     kinds, inferred = [], set()
-    for name, image, item in zip(ids, data.images, looks, strict=True):
+    for name, image, item in zip(ids, data.images, features, strict=True):
         kind = modalities.get(name) or image.get("modality") or ""
-        if not kind and isinstance(item, Look):
+        if not kind and isinstance(item, ImageFeatures):
             kind = infer_modality(item.colours)
             inferred.add(name)
         kinds.append(kind)
     if mosaics is None:
-        mosaics = _found_mosaics(ids, looks)
+        mosaics = _found_mosaics(ids, features)
     tiles = [mosaics.get(name, "") for name in ids]
-    seen = [item if isinstance(item, Look) else _NOTHING for item in looks]
+    seen = [item if isinstance(item, ImageFeatures) else _NOTHING for item in features]
     duplicates = near_duplicates([item.thumbnail for item in seen])
     pairs = [(pair.first, pair.second) for pair in duplicates] + _pieces(data.images)
     groups = acquisition_groups(np.stack([item.features for item in seen]), kinds, tiles, pairs)
@@ -121,18 +121,18 @@ def _pieces(images: Sequence[Mapping[str, Any]]) -> list[tuple[int, int]]:
     return [pair for places in members.values() for pair in pairwise(places)]
 
 
-def _found_mosaics(ids: list[str], looks: list[Look | InputError]) -> dict[str, str]:
+def _found_mosaics(ids: list[str], features: list[ImageFeatures | InputError]) -> dict[str, str]:
     """Tiles of the mosaics found: image id -> number of the mosaic, from 1."""
     tiles = {
         name: item.edges
-        for name, item in zip(ids, looks, strict=True)
-        if isinstance(item, Look) and item.edges is not None
+        for name, item in zip(ids, features, strict=True)
+        if isinstance(item, ImageFeatures) and item.edges is not None
     }
     return {name: str(number) for number, mosaic in enumerate(find_mosaics(tiles), 1) for name in mosaic}
 
 
-def _read(file: Path) -> Look | InputError:
+def _read(file: Path) -> ImageFeatures | InputError:
     try:
-        return look(read_image(file))
+        return image_features(read_image(file))
     except InputError as error:
         return error

@@ -35,21 +35,21 @@ def classes_of(records: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
         order.setdefault(number, record.get("categories", ()))
         names = of_sets.setdefault(number, {})
         names.update((item.get("class", NUCLEUS), None) for item in record["annotations"])
-    found: dict[str, None] = {}
+    names_of_all: dict[str, None] = {}
     several = False
     for number, names in of_sets.items():
         own = [name for name in dict.fromkeys([*order[number], *names]) if name in names and name != UNCLASSIFIED]
         several |= len(own) > 1
-        found.update(dict.fromkeys(own))
+        names_of_all.update(dict.fromkeys(own))
     alone = [{*names} - {UNCLASSIFIED} for names in of_sets.values()]
     if not several:
-        return (next(iter(found), NUCLEUS) if len(found) == 1 else NUCLEUS,)
+        return (next(iter(names_of_all), NUCLEUS) if len(names_of_all) == 1 else NUCLEUS,)
     if not any(NUCLEUS in names and len(names) > 1 for names in alone):
-        found.pop(NUCLEUS, None)
-    return tuple(found)
+        names_of_all.pop(NUCLEUS, None)
+    return tuple(names_of_all)
 
 
-def renamed(records: Iterable[MutableMapping[str, Any]], rule: ClassRule, strict: bool = True) -> None:
+def rename_classes(records: Iterable[MutableMapping[str, Any]], rule: ClassRule, strict: bool = True) -> None:
     """Change the names of classes in records by a rule, in place.
 
     Raises
@@ -69,7 +69,7 @@ def renamed(records: Iterable[MutableMapping[str, Any]], rule: ClassRule, strict
         rule.check(seen)
 
 
-def numbered(records: Iterable[Mapping[str, Any]], names: Sequence[str]) -> int:
+def assign_category_ids(records: Iterable[Mapping[str, Any]], names: Sequence[str]) -> int:
     """Give the annotations of records their ``category_id``, the place of their class in `names`, in place.
 
     Of one class all are 0; a class that is not among several is `UNKNOWN`.

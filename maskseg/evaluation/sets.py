@@ -27,7 +27,7 @@ from maskseg.formats.classes import NUCLEUS, ClassRule
 from maskseg.formats.coco import is_dataset
 from maskseg.formats.reader import Item, Note
 from maskseg.formats.registry import recognise
-from maskseg.formats.reviewed import apart
+from maskseg.formats.reviewed import separate_reviewed
 
 # What is left out of an image without changing its label image.
 _HARMLESS = ("empty", "duplicate")
@@ -105,7 +105,7 @@ def open_set(
     path = Path(folder)
     form = recognise(path)
     form.require(source)
-    given = list(form.part("reader")(path))
+    given = list(form.imported("reader")(path))
     readable = [item for item in given if isinstance(item, Item)]
     items = {item.image_id or item.where: item for item in readable}
     base = path if path.is_dir() else path.parent
@@ -164,7 +164,7 @@ def _of_items(
                 continue
             raise InputError(f"{one.file}: {one.reason}")
         notes.update(nuclei.notes)
-        nuclei, region = apart(replace(nuclei, fields={**item.fields, **nuclei.fields}))
+        nuclei, region = separate_reviewed(replace(nuclei, fields={**item.fields, **nuclei.fields}))
         seen.update(nuclei.class_names())
         return nuclei.masks, [rule(one) or NUCLEUS for one in nuclei.class_names()], region
 

@@ -39,11 +39,11 @@ def join_anndata(paths: Sequence[Path], images: Iterable[Joined]) -> None:
     import pandas as pd
 
     (path,) = paths
-    with tables(images) as found:
-        frame = pd.DataFrame(list(found.nuclei), columns=list(found.columns))
-        channels = found.channels
+    with tables(images) as rows:
+        frame = pd.DataFrame(list(rows.nuclei), columns=list(rows.columns))
+        channels = rows.channels
     means: dict[str, Any] = {}
-    for column, kind in found.columns.items():
+    for column, kind in rows.columns.items():
         if named := _MEAN.fullmatch(column):
             if int(named[2]) < len(channels):
                 means.setdefault(named[1] or "", []).append(frame[column].to_numpy(np.float32))

@@ -389,10 +389,10 @@ def read(source: Path) -> Iterator[Item]:
 
 def _load(file: ImageFile, shape: Shape | None) -> Nuclei:
     regions, scale = read_regions(content(file), file.name)
-    found = region_masks(regions, known_shape(shape, file.name))
+    drawn = region_masks(regions, known_shape(shape, file.name))
     lost = [
         LeftOut(f"{file.name}: region {regions[i].id} of layer {regions[i].layer}", "region left out", reason)
-        for i, reason in sorted(found.lost.items())
+        for i, reason in sorted(drawn.lost.items())
     ]
-    classes = [class_of_layer(regions[members[0]].layer) for members in found.members]
-    return Nuclei(found.masks, classes, lost, {"microns_per_pixel": scale} if scale else {})
+    classes = [class_of_layer(regions[members[0]].layer) for members in drawn.members]
+    return Nuclei(drawn.masks, classes, lost, {"microns_per_pixel": scale} if scale else {})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from maskseg.formats.form import Format
+from maskseg.formats.format import Format
 
 _HERE = "maskseg.formats"
 FORMATS = [

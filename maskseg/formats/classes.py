@@ -90,18 +90,18 @@ def colours(names: Sequence[str]) -> dict[str, Colour]:
 
     A name has the same colour wherever it comes, unless another one in `names` has one like it.
     """
-    found: dict[str, Colour] = {}
+    chosen: dict[str, Colour] = {}
     for name in names:
         known = _QUPATH.get(name.lower())
-        if known and known not in found.values():
-            found[name] = known
+        if known and known not in chosen.values():
+            chosen[name] = known
     for name in names:
-        if name not in found:
+        if name not in chosen:
             first = zlib.crc32(name.encode("utf-8", "replace")) % len(_PALETTE)
             order = [_PALETTE[(first + step) % len(_PALETTE)] for step in range(len(_PALETTE))]
-            free = [colour for colour in order if colour not in found.values()] or order
-            found[name] = next((colour for colour in free if _is_far(colour, found.values())), free[0])
-    return {name: found[name] for name in names}
+            free = [colour for colour in order if colour not in chosen.values()] or order
+            chosen[name] = next((colour for colour in free if _is_far(colour, chosen.values())), free[0])
+    return {name: chosen[name] for name in names}
 
 
 def _is_far(colour: Colour, others: Iterable[Colour]) -> bool:

@@ -27,7 +27,7 @@ from maskseg.core.json_files import read_json, write_json
 from maskseg.core.masks import CropMasks
 from maskseg.formats.classes import NUCLEUS, Categories, class_name
 from maskseg.formats.coco_checks import check_records
-from maskseg.formats.sources import whole
+from maskseg.formats.sources import whole_number
 from maskseg.formats.writer import Joined, WholeWriter
 
 ANNOTATIONS = "annotations.json"
@@ -140,19 +140,21 @@ def load_coco(path: str | os.PathLike[str], refuse_faults: bool = True) -> CocoD
 def category_names(data: Mapping[str, Any]) -> dict[str, str]:
     """Names of the categories of a COCO file by `key_of` their ids; what is no category is passed over."""
     rows = data.get("categories")
-    found = {}
+    names = {}
     for row in rows if isinstance(rows, list) else ():
         key = key_of(row.get("id")) if isinstance(row, dict) else None
         if key is not None and "name" in row:
-            found[key] = class_name(row["name"])
-    return found
+            names[key] = class_name(row["name"])
+    return names
 
 
 def key_of(value: Any) -> str | None:
     """An id as a key: 7, 7.0 and "7", which files mix, are the same; None for what is no id."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
-    number = whole(value) if not isinstance(value, str) or re.fullmatch(r"\s*[1-9]\d*(\.0*)?\s*|0", value) else None
+    number = (
+        whole_number(value) if not isinstance(value, str) or re.fullmatch(r"\s*[1-9]\d*(\.0*)?\s*|0", value) else None
+    )
     return str(value) if number is None else str(number)
 
 

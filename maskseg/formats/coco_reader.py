@@ -20,9 +20,9 @@ from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks
 from maskseg.formats.coco import ANNOTATIONS, PACKED, PREDICTIONS, category_names, is_dataset, key_of
 from maskseg.formats.drawing import MOST_BOX_PIXELS, check_box, number, runs_area
-from maskseg.formats.reader import Classes, Item, LeftOut, Note, Nuclei, Shape, Taken, fault, known_shape
+from maskseg.formats.reader import Classes, Item, LeftOut, Note, Nuclei, Selection, Shape, known_shape, unreadable_item
 from maskseg.formats.reviewed import is_mark
-from maskseg.formats.sources import beginning, begins_with, files_of, inner_path, json_of, stated_shape, whole
+from maskseg.formats.sources import begins_with, files_of, first_bytes, inner_path, json_of, stated_shape, whole_number
 from maskseg.imaging.reading import ImageFile, member_path
 
 # Fields of an image record that have a place of their own.
@@ -46,7 +46,7 @@ def recognises(source: Path) -> bool:
 
 def read(
     source: Path, categories: Sequence[str] = (ALL,), distinct: bool = False
-) -> Iterator[Item | LeftOut | Note | Taken | Classes]:
+) -> Iterator[Item | LeftOut | Note | Selection | Classes]:
     """The images of a COCO file, with the names of the categories as classes.
 
     Polygons are rasterised by pycocotools, to which they run along the edges of pixels (one drawn through the centres
@@ -82,7 +82,7 @@ def read(
         folder = inner_path(file, source).parent if len(files) > 1 else PurePosixPath()
         kept = [item for item in data["annotations"] if wanted is None or _is_wanted(_category(item, known), wanted)]
         if len(kept) < len(data["annotations"]):
-            yield Taken(f"of the categories taken (of {len(data['annotations'])})")
+            yield Selection(f"of the categories taken (of {len(data['annotations'])})")
         if _crowd_is_encoding(kept):
             yield Note("run lengths with iscrowd 1 taken for single nuclei, as CVAT writes masks, not for crowds")
             kept = [{**item, "iscrowd": 0} for item in kept]
@@ -105,7 +105,7 @@ def _items(
             of[key].append(item)
         else:
             reason = f"no image {item.get('image_id')!r}; add it"
-            yield LeftOut(f"{path}: annotation {item.get('id')}", "annotation left out", reason, found=1)
+            yield LeftOut(f"{path}: annotation {item.get('id')}", "annotation left out", reason, annotation_count=1)
     # Predictions are numbered by their scores, so all or none of the file count as such.
     scored = any("score" in item for item in kept)
     for record in images:
@@ -113,7 +113,9 @@ def _items(
         where = f"{path}: image {name or record.get('id')}"
         own = of.pop(key, [])
         if key is None or ids[key] > 1:
-            yield fault(where, f"{ids[key]} images have the id {record.get('id')}; number them anew", found=len(own))
+            yield unreadable_item(
+                where, f"{ids[key]} images have the id {record.get('id')}; number them anew", annotation_count=len(own)
+            )
             continue
         yield Item(
             member_path(name).stem or key,
@@ -121,7 +123,7 @@ def _items(
             where,
             stated_shape(record.get("height"), record.get("width")),
             file_name=str(folder / name) if name else "",
-            found=len(own),
+            annotation_count=len(own),
             fields={key: value for key, value in record.items() if key not in _STANDARD},
             needs_shape=True,
             scored=scored,
@@ -142,10 +144,10 @@ def json_files(source: Path) -> list[ImageFile]:
     if source.is_file() and source.suffix.lower() != ".zip":
         return [ImageFile(source.stem, source)]
     files = files_of(source, *_ENDINGS)
-    found = [file for file in files if _SIGN.search(beginning(file))] or files[:1]
-    if not found:
+    coco_files = [file for file in files if _SIGN.search(first_bytes(file))] or files[:1]
+    if not coco_files:
         raise InputError(f"{source}: no COCO file in it; name the JSON file")
-    return found
+    return coco_files
 
 
 def _load(file: ImageFile) -> dict[str, list[dict[str, Any]]]:
@@ -203,7 +205,7 @@ def _box_area(item: Mapping[str, Any]) -> float:
 
 def _is_crowd(item: Mapping[str, Any]) -> bool:
     value = item.get("iscrowd")
-    number = whole(value)
+    number = whole_number(value)
     return number != 0 if number is not None else value is True or str(value).strip().lower() == "true"
 
 
@@ -231,8 +233,8 @@ def _wanted(
     """The categories to take, None for all; see `read` for the rule."""
     used: Counter[str] = Counter()
     for data, known in zip(loaded, names, strict=True):
-        found = (_category(item, known) for item in data["annotations"])
-        used.update(name for name in found if not is_mark(name))
+        categories = (_category(item, known) for item in data["annotations"])
+        used.update(name for name in categories if not is_mark(name))
     if not wanted:
         wanted = used if len(used) <= 1 else {name for name in used if "nucle" in name.lower()}
         if used and not wanted:
@@ -295,9 +297,9 @@ def _all_runs(path: str, items: list[dict[str, Any]], shape: Shape) -> tuple[lis
         try:
             if _is_crowd(item):
                 raise InputError("a crowd region, not one nucleus; outline its nuclei one by one")
-            found = segmentation_runs(item.get("segmentation"), shape)
-            check_box(runs_area(found, shape))
-            runs.append(found if len(found[0]) else None)
+            decoded = segmentation_runs(item.get("segmentation"), shape)
+            check_box(runs_area(decoded, shape))
+            runs.append(decoded if len(decoded[0]) else None)
             if runs[-1] is None:
                 reason = "not one pixel in the image; draw it again"
                 left_out.append(LeftOut(f"{path}: annotation {item.get('id')}", "empty annotation", reason))
@@ -309,8 +311,8 @@ def _all_runs(path: str, items: list[dict[str, Any]], shape: Shape) -> tuple[lis
 
 def _is_plain(item: Mapping[str, Any]) -> bool:
     """Whether an annotation is run lengths of one nucleus."""
-    found = item.get("segmentation")
-    return not _is_crowd(item) and isinstance(found, dict) and {"size", "counts"} <= found.keys()
+    segmentation = item.get("segmentation")
+    return not _is_crowd(item) and isinstance(segmentation, dict) and {"size", "counts"} <= segmentation.keys()
 
 
 def _split(
@@ -351,7 +353,7 @@ def segmentation_runs(segmentation: Any, shape: tuple[int, int]) -> rle.Runs:
     """
     if isinstance(segmentation, dict):
         size = segmentation.get("size")
-        if not isinstance(size, list) or list(map(whole, size)) != list(shape) or "counts" not in segmentation:
+        if not isinstance(size, list) or list(map(whole_number, size)) != list(shape) or "counts" not in segmentation:
             raise InputError(f"run lengths of size {str(size)[:40]} on an image of {list(shape)}; mend them")
         return rle.coco_to_runs({"size": list(shape), "counts": segmentation["counts"]})
     if not segmentation or not isinstance(segmentation, list):

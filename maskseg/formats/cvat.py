@@ -19,7 +19,7 @@ from maskseg.core.xml_files import read_xml
 from maskseg.formats.drawing import Drawing, check_box, number, rectangle, ring
 from maskseg.formats.reader import Item, LeftOut, Nuclei, Shape, known_shape
 from maskseg.formats.reviewed import REVIEWED, is_mark
-from maskseg.formats.sources import begins_with, content, files_of, stated_shape, understood, whole
+from maskseg.formats.sources import begins_with, content, files_of, parsing, stated_shape, whole_number
 from maskseg.imaging.reading import member_path
 
 _SIGN = re.compile(rb"<annotations[\s>]")
@@ -48,7 +48,9 @@ def read(source: Path) -> Iterator[Item | LeftOut]:
             raise InputError(f"{file.name}: no file of CVAT (it holds {root.tag[:40]!r}); export CVAT for images 1.1")
         for track in root.iterfind("track"):
             where = f"{file.name}: track {track.get('id', '')}"
-            yield LeftOut(where, "track left out", "tracks are of a video; export CVAT for images 1.1", found=1)
+            yield LeftOut(
+                where, "track left out", "tracks are of a video; export CVAT for images 1.1", annotation_count=1
+            )
         for image in root.iterfind("image"):
             name = image.get("name", "")
             where = f"{file.name}: image {name or image.get('id', '')}"
@@ -59,7 +61,7 @@ def read(source: Path) -> Iterator[Item | LeftOut]:
             marked = any(is_mark(tag.get("label", "")) for tag in image.iterfind("tag"))
             load = partial(_load, where, shapes, marked)
             stem = member_path(name).stem or _id(image)
-            yield Item(stem, load, where, size, file_name=name, found=len(shapes), needs_shape=True)
+            yield Item(stem, load, where, size, file_name=name, annotation_count=len(shapes), needs_shape=True)
 
 
 def _id(image: Element) -> str:
@@ -76,11 +78,13 @@ def _load(where: str, shapes: list[tuple[str, dict[str, str]]], marked: bool, sh
     for place, members in groups.values():
         with (
             drawing.annotation(f"shape {place}", members[0][1].get("label", "")[:200]),
-            understood("", "draw it again"),
+            parsing("", "draw it again"),
         ):
             if members[0][0] == "mask":
                 for _, values in members:
-                    drawing.claim((whole(values.get("width")) or 0) * (whole(values.get("height")) or 0))
+                    drawing.check_pixels(
+                        (whole_number(values.get("width")) or 0) * (whole_number(values.get("height")) or 0)
+                    )
                 _draw_masks(drawing, members)
             else:
                 drawing.polygons([[_outline(kind, values)] for kind, values in members])
@@ -105,7 +109,7 @@ def _draw_masks(drawing: Drawing, members: list[tuple[str, dict[str, str]]]) -> 
 
 def _mask(values: dict[str, str]) -> tuple[NDArray[np.bool_], int, int]:
     """Pixels of a mask and the place of its box: runs along the rows, by turns outside and inside."""
-    left, top, width, height = (whole(values.get(key)) for key in ("left", "top", "width", "height"))
+    left, top, width, height = (whole_number(values.get(key)) for key in ("left", "top", "width", "height"))
     if left is None or top is None or not width or not height or min(width, height) < 1:
         raise InputError("a mask without a box; draw it again")
     check_box(width * height)

@@ -52,8 +52,8 @@ def read_nuinsseg(source: Path) -> Iterator[Item | LeftOut]:
     if not images:
         raise InputError(f"{source}: no folder {_TISSUE!r} in it; unpack NuInsSeg there")
     for key, file in sorted(images.items()):
-        found = (labels.pop(key),) if key in labels else ()
-        yield Item(file.id, partial(load_labels, found, True), file.name, image=file)
+        own = (labels.pop(key),) if key in labels else ()
+        yield Item(file.id, partial(load_labels, own, True), file.name, image=file)
     for file in labels.values():
         yield LeftOut(file.name, "label image left out", "no image for it; add it")
 
@@ -78,13 +78,13 @@ def read_ctc(source: Path) -> Iterator[Item | LeftOut | Note]:
     labels: dict[tuple[str, int], ImageFile] = {}
     for file in files_of(source, ".tif", ".tiff"):
         path = inner_path(file, source)
-        if found := _FRAME.match(path.stem):
-            frames[str(path.parent), int(found[1])] = file
-        elif (found := _SEG.match(path.stem)) and path.parent.name == "SEG":
+        if match := _FRAME.match(path.stem):
+            frames[str(path.parent), int(match[1])] = file
+        elif (match := _SEG.match(path.stem)) and path.parent.name == "SEG":
             truth = path.parent.parent
             sequence = str(truth.with_name(re.sub(r"_(GT|ST|ERR_SEG)$", "", truth.name)))
-            if (sequence, int(found[1])) not in labels or truth.name.endswith("_GT"):
-                labels[sequence, int(found[1])] = file
+            if (sequence, int(match[1])) not in labels or truth.name.endswith("_GT"):
+                labels[sequence, int(match[1])] = file
         elif _SLICE.match(path.stem):
             yield LeftOut(file.name, "label image left out", "a slice of a volume; only planes are read")
     if not labels:

@@ -19,7 +19,7 @@ from maskseg.core.masks import CropMasks, trim
 from maskseg.core.outlines import Polygon, Ring, fill, rasterise
 from maskseg.core.rle import Runs, runs_to_crop
 from maskseg.formats.reader import LeftOut, Nuclei, Shape
-from maskseg.formats.sources import understood
+from maskseg.formats.sources import parsing
 
 # Pixels of the boxes of all masks of an image, also of those that turn out to be empty: a file of a few bytes may claim
 # masks as large as a slide, a thousand times.
@@ -77,13 +77,13 @@ class Drawing:
         before = len(self._boxes)
         self._score = score
         try:
-            with understood("", "draw it again"):
+            with parsing("", "draw it again"):
                 yield
             if len(self._boxes) == before:
-                self.lose(place, "not one pixel in the image; draw it again", "empty annotation")
+                self.leave_out(place, "not one pixel in the image; draw it again", "empty annotation")
         except InputError as error:
             del self._boxes[before:], self.bitmaps[before:]
-            self.lose(place, str(error))
+            self.leave_out(place, str(error))
         self._scores += [self._score] * (len(self._boxes) - before)
         self._classes += [name] * (len(self._boxes) - before)
 
@@ -114,7 +114,7 @@ class Drawing:
         self._scores = [self._scores[index] for index in kept]
         self._classes = [self._classes[index] for index in kept]
 
-    def lose(self, place: str, reason: str, kind: str = "annotation left out") -> None:
+    def leave_out(self, place: str, reason: str, kind: str = "annotation left out") -> None:
         """Leave an annotation out."""
         self.left_out.append(LeftOut(f"{self.where}: {place}", kind, reason))
 
@@ -136,7 +136,7 @@ class Drawing:
         points = np.concatenate(rings)
         box = (*np.floor(points.min(axis=0)), *np.ceil(points.max(axis=0)))
         x0, y0, x1, y1 = np.clip(box, 0, self.shape[::-1] * 2).astype(int).tolist()
-        self.claim((x1 - x0) * (y1 - y0))
+        self.check_pixels((x1 - x0) * (y1 - y0))
         # Every edge costs the rows that it crosses.
         rows = [np.clip(one[:, 1], 0, self.shape[0]) for one in rings]
         length = sum(np.abs(np.diff(one, append=one[:1])).sum() for one in rows)
@@ -162,12 +162,12 @@ class Drawing:
         """A nucleus: the set pixels of a bitmap whose top left pixel is (x0, y0); what lies outside is cut off."""
         height, width = self.shape
         inside = bitmap[max(-y0, 0) : max(height - y0, 0), max(-x0, 0) : max(width - x0, 0)]
-        self.claim(inside.size)
+        self.check_pixels(inside.size)
         self._add(*trim(inside, max(x0, 0), max(y0, 0)))
 
     def runs(self, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
         """A nucleus: runs down the columns; see `maskseg.core.rle`."""
-        self.claim(runs_area((starts, lengths), self.shape))
+        self.check_pixels(runs_area((starts, lengths), self.shape))
         self._add(*runs_to_crop(starts, lengths, self.shape))
 
     def _add(self, box: Any, bitmap: NDArray[np.bool_]) -> None:
@@ -175,7 +175,7 @@ class Drawing:
             self._boxes.append(box)
             self.bitmaps.append(bitmap)
 
-    def claim(self, pixels: int) -> None:
+    def check_pixels(self, pixels: int) -> None:
         """Refuse, before it is made, a mask with a box of so many pixels, if these and those before are too many.
 
         Raises
@@ -212,14 +212,14 @@ def ring(points: Any, scale: tuple[float, float] = (1.0, 1.0)) -> Ring:
         count = len(points) if isinstance(points, list | tuple) else "no"
         raise InputError(f"{count} points, an outline has three or more; draw it again")
     try:
-        found = np.array([(point[0], point[1]) for point in points], np.float64) * scale
+        vertices = np.array([(point[0], point[1]) for point in points], np.float64) * scale
     except (TypeError, ValueError, LookupError, OverflowError) as error:
         raise InputError("a point that is not two numbers; draw it again") from error
-    if found.shape != (len(points), 2) or not np.isfinite(found).all():
+    if vertices.shape != (len(points), 2) or not np.isfinite(vertices).all():
         raise InputError("a point that is not two numbers; draw it again")
-    if np.abs(found).max() > _FARTHEST:
-        raise InputError(f"a point at {np.abs(found).max():g} pixels; draw it again")
-    return found
+    if np.abs(vertices).max() > _FARTHEST:
+        raise InputError(f"a point at {np.abs(vertices).max():g} pixels; draw it again")
+    return vertices
 
 
 def flat_ring(numbers: Any, scale: tuple[float, float] = (1.0, 1.0)) -> Ring:
@@ -243,12 +243,12 @@ def number(value: Any) -> float:
         If it is none.
     """
     try:
-        found = float(value)
+        parsed = float(value)
     except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{str(value)[:20]!r} in place of a number; draw it again") from error
-    if not math.isfinite(found):
+    if not math.isfinite(parsed):
         raise InputError(f"{str(value)[:20]!r} in place of a number; draw it again")
-    return found
+    return parsed
 
 
 def check_box(pixels: int) -> None:

@@ -19,7 +19,7 @@ from maskseg.core.outlines import Polygon
 from maskseg.formats.drawing import Drawing, number, ring, text
 from maskseg.formats.reader import Item, LeftOut, Nuclei, Shape, known_shape
 from maskseg.formats.reviewed import REVIEWED, is_mark
-from maskseg.formats.sources import beginning, begins_with, files_of, json_of, understood
+from maskseg.formats.sources import begins_with, files_of, first_bytes, json_of, parsing
 from maskseg.imaging.reading import ImageFile
 
 _SIGN = re.compile(rb'"type"\s*:\s*"(Feature|FeatureCollection)"|"geometry"\s*:\s*\{')
@@ -52,7 +52,7 @@ def read(source: Path) -> Iterator[Item | LeftOut]:
     """
     files = files_of(source, *_ENDINGS)
     marked = [file for file in files if ".geojson" in file.name.rpartition("/")[2].lower()]
-    files = marked or [file for file in files if _SIGN.search(beginning(file))] or files
+    files = marked or [file for file in files if _SIGN.search(first_bytes(file))] or files
     if not files:
         raise InputError(f"{source}: no .geojson file there; check the path")
     for file in files:
@@ -63,7 +63,7 @@ def read(source: Path) -> Iterator[Item | LeftOut]:
 def load(file: ImageFile, shape: Shape | None) -> Nuclei:
     """The nuclei of a GeoJSON file; features at fault are left out."""
     drawing = Drawing(file.name, known_shape(shape, file.name))
-    with understood(file.name):
+    with parsing(file.name):
         features = _features(json_of(file))
         planes = {_plane(feature) for feature in features if not _is_mark(feature)} - {None}
         if len(planes) > 1:
@@ -74,7 +74,7 @@ def load(file: ImageFile, shape: Shape | None) -> Nuclei:
             properties = properties if isinstance(properties, dict) else {}
             name = REVIEWED if _is_mark(feature) else _class_of(properties)
             if name.endswith(_REGION_MARK):
-                drawing.lose(
+                drawing.leave_out(
                     f"feature {place}", f"the class {name} is one of regions; give a nucleus another one", "region"
                 )
                 continue
@@ -170,5 +170,5 @@ def _without_regions(drawing: Drawing, candidates: list[tuple[int, str]]) -> Non
         inside = np.count_nonzero(drawing.bitmaps[index][centres[near, 1] - y0, centres[near, 0] - x0])
         if inside >= _INSIDE:
             regions[index] = f"a region around {inside} others, and no nucleus; delete it"
-            drawing.lose(place, regions[index], "region")
+            drawing.leave_out(place, regions[index], "region")
     drawing.drop(set(regions))

@@ -25,7 +25,7 @@ from maskseg.core.outlines import Ring
 from maskseg.formats.drawing import Drawing, number, rectangle, ring
 from maskseg.formats.reader import Item, Nuclei, Shape, known_shape
 from maskseg.formats.reviewed import REVIEWED, is_mark
-from maskseg.formats.sources import content, files_of, inner_path, understood
+from maskseg.formats.sources import content, files_of, inner_path, parsing
 from maskseg.imaging.containers import SUFFIXES
 from maskseg.imaging.reading import ImageFile
 from maskseg.imaging.tiff_structure import check_structure
@@ -124,14 +124,14 @@ def _image_id(name: str) -> str:
 
 def _load(files: tuple[ImageFile, ...], where: str, shape: Shape | None) -> Nuclei:
     drawing = Drawing(where, known_shape(shape, where))
-    with understood(where, "save it again"):
+    with parsing(where, "save it again"):
         regions: list[tuple[str, ImagejRoi]] = []
         for place, data in _all_bytes(files):
             try:
-                with understood("", "save it again"):
+                with parsing("", "save it again"):
                     regions.append((place, ImagejRoi.frombytes(data)))
             except InputError as error:
-                drawing.lose(place, str(error))
+                drawing.leave_out(place, str(error))
         slices = {_slice(region) for _, region in regions} - {(0, 0)}
         if len(slices) > 1:
             raise InputError(f"{where}: its regions lie on {len(slices)} slices of a stack; save those of each alone")

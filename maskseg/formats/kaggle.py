@@ -48,7 +48,7 @@ def encoded_union(masks: CropMasks) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Form:
+class SubmissionForm:
     """A kind of submission.
 
     Attributes
@@ -66,12 +66,12 @@ class Form:
         return replace(formats()["rle"], writer=partial(SubmissionWriter, self), join=partial(_join, self))
 
 
-NUCLEI = Form(HEADER, encoded_nuclei)
-ONE_ROW = Form(HEADER_ONE_ROW, encoded_union)
+NUCLEI = SubmissionForm(HEADER, encoded_nuclei)
+ONE_ROW = SubmissionForm(HEADER_ONE_ROW, encoded_union)
 
 
 def write_submission(
-    path: str | os.PathLike[str], images: Iterable[tuple[str, CropMasks]], form: Form = NUCLEI
+    path: str | os.PathLike[str], images: Iterable[tuple[str, CropMasks]], form: SubmissionForm = NUCLEI
 ) -> None:
     """Write a submission, whole or not at all; the images are taken one at a time.
 
@@ -80,7 +80,7 @@ def write_submission(
     path : path-like
         The CSV file.
     images : iterable of (image_id, CropMasks)
-    form : Form
+    form : SubmissionForm
         `NUCLEI`, or `ONE_ROW` for `img,pixels`.
 
     Raises
@@ -91,8 +91,10 @@ def write_submission(
     write_rows(path, ((image_id, form.rows(masks)) for image_id, masks in images), form)
 
 
-def write_rows(path: str | os.PathLike[str], images: Iterable[tuple[str, list[str]]], form: Form = NUCLEI) -> None:
-    """`write_submission` of what `Form.rows` made before."""
+def write_rows(
+    path: str | os.PathLike[str], images: Iterable[tuple[str, list[str]]], form: SubmissionForm = NUCLEI
+) -> None:
+    """`write_submission` of what `SubmissionForm.rows` made before."""
     seen: set[str] = set()
 
     def all_rows() -> Iterator[tuple[str, str]]:
@@ -109,7 +111,7 @@ def write_rows(path: str | os.PathLike[str], images: Iterable[tuple[str, list[st
 class SubmissionWriter(WholeWriter):
     """The rows of an image in a submission of a form."""
 
-    def __init__(self, form: Form, image: ImageInfo, *paths: Path) -> None:
+    def __init__(self, form: SubmissionForm, image: ImageInfo, *paths: Path) -> None:
         super().__init__(image, *paths)
         self._form = form
 
@@ -118,7 +120,7 @@ class SubmissionWriter(WholeWriter):
         return self._form.rows(masks)
 
 
-def _join(form: Form, paths: Sequence[Path], images: Iterable[Joined]) -> None:
+def _join(form: SubmissionForm, paths: Sequence[Path], images: Iterable[Joined]) -> None:
     (path,) = paths
     write_rows(path, ((image.image_id, image.record) for image in images if not image.reason), form)
 

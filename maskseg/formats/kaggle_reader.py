@@ -29,7 +29,7 @@ from maskseg.core.rle import Runs, crop_to_runs, kaggle_to_runs, runs_to_crop
 from maskseg.formats.drawing import Drawing, check_box, runs_area
 from maskseg.formats.kaggle import HEADER, HEADER_ONE_ROW
 from maskseg.formats.reader import Item, Note, Nuclei, Shape, known_shape
-from maskseg.formats.sources import LOOK, beginning, content, files_of, stated_shape
+from maskseg.formats.sources import FIRST_BYTES, content, files_of, first_bytes, stated_shape
 from maskseg.imaging.containers import SUFFIXES
 from maskseg.imaging.reading import ImageFile, member_path
 
@@ -44,7 +44,7 @@ _DIVIDERS = ",;\t"
 
 
 @dataclass(frozen=True)
-class Fault:
+class SubmissionFault:
     """One thing wrong with a submission; `line` counts from 1, and is None for what the whole file lacks."""
 
     line: int | None
@@ -55,7 +55,7 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class Row:
+class SubmissionRow:
     """A row of the file whose columns are right."""
 
     line: int
@@ -83,7 +83,7 @@ def _table(source: Path) -> ImageFile | None:
         files = [file for file in files if file.path.parent == source]
         if any(source.glob("*.json")):
             return None
-    files = [file for file in files if _form(_header(beginning(file)))]
+    files = [file for file in files if _form(_header(first_bytes(file)))]
     return files[0] if len(files) == 1 else None
 
 
@@ -123,7 +123,7 @@ def read(source: Path) -> Iterator[Item | Note]:
             f"{file.name}: image {image.image_id}",
             image.shape,
             file_name=image.image_id if path.suffix.lower() in SUFFIXES else "",
-            found=sum(bool(text) for _, text in image.rows),
+            annotation_count=sum(bool(text) for _, text in image.rows),
             needs_shape=True,
         )
 
@@ -238,7 +238,7 @@ def _encoded(file: ImageFile) -> tuple[dict[str, EncodedImage], list[str]]:
     images: dict[str, EncodedImage] = {}
     ignored: list[str] = []
     for row in _rows(file, False):
-        if isinstance(row, Fault):
+        if isinstance(row, SubmissionFault):
             raise InputError(f"{file.name}: {row}")
         if row.ignored:
             ignored.append(row.image_id)
@@ -284,17 +284,17 @@ def read_submission(
         raise InputError(f"{path}: {error}") from error
 
 
-def rows_of(path: str | os.PathLike[str], exact: bool = False) -> Iterator[Row | Fault]:
+def rows_of(path: str | os.PathLike[str], exact: bool = False) -> Iterator[SubmissionRow | SubmissionFault]:
     """Rows of the file, or what is wrong with their columns; with `exact`, other columns than Kaggle's are wrong."""
     return _rows(ImageFile(Path(path).stem, Path(path)), exact)
 
 
-def _rows(source: ImageFile, exact: bool) -> Iterator[Row | Fault]:
+def _rows(source: ImageFile, exact: bool) -> Iterator[SubmissionRow | SubmissionFault]:
     csv.field_size_limit(_LONGEST_FIELD)
     line = 1
     try:
         with _opened(source) as file:
-            start = file.readline(LOOK)
+            start = file.readline(FIRST_BYTES)
             file.seek(0)
             reader = csv.reader(file, delimiter=_divider(start))
             header = [name.strip() for name in next(reader, [])]
@@ -310,7 +310,7 @@ def _rows(source: ImageFile, exact: bool) -> Iterator[Row | Fault]:
                 if not cells:
                     continue
                 if len(cells) != len(header):
-                    yield Fault(line, f"{len(cells)} columns where the header has {len(header)}")
+                    yield SubmissionFault(line, f"{len(cells)} columns where the header has {len(header)}")
                     continue
                 yield _row(line, cells, named, form, exact)
     except UnicodeError as error:
@@ -321,29 +321,31 @@ def _rows(source: ImageFile, exact: bool) -> Iterator[Row | Fault]:
         raise InputError(f"{source.name}: cannot be read ({error.strerror or error})") from error
 
 
-def _no_form(header: list[str], divider: str, alone: str = "") -> Fault:
+def _no_form(header: list[str], divider: str, alone: str = "") -> SubmissionFault:
     must = f"{alone} alone, in this order" if alone else f"{','.join(HEADER)} or {','.join(HEADER_ONE_ROW)}"
     divided = "" if divider == "," else f", divided by commas and not by {divider!r}"
-    return Fault(1, f"the header is {','.join(header)[:60]!r} and must be {must}{divided}")
+    return SubmissionFault(1, f"the header is {','.join(header)[:60]!r} and must be {must}{divided}")
 
 
 def _opened(file: ImageFile) -> IO[str]:
-    start = beginning(file)[:2]
+    start = first_bytes(file)[:2]
     encoding = "utf-16" if start in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     if file.member:
         return io.TextIOWrapper(io.BytesIO(content(file)), encoding, newline="")
     return file.path.open(newline="", encoding=encoding)
 
 
-def _row(line: int, cells: list[str], named: Mapping[str, int], form: tuple[str, str], exact: bool) -> Row | Fault:
+def _row(
+    line: int, cells: list[str], named: Mapping[str, int], form: tuple[str, str], exact: bool
+) -> SubmissionRow | SubmissionFault:
     shape = None
     if "height" in named and "width" in named:
         shape = stated_shape(cells[named["height"]], cells[named["width"]])
         if shape is None:
-            return Fault(line, "Height and Width are not whole numbers of pixels")
+            return SubmissionFault(line, "Height and Width are not whole numbers of pixels")
     name, pixels = (cells[named[column.lower()]].strip() for column in form)
     if not exact and pixels.lower() in _NOTHING:
         pixels = ""
     kind = cells[named[_CLASS]].strip() if _CLASS in named else ""
     ignored = "usage" in named and cells[named["usage"]].strip().lower() == "ignored"
-    return Row(line, name, pixels, shape, form == HEADER_ONE_ROW, form in _BY_ROWS, kind, ignored)
+    return SubmissionRow(line, name, pixels, shape, form == HEADER_ONE_ROW, form in _BY_ROWS, kind, ignored)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from maskseg.core.errors import InputError
 from maskseg.formats.drawing import Drawing, check_box, number, ring, text
 from maskseg.formats.reader import Item, Nuclei, Shape, known_shape
-from maskseg.formats.sources import begins_with, files_of, json_of, stated_shape, understood, whole
+from maskseg.formats.sources import begins_with, files_of, json_of, parsing, stated_shape, whole_number
 from maskseg.imaging.reading import member_path
 
 _SIGN = re.compile(
@@ -48,7 +48,7 @@ def read(source: Path) -> Iterator[Item]:
         if not all(isinstance(task, dict) for task in tasks):
             raise InputError(f"{file.name}: no export of Label Studio; export it as JSON")
         for place, task in enumerate(tasks, start=1):
-            with understood(f"{file.name}: task {place}"):
+            with parsing(f"{file.name}: task {place}"):
                 name, regions = _image_of(task), _regions(task)
                 sizes = {stated_shape(one.get("original_height"), one.get("original_width")) for one in regions}
             where = f"{file.name}: {name or f'task {place}'}"
@@ -58,7 +58,7 @@ def read(source: Path) -> Iterator[Item]:
                 where,
                 sizes.pop() if len(sizes) == 1 else None,
                 file_name=name,
-                found=len(regions),
+                annotation_count=len(regions),
                 needs_shape=True,
             )
 
@@ -79,8 +79,8 @@ def _regions(task: dict[str, Any]) -> list[dict[str, Any]]:
     rounds = task.get("annotations") or task.get("completions")
     if rounds is None:
         lists = [value for value in task.values() if isinstance(value, list)]
-        found = next((one for one in lists if one and isinstance(one[0], dict)), [])
-        return [{**one, "value": one} for one in found if isinstance(one, dict)]
+        regions = next((one for one in lists if one and isinstance(one[0], dict)), [])
+        return [{**one, "value": one} for one in regions if isinstance(one, dict)]
     kept = [one for one in rounds if isinstance(one, dict) and not one.get("was_cancelled")]
     results = kept[-1].get("result") if kept else []
     return [one for one in results or [] if isinstance(one, dict) and isinstance(one.get("value"), dict)]
@@ -110,7 +110,7 @@ def _draw(drawing: Drawing, region: dict[str, Any], value: dict[str, Any]) -> No
     height, width = drawing.shape
     across, down = width / 100, height / 100  # places are per cent
     if "rle" in value:
-        tall, wide = (whole(region.get(f"original_{side}")) for side in ("height", "width"))
+        tall, wide = (whole_number(region.get(f"original_{side}")) for side in ("height", "width"))
         if (tall, wide) != (height, width):
             raise InputError(f"a brush on {wide} x {tall} pixels, the image has {width} x {height}; paint it again")
         drawing.bitmap(brush(value["rle"], (height, width)))

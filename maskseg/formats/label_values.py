@@ -169,6 +169,6 @@ def _of_colours(values: NDArray[Any]) -> NDArray[np.int64]:
     if values.shape[2] == 4:
         numbers[values[..., 3] == 0] = 0
     if not (numbers == 0).any():
-        found, counts = np.unique(numbers, return_counts=True)
-        numbers[numbers == found[counts.argmax()]] = 0
+        distinct, counts = np.unique(numbers, return_counts=True)
+        numbers[numbers == distinct[counts.argmax()]] = 0
     return np.unique(np.append(numbers, 0), return_inverse=True)[1][:-1].reshape(numbers.shape)

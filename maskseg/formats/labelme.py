@@ -28,7 +28,7 @@ from maskseg.core.masks import CropMasks
 from maskseg.formats.drawing import Drawing, check_box, number, rectangle, ring, text
 from maskseg.formats.reader import Item, LeftOut, Nuclei, Shape, known_shape
 from maskseg.formats.reviewed import REVIEWED
-from maskseg.formats.sources import begins_with, files_of, json_of, stated_shape, understood
+from maskseg.formats.sources import begins_with, files_of, json_of, parsing, stated_shape
 from maskseg.formats.writer import WholeWriter
 from maskseg.imaging.reading import ImageFile, member_path
 
@@ -66,7 +66,7 @@ def read(source: Path) -> Iterator[Item | LeftOut]:
             file.name,
             stated_shape(data.get("imageHeight"), data.get("imageWidth")),
             file_name=name,
-            found=len(data["shapes"]),
+            annotation_count=len(data["shapes"]),
             needs_shape=True,
         )
 
@@ -82,7 +82,7 @@ def _load(file: ImageFile, shape: Shape | None) -> Nuclei:
     data = _parsed(file)
     shapes, flags = data["shapes"], data.get("flags")
     drawing = Drawing(file.name, known_shape(shape, file.name))
-    with understood(file.name):
+    with parsing(file.name):
         for place, one in _groups(shapes):
             with drawing.annotation(place, text(one[0].get("label")), _score(one[0])):
                 _draw(drawing, one)

@@ -134,14 +134,14 @@ def seg_masks(data: bytes) -> NDArray[np.integer]:
             _, _, dtype = np.lib.format.read_array_header_2_0(file)
         if not dtype.hasobject:
             return np.asarray(np.load(io.BytesIO(data), allow_pickle=False))
-        found = load_array_pickle(file, objects=True)
+        content = load_array_pickle(file, objects=True)
     except Exception as error:  # NumPy's reader of headers has errors of its own; all mean the same here
         reason = " ".join(str(error).split())[:120]
         raise InputError(
             f"holds Python objects that are not loaded ({reason}); save the masks as TIFF or PNG"
         ) from error
-    found = found[0] if isinstance(found, list) and found else found
-    masks = found.get("masks") if isinstance(found, dict) else None
+    content = content[0] if isinstance(content, list) and content else content
+    masks = content.get("masks") if isinstance(content, dict) else None
     if not isinstance(masks, np.ndarray) or masks.dtype.kind not in "biu":
         raise InputError("holds no masks; save them again in Cellpose")
     masks = masks.squeeze()
@@ -165,9 +165,9 @@ def _alone(source: Path) -> list[ImageFile]:
     """The label images of a folder that lie there without images."""
     files = files_of(source, *SUFFIXES)
     for name in _FOLDERS:
-        found = [file for file in files if inner_path(file, source).parent == PurePosixPath(name)]
-        if found:
-            return found
+        inside = [file for file in files if inner_path(file, source).parent == PurePosixPath(name)]
+        if inside:
+            return inside
     return []
 
 
@@ -207,8 +207,8 @@ def _pairs(source: Path) -> Iterator[Item | LeftOut]:
         for stem in sorted(of.keys() - {stem for _, stem in images}):
             for file in of[stem]:
                 yield LeftOut(file.name, "label image left out", "no image for it; add it")
-    for file, found in sorted(pairs, key=lambda pair: pair[0].name):
-        yield Item(file.id, partial(load_labels, found, True), file.name, image=file)
+    for file, own in sorted(pairs, key=lambda pair: pair[0].name):
+        yield Item(file.id, partial(load_labels, own, True), file.name, image=file)
 
 
 def _best(files: list[ImageFile]) -> list[ImageFile]:

@@ -16,7 +16,7 @@ from maskseg.core.errors import InputError
 from maskseg.core.files import named_if_full, refuse_closed, walk, write_whole
 from maskseg.core.masks import CropMasks
 from maskseg.core.morphology import fill_holes
-from maskseg.formats.reader import Item, LeftOut, Nuclei, Shape, fault
+from maskseg.formats.reader import Item, LeftOut, Nuclei, Shape, unreadable_item
 from maskseg.formats.writer import WholeWriter
 from maskseg.imaging.containers import SUFFIXES
 from maskseg.imaging.reading import ImageFile, leads_outside, zip_members
@@ -75,10 +75,10 @@ def read(source: Path) -> Iterator[Item | LeftOut]:
         where = f"{source}:{root}" if source.is_file() else str(source / root)
         folder = folders[root]
         if folder.fault:
-            yield fault(where, folder.fault, found=len(folder.masks or []))
+            yield unreadable_item(where, folder.fault, annotation_count=len(folder.masks or []))
             continue
         (image,), masks = folder.images, folder.masks or []
-        yield Item(image.id, partial(_load, image, tuple(masks)), where, image=image, found=len(masks))
+        yield Item(image.id, partial(_load, image, tuple(masks)), where, image=image, annotation_count=len(masks))
 
 
 def _load(image: ImageFile, files: tuple[ImageFile, ...], shape: Shape | None) -> Nuclei:

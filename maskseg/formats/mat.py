@@ -22,7 +22,7 @@ from maskseg.core.errors import InputError
 from maskseg.core.limits import IMAGE, check_claim
 from maskseg.core.masks import CropMasks
 from maskseg.formats.reader import Item, Nuclei, Shape
-from maskseg.formats.sources import content, files_of, understood
+from maskseg.formats.sources import content, files_of, parsing
 from maskseg.imaging.reading import ImageFile
 
 _MAP, _TYPES, _BY_NUCLEUS, _NUMBERS = "inst_map", "type_map", ("inst_type", "class"), "id"
@@ -71,7 +71,7 @@ def _numbers(file: ImageFile) -> dict[str, NDArray[Any]]:
     if data.startswith(_VERSION_7_3):
         raise InputError(f"{file.name}: saved as version 7.3, which is not read; save it in MATLAB with -v7")
     wanted, claimed = [], 0
-    with understood(file.name, "save it again"), warnings.catch_warnings():
+    with parsing(file.name, "save it again"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         opened: Any = io.BytesIO(data)
         for name, size, kind in matlab.whosmat(opened):

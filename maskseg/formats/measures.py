@@ -97,7 +97,7 @@ class Measures:
         return pixels
 
 
-NOTHING_MORE = Measures()
+NO_MEASURES = Measures()
 
 
 def texture(bitmap: NDArray[np.bool_], values: NDArray[Any]) -> dict[str, list[float | None]]:
@@ -122,20 +122,20 @@ def texture(bitmap: NDArray[np.bool_], values: NDArray[Any]) -> dict[str, list[f
     ----------
     .. [1] Haralick, Shanmugam, Dinstein, Textural features for image classification, IEEE SMC 3 (1973) 610.
     """
-    found: dict[str, list[float | None]] = {name: [] for name in ("std", *TEXTURE)}
+    figures_of: dict[str, list[float | None]] = {name: [] for name in ("std", *TEXTURE)}
     for channel in np.moveaxis(values, -1, 0):
         inside = channel[bitmap].astype(np.float64)
         low, high = inside.min(), inside.max()
         if not np.isfinite([low, high]).all():
-            for figures in found.values():
+            for figures in figures_of.values():
                 figures.append(None)
             continue
-        found["std"].append(float(inside.std()))
+        figures_of["std"].append(float(inside.std()))
         # Level 0 is outside of the nucleus, and left out of the counts.
         levels = np.zeros(bitmap.shape, np.uint8)
         levels[bitmap] = 1 + np.minimum((inside - low) * (_LEVELS / max(high - low, 1e-12)), _LEVELS - 1).astype(int)
         pairs = graycomatrix(levels, [1], np.arange(4) * np.pi / 4, _LEVELS + 1, symmetric=True)[1:, 1:]
         pairs = pairs[..., pairs.sum(axis=(0, 1, 2)) > 0]
         for name in TEXTURE:
-            found[name].append(float(graycoprops(pairs, name).mean()) if pairs.size else None)
-    return found
+            figures_of[name].append(float(graycoprops(pairs, name).mean()) if pairs.size else None)
+    return figures_of

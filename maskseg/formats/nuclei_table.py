@@ -322,14 +322,14 @@ def tables(images: Iterable[Joined]) -> Iterator[_Tables]:
             rows.append(record["row"])
             names, (of_cells, of_texture, of_class) = record["channels"], record["measured"]
             cells, textures, classified = cells or of_cells, textures or of_texture, classified or of_class
-            channels, further = _together(channels, names), further or record["further"]
+            channels, further = _common_names(channels, names), further or record["further"]
             kept.write(json.dumps([len(names), of_cells, of_texture, of_class, record["nuclei"]]) + "\n")
         columns = columns_of(len(channels), cells, textures, classified)
         kept.seek(0)
         yield _Tables(rows, columns, _rows_in(columns, kept), channels, further)
 
 
-def _together(names: list[str], others: list[str]) -> list[str]:
+def _common_names(names: list[str], others: list[str]) -> list[str]:
     """Names of channels that images have together: by number, and empty where they differ."""
     if not names:
         return others

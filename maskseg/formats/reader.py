@@ -20,16 +20,16 @@ class LeftOut(NamedTuple):
     """A file, folder or annotation that was not read: where it is, what its fault is, and what to do about it.
 
     A `kind` that begins with "empty" or "duplicate" changes no label image; of any other, the image is not evaluated.
-    `found` is how many annotations a reader lost with it, where it yields it in place of an item.
+    `annotation_count` is how many annotations a reader lost with it, where it yields it in place of an item.
     """
 
     file: str
     kind: str
     reason: str
-    found: int = 0
+    annotation_count: int = 0
 
 
-class Taken(NamedTuple):
+class Selection(NamedTuple):
     """Which annotations a reader takes, where it was told to take some: ``"of the categories taken (of 30)"``."""
 
     which: str
@@ -80,7 +80,7 @@ class Nuclei:
         return [""] * len(self.masks) if self.classes is None else self.classes
 
     @property
-    def found(self) -> int:
+    def annotation_count(self) -> int:
         """How many annotations the image has."""
         return len(self.masks) + len(self.left_out)
 
@@ -106,7 +106,7 @@ class Item:
         The image, where the format says which one it is. Otherwise it is found by `image_id`.
     file_name : str
         Name that the image has in a data set; where not given, that of `image`.
-    found : int
+    annotation_count : int
         How many annotations are lost if the image cannot be read, as far as that is known.
     fields : dict
         What else is known of the image: ``modality``, ``microns_per_pixel`` and what a COCO record has besides.
@@ -122,7 +122,7 @@ class Item:
     shape: Shape | None = None
     image: ImageFile | None = None
     file_name: str = ""
-    found: int = 0
+    annotation_count: int = 0
     fields: Mapping[str, Any] = field(default_factory=dict)
     needs_shape: bool = False
     scored: bool = False
@@ -138,13 +138,13 @@ class Item:
         return self.load(shape or self.shape)
 
 
-def fault(where: str, reason: str, image_id: str | None = None, found: int = 0) -> Item:
+def unreadable_item(where: str, reason: str, image_id: str | None = None, annotation_count: int = 0) -> Item:
     """An item of which nothing can be read; `reason` says why, and what to do about it."""
-    return Item(image_id, _Fault(reason), where, found=found)
+    return Item(image_id, _Unreadable(reason), where, annotation_count=annotation_count)
 
 
 @dataclass(frozen=True)
-class _Fault:
+class _Unreadable:
     reason: str
 
     def __call__(self, shape: Shape | None) -> Nuclei:

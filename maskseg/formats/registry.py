@@ -17,15 +17,16 @@ A reader is a function ``read(source, **options)`` from the path of a file or fo
 
 - `maskseg.formats.reader.Item`, one an image, in the order in which images are to be written: its ``image_id``, its
   ``load(shape)``, which returns `Nuclei` (``masks``, ``classes`` or None, ``left_out``), ``where`` for messages, and
-  what else is known (``shape``, ``image``, ``file_name``, ``found``, ``fields``, ``scored``; ``needs_shape`` where
-  ``load`` cannot do without the size of the image). Listing is cheap, reading is done in ``load``: one image at a time,
-  perhaps in another process, so ``load`` is a `functools.partial` of a function at the top level of the module;
+  what else is known (``shape``, ``image``, ``file_name``, ``annotation_count``, ``fields``, ``scored``;
+  ``needs_shape`` where ``load`` cannot do without the size of the image). Listing is cheap, reading is done in
+  ``load``: one image at a time, perhaps in another process, so ``load`` is a `functools.partial` of a function at the
+  top level of the module;
 - `maskseg.formats.reader.LeftOut`, for a thing that belongs to no image.
 
 ``load`` is given the height and width of the image where they are known. A format that stores no size says
 ``shape = known_shape(shape, where)``. What is wrong with an image is an InputError in ``load`` (or an item made by
-`fault`), what is wrong with one annotation a line in ``Nuclei.left_out``; both name the remedy. Masks are never empty.
-The source as a whole (no such file, not the format) is an InputError of the reader itself.
+`unreadable_item`), what is wrong with one annotation a line in ``Nuclei.left_out``; both name the remedy. Masks are
+never empty. The source as a whole (no such file, not the format) is an InputError of the reader itself.
 
 ``recognises(source)`` says whether a path holds the format: from names and the first bytes alone, never raising. The
 first format of the list that recognises a source reads it where none is named; so it must not claim what is another's.
@@ -58,7 +59,7 @@ from typing import TYPE_CHECKING
 from maskseg.core.errors import InputError
 from maskseg.core.files import refuse_closed, walk
 from maskseg.formats.built_in import FORMATS
-from maskseg.formats.form import Format as Format
+from maskseg.formats.format import Format as Format
 
 if TYPE_CHECKING:
     from maskseg.formats.writer import ImageInfo, Writer
@@ -134,11 +135,11 @@ def writers(chosen: Iterable[Format], image: ImageInfo, out: Path, export: bool 
     dict
         By `Format.key`; formats whose records are the same have one writer.
     """
-    found: dict[str, Writer] = {}
+    by_key: dict[str, Writer] = {}
     for item in chosen:
-        if item.key not in found:
-            found[item.key] = item.part("writer")(image, *item.image_paths(out, image.image_id, export))
-    return found
+        if item.key not in by_key:
+            by_key[item.key] = item.imported("writer")(image, *item.image_paths(out, image.image_id, export))
+    return by_key
 
 
 def predicted() -> list[str]:
@@ -173,7 +174,7 @@ def recognise(source: Path) -> Format:
         raise InputError(f"{source}: does not exist")
     known = [item for item in formats().values() if item.reader is not None]
     for item in known:
-        if item.recognises is not None and item.part("recognises")(source):
+        if item.recognises is not None and item.imported("recognises")(source):
             return item
     for item in known:
         if source.is_file() and source.name.lower().endswith(item.suffixes or ("/",)):

@@ -27,7 +27,7 @@ def is_mark(name: str) -> bool:
     return name.strip().rstrip("*").strip().lower() == REVIEWED
 
 
-def apart(nuclei: Nuclei) -> tuple[Nuclei, NDArray[np.bool_] | None]:
+def separate_reviewed(nuclei: Nuclei) -> tuple[Nuclei, NDArray[np.bool_] | None]:
     """The nuclei without the annotations that mark what was reviewed, and the region of these.
 
     Returns

@@ -16,7 +16,7 @@ from maskseg.core.limits import TEXT, check_claim, gunzip
 from maskseg.imaging.reading import ImageFile, leads_outside, member_path, zip_beginning, zip_members, zip_size
 
 # Bytes in which a file says what it is.
-LOOK = 8192
+FIRST_BYTES = 8192
 # An image that annotations speak of has at most this many pixels, 65,536 x 65,536.
 MOST_PIXELS = 1 << 32
 # What file managers leave behind, and folders of other programs.
@@ -94,14 +94,14 @@ def content(file: ImageFile, times: int = TEXT) -> bytes:
     return file.bytes()
 
 
-def beginning(file: ImageFile) -> bytes:
+def first_bytes(file: ImageFile) -> bytes:
     """The first bytes of a file; none if it cannot be read."""
     try:
         if file.member:
-            return zip_beginning(file.path, file.member, LOOK)
+            return zip_beginning(file.path, file.member, FIRST_BYTES)
         check_file(file.path, file.name)
         with file.path.open("rb") as opened:
-            return opened.read(LOOK)
+            return opened.read(FIRST_BYTES)
     except (OSError, InputError):
         return b""
 
@@ -112,11 +112,11 @@ def begins_with(source: Path, pattern: re.Pattern[bytes], *endings: str, least: 
         files = files_of(source, *endings)
     except (InputError, OSError):
         return False
-    return len(files) >= least and pattern.search(beginning(files[0])) is not None
+    return len(files) >= least and pattern.search(first_bytes(files[0])) is not None
 
 
 @contextmanager
-def understood(what: str, remedy: str = "export it again") -> Iterator[None]:
+def parsing(what: str, remedy: str = "export it again") -> Iterator[None]:
     """Around code that takes a file to be what it should be: what goes wrong there is an InputError of one line.
 
     Parameters
@@ -137,11 +137,11 @@ def understood(what: str, remedy: str = "export it again") -> Iterator[None]:
 
 def stated_shape(height: object, width: object) -> tuple[int, int] | None:
     """The size of an image as annotations say it, in numbers or texts of numbers; None if no image has that size."""
-    tall, wide = whole(height), whole(width)
+    tall, wide = whole_number(height), whole_number(width)
     return (tall, wide) if tall and wide and min(tall, wide) > 0 and tall * wide <= MOST_PIXELS else None
 
 
-def whole(value: object) -> int | None:
+def whole_number(value: object) -> int | None:
     """A whole number that a file has as 7, 7.0 or "7"; None if it is none."""
     if isinstance(value, bool):
         return None

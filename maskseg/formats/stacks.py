@@ -28,7 +28,7 @@ from maskseg.core.files import check_file
 from maskseg.core.limits import FLOOR, IMAGE, check_claim
 from maskseg.core.masks import CropMasks
 from maskseg.formats.reader import Item, Nuclei, Shape
-from maskseg.formats.sources import files_of, understood
+from maskseg.formats.sources import files_of, parsing
 from maskseg.imaging.reading import ImageFile
 
 _IMAGES, _LABELS = ("images", "x", "imgs"), ("masks", "labels", "y", "annotations")
@@ -116,7 +116,7 @@ def read(source: Path) -> Iterator[Item]:
 
 def _pairs(source: Path) -> list[tuple[_Array, _Array]]:
     """Images and their labels."""
-    found = []
+    pairs = []
     if source.suffix.lower() != ".zip":
         by_folder: dict[Path, dict[str, Path]] = {}
         for file in files_of(source, ".npy") if source.is_dir() else []:
@@ -128,14 +128,14 @@ def _pairs(source: Path) -> list[tuple[_Array, _Array]]:
                 beside = {**by_folder.get(other, {}), **files}
                 labels = next((beside[key] for key in _LABELS if key in beside), None)
                 if labels:
-                    found.append((_Array(files[name]), _Array(labels)))
+                    pairs.append((_Array(files[name]), _Array(labels)))
         for file in files_of(source, ".npz"):
             names = {name.lower(): name for name in _names(file.path)}
             one = next((names[key] for key in _IMAGES if key in names), None)
             other_name = next((names[key] for key in _LABELS if key in names), None)
             if one and other_name:
-                found.append((_Array(file.path, one), _Array(file.path, other_name)))
-    return found
+                pairs.append((_Array(file.path, one), _Array(file.path, other_name)))
+    return pairs
 
 
 def _names(path: Path) -> list[str]:
@@ -156,33 +156,33 @@ def _opened(array: _Array) -> NDArray[Any]:
     InputError
         If it is no array of numbers.
     """
-    with understood(str(array.path), "save it again"):
+    with parsing(str(array.path), "save it again"):
         if not array.name:
             check_file(array.path)
-            found = np.load(array.path, mmap_mode="r", allow_pickle=False)
+            values = np.load(array.path, mmap_mode="r", allow_pickle=False)
         else:
             check_file(array.path)
             with zipfile.ZipFile(array.path) as archive:
                 _check_packed(archive.getinfo(f"{array.name}.npy"), array)
             with np.load(array.path, allow_pickle=False) as opened:
-                found = opened[array.name]
-        if not isinstance(found, np.ndarray) or found.dtype.kind not in "buif":
+                values = opened[array.name]
+        if not isinstance(values, np.ndarray) or values.dtype.kind not in "buif":
             raise InputError(f"{array.path}: no array of numbers; save it again")
-        if not found.size:
-            raise InputError(f"{array.path}: an array of shape {found.shape} has no pixels; save it again")
-        return found
+        if not values.size:
+            raise InputError(f"{array.path}: an array of shape {values.shape} has no pixels; save it again")
+        return values
 
 
-def _check_packed(found: zipfile.ZipInfo, array: _Array) -> None:
+def _check_packed(entry: zipfile.ZipInfo, array: _Array) -> None:
     """Refuse an array in an .npz that becomes more than its packed bytes bear out, or than can be held."""
-    if found.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise InputError(f"{array.path}: compressed in another way than deflate; save it as .npy")
-    if found.file_size > _MOST_BYTES:
+    if entry.file_size > _MOST_BYTES:
         raise InputError(f"{array.path}: {array.name} is too large; save it as .npy")
     # Large stacks pass, as each byte of them is there.
-    if found.file_size > max(FLOOR, IMAGE * found.compress_size):
+    if entry.file_size > max(FLOOR, IMAGE * entry.compress_size):
         try:
-            check_claim(found.file_size, found.compress_size)
+            check_claim(entry.file_size, entry.compress_size)
         except InputError as error:
             raise InputError(f"{array.path}: {array.name} {error}") from error
 

@@ -10,10 +10,10 @@ from hashlib import blake2b
 from maskseg.core.errors import InputError
 from maskseg.core.rle import Runs, kaggle_to_runs
 from maskseg.formats.kaggle import overlapping
-from maskseg.formats.kaggle_reader import Fault, Row, rows_of
+from maskseg.formats.kaggle_reader import SubmissionFault, SubmissionRow, rows_of
 
 
-def check_submission(path: str | os.PathLike[str], sizes: Mapping[str, tuple[int, int]]) -> list[Fault]:
+def check_submission(path: str | os.PathLike[str], sizes: Mapping[str, tuple[int, int]]) -> list[SubmissionFault]:
     """Find everything that makes a submission invalid.
 
     Parameters
@@ -25,7 +25,7 @@ def check_submission(path: str | os.PathLike[str], sizes: Mapping[str, tuple[int
 
     Returns
     -------
-    list of Fault
+    list of SubmissionFault
         Bad header, malformed, out of range, unsorted or overlapping runs in a row, rows of an image that
         overlap, duplicate rows, an empty row beside others, a second row of an image in the form `img,pixels`,
         unknown images, missing images. Empty when the file is valid. Every overlapping row is named, with one of
@@ -36,25 +36,27 @@ def check_submission(path: str | os.PathLike[str], sizes: Mapping[str, tuple[int
     InputError
         The file cannot be read at all.
     """
-    faults: list[Fault] = []
+    faults: list[SubmissionFault] = []
     images: dict[str, _Image] = {}
     any_row = False
     for row in rows_of(path, exact=True):
-        if isinstance(row, Fault):
+        if isinstance(row, SubmissionFault):
             faults.append(row)
             continue
         any_row = True
         if row.image_id not in sizes:
-            faults.append(Fault(row.line, f"image {row.image_id} is unknown"))
+            faults.append(SubmissionFault(row.line, f"image {row.image_id} is unknown"))
             continue
         image = images.setdefault(row.image_id, _Image(row.line))
         if row.one_row and image.first_line != row.line:
-            faults.append(Fault(row.line, f"image {row.image_id}: a second row, the first is line {image.first_line}"))
+            faults.append(
+                SubmissionFault(row.line, f"image {row.image_id}: a second row, the first is line {image.first_line}")
+            )
             continue
         try:
             runs = kaggle_to_runs(row.pixels, sizes[row.image_id])
         except InputError as error:
-            faults.append(Fault(row.line, f"image {row.image_id}: {error}"))
+            faults.append(SubmissionFault(row.line, f"image {row.image_id}: {error}"))
             image.unreadable = True
             continue
         faults.extend(image.add(row, runs))
@@ -64,7 +66,9 @@ def check_submission(path: str | os.PathLike[str], sizes: Mapping[str, tuple[int
         return faults
     missing = sorted(set(sizes) - set(images))
     faults.sort(key=lambda fault: fault.line or 0)
-    faults += [Fault(None, f"image {name} is missing: without masks it needs a row `{name},`") for name in missing]
+    faults += [
+        SubmissionFault(None, f"image {name} is missing: without masks it needs a row `{name},`") for name in missing
+    ]
     return faults
 
 
@@ -79,11 +83,11 @@ class _Image:
     empty_line: int | None = None
     unreadable: bool = False
 
-    def add(self, row: Row, runs: Runs) -> list[Fault]:
+    def add(self, row: SubmissionRow, runs: Runs) -> list[SubmissionFault]:
         digest = blake2b(runs[0].tobytes() + runs[1].tobytes(), digest_size=16).digest()
         first = self.line_of.setdefault(digest, row.line)
         if first != row.line:
-            return [Fault(row.line, f"image {row.image_id}: the same row as line {first}")]
+            return [SubmissionFault(row.line, f"image {row.image_id}: the same row as line {first}")]
         if len(runs[0]):
             self.lines.append(row.line)
             self.runs.append(runs)
@@ -91,11 +95,11 @@ class _Image:
             self.empty_line = row.line
         return []
 
-    def conflicts(self, image_id: str) -> list[Fault]:
+    def conflicts(self, image_id: str) -> list[SubmissionFault]:
         faults = []
         if self.empty_line is not None and (self.runs or self.unreadable):
-            faults.append(Fault(self.empty_line, f"image {image_id}: an empty row beside rows with nuclei"))
+            faults.append(SubmissionFault(self.empty_line, f"image {image_id}: an empty row beside rows with nuclei"))
         for one, other in overlapping(self.runs):
             early, late = sorted((self.lines[one], self.lines[other]))
-            faults.append(Fault(late, f"image {image_id}: overlaps line {early}"))
+            faults.append(SubmissionFault(late, f"image {image_id}: overlaps line {early}"))
         return faults

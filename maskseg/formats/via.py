@@ -14,7 +14,7 @@ from typing import Any
 from maskseg.core.errors import InputError
 from maskseg.formats.drawing import Drawing, number, rectangle, ring, text
 from maskseg.formats.reader import Item, Nuclei, Shape, known_shape
-from maskseg.formats.sources import begins_with, content, files_of, json_of, understood
+from maskseg.formats.sources import begins_with, content, files_of, json_of, parsing
 from maskseg.imaging.reading import ImageFile, member_path
 
 _SIGN = re.compile(
@@ -43,12 +43,14 @@ def read(source: Path) -> Iterator[Item]:
     if not files:
         raise InputError(f"{source}: no .json or .csv file there; check the path")
     for file in files:
-        with understood(file.name):
+        with parsing(file.name):
             images = _of_csv(file) if file.name.lower().endswith(".csv") else _of_json(file)
         for name, regions in images:
             where = f"{file.name}: image {name}"
             load = partial(_load, where, regions)
-            yield Item(member_path(name).stem, load, where, file_name=name, found=len(regions), needs_shape=True)
+            yield Item(
+                member_path(name).stem, load, where, file_name=name, annotation_count=len(regions), needs_shape=True
+            )
 
 
 def _of_json(file: ImageFile) -> list[tuple[str, list[Any]]]:

@@ -21,7 +21,7 @@ from maskseg.core.masks import CropMasks
 from maskseg.core.outlines import outlines
 from maskseg.formats.drawing import Drawing, flat_ring, number
 from maskseg.formats.reader import Item, Nuclei, Shape, known_shape
-from maskseg.formats.sources import beginning, content, files_of, inner_path
+from maskseg.formats.sources import content, files_of, first_bytes, inner_path
 from maskseg.formats.writer import WholeWriter
 from maskseg.imaging.reading import ImageFile
 
@@ -42,7 +42,7 @@ def recognises(source: Path) -> bool:
     except InputError:
         return False
     for file in files[:20]:  # those of images without nuclei are empty
-        lines = beginning(file).splitlines()
+        lines = first_bytes(file).splitlines()
         if lines:
             return _LINE.match(lines[0]) is not None
     return bool(files) and bool(files_of(source, ".yaml", ".yml"))
@@ -78,7 +78,7 @@ def _class_names(source: Path) -> dict[int, str]:
     """Names of the classes: lines ``0: nucleus`` or ``names: [nucleus]`` of a YAML file, or those of classes.txt."""
     where = source if source.is_dir() or source.suffix.lower() == ".zip" else source.parent
     for file in files_of(where, "classes.txt", "data.yaml", "dataset.yaml", ".yaml"):
-        text = content(file).decode("utf-8-sig", errors="replace") if beginning(file) else ""
+        text = content(file).decode("utf-8-sig", errors="replace") if first_bytes(file) else ""
         if file.name.lower().endswith(".txt"):
             return {place: line.strip() for place, line in enumerate(text.splitlines()) if line.strip()}
         listed = re.search(r"^names\s*:\s*\[(.*?)\]", text, re.MULTILINE | re.DOTALL)

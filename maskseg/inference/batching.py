@@ -45,7 +45,7 @@ def groups(images: Iterable[tuple[ImageFile, Future[Any]]], size: int) -> Iterat
     yield from waiting.values()
 
 
-def together(
+def run_batched(
     works: Sequence[Generator[NDArray[Any], Answer, Result]],
     network: Callable[[Sequence[NDArray[Any]]], Sequence[Answer]],
 ) -> list[Result]:
@@ -70,7 +70,7 @@ def together(
     --------
     >>> def area(side):
     ...     return (yield np.ones((side, side)))
-    >>> together([area(2), area(3), area(2)], lambda batch: [print(len(batch), "at once") or x.sum() for x in batch])
+    >>> run_batched([area(2), area(3), area(2)], lambda batch: [print(len(batch), "at once") or x.sum() for x in batch])
     2 at once
     2 at once
     1 at once
@@ -142,4 +142,4 @@ class BatchedPredictor(Predictor, Generic[Answer]):
 
     def segment_batch(self, images: Sequence[NDArray[np.uint8]], tta: str | None = None) -> list[CropMasks]:
         """See `maskseg.inference.predictor.Predictor`."""
-        return together([self.steps(image, tta) for image in images], self.on_canvases)
+        return run_batched([self.steps(image, tta) for image in images], self.on_canvases)

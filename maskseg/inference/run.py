@@ -30,8 +30,8 @@ from maskseg.core.files import remove_leftovers, write_whole
 from maskseg.core.locks import alone_in
 from maskseg.core.masks import CropMasks
 from maskseg.formats.classes import NUCLEUS
-from maskseg.formats.kaggle import Form
-from maskseg.formats.measures import NOTHING_MORE, Measures
+from maskseg.formats.kaggle import SubmissionForm
+from maskseg.formats.measures import NO_MEASURES, Measures
 from maskseg.formats.registry import Format, default_formats, get, predicted, writers
 from maskseg.formats.writer import ImageInfo, Joined, Writer, write_all
 from maskseg.imaging.intensity import fixed_limits
@@ -112,7 +112,7 @@ def predict_files(
         microns_per_pixel,
         tiles or Tiles(),
         form,
-        measures or NOTHING_MORE,
+        measures or NO_MEASURES,
         predictor.class_names,
     )
     # Said before hours of prediction and not after.
@@ -202,8 +202,8 @@ class Run:
     tta: str | None
     microns_per_pixel: float | None
     tiles: Tiles
-    form: Form
-    measures: Measures = NOTHING_MORE
+    form: SubmissionForm
+    measures: Measures = NO_MEASURES
     class_names: tuple[str, ...] = (NUCLEUS,)
 
     @property
@@ -394,4 +394,4 @@ class Run:
 
         for item in self.chosen:
             if item.joined:
-                item.part("join")(item.joined_paths(self.out), images(item.key))
+                item.imported("join")(item.joined_paths(self.out), images(item.key))

@@ -84,7 +84,7 @@ class Settled(NamedTuple):
     rows: int
 
 
-class Seams:
+class Stitcher:
     """`postprocess.clean` for masks that come tile by tile, in memory that follows one row of tiles.
 
     The result is that of `clean` on all masks at once. By falling score a mask loses the pixels of those before it,

@@ -10,7 +10,7 @@ How tiled comes to equal whole
   feature lies where it would in the whole image.
 - A nucleus belongs to the tile that has the centre of its box in its core: StarDist's responsibility of a block [1]_,
   which takes a corner of the box. As a trained network moves a box by parts of a pixel from one window to another, a
-  tile also claims what lies `MARGIN` pixels outside; of two claims to one nucleus `Seams` drops one.
+  tile also claims what lies `MARGIN` pixels outside; of two claims to one nucleus `Stitcher` drops one.
 - Other views are made window by window as well, and a nucleus is merged with its partners before anything else.
 - Overlaps are settled in the order of scores across all seams (`maskseg.inference.stitching`).
 
@@ -44,7 +44,7 @@ from maskseg.inference.predictor import Predictor
 from maskseg.inference.rescale import magnification
 from maskseg.inference.settings import PostprocessSettings
 from maskseg.inference.soft_masks import STRIDE, SoftMasks
-from maskseg.inference.stitching import Seams, Settled, TilePart
+from maskseg.inference.stitching import Settled, Stitcher, TilePart
 from maskseg.inference.tile_grid import CONTEXT, MARGIN, SIDE, Tiles, Tiling
 from maskseg.inference.tta import PLAIN, SOMETHING, View, merge, views_of
 
@@ -173,18 +173,18 @@ class TiledImage:
         """The final nuclei, as soon as they are settled, after `predict`; each once, without overlap."""
         tiling = self.tiling
         nms = self.predictor.cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST
-        seams = Seams(self.source.shape, self.predictor.settings, nms)
+        stitcher = Stitcher(self.source.shape, self.predictor.settings, nms)
         across, down = self._ratio()
         for tile in range(len(tiling)):
             part = TilePart.read(self._path(tile))
             # A pixel on either side: image pixels are not canvas pixels.
             places = (part.masks.boxes + np.array([-1, -1, 1, 1])) / [across, down, across, down]
-            seams.add(part, tiling.last_neighbour(places))
-            masks = seams.settle(tile)
+            stitcher.add(part, tiling.last_neighbour(places))
+            masks = stitcher.settle(tile)
             if tile + 1 == len(tiling):
                 rows = self.source.shape[0]
             else:
-                rows = min(seams.top, int(max(0, tiling.core(tile + 1)[1] - tiling.reach) * down) - 1)
+                rows = min(stitcher.top, int(max(0, tiling.core(tile + 1)[1] - tiling.reach) * down) - 1)
             yield Settled(masks, max(rows, 0))
 
     @property

@@ -134,8 +134,8 @@ def _sums() -> dict[str, str]:
     if not path.is_file():
         return {}
     pattern = re.compile(rf"([0-9a-f]{{64}}) [ *]({_NAME.pattern}){re.escape(_ENDING)}")
-    found = map(pattern.fullmatch, path.read_text(encoding="utf-8", errors="replace").splitlines())
-    return {line[2]: line[1] for line in found if line}
+    lines = map(pattern.fullmatch, path.read_text(encoding="utf-8", errors="replace").splitlines())
+    return {line[2]: line[1] for line in lines if line}
 
 
 def _write_sums(sums: dict[str, str]) -> None:

@@ -88,7 +88,7 @@ def _boxes(heads: StandardROIHeads, features: dict[str, Tensor], proposals: list
             return heads._forward_box(features, proposals)
     levels = [features[name] for name in heads.box_in_features]
     looked: list[list[tuple[Tensor, Tensor]]] = [[] for _ in proposals]
-    found = [boxes.proposal_boxes.tensor[:0] for boxes in proposals]
+    kept_boxes = [boxes.proposal_boxes.tensor[:0] for boxes in proposals]
     going, quiet = [True] * len(proposals), [0] * len(proposals)
     for begin in range(0, max(*map(len, proposals), 1), _ROUND):
         some = [boxes[begin : begin + _ROUND if go else 0] for boxes, go in zip(proposals, going, strict=True)]
@@ -97,10 +97,10 @@ def _boxes(heads: StandardROIHeads, features: dict[str, Tensor], proposals: list
             going[i] = going[i] and len(proposals[i]) > begin + _ROUND
             if going[i]:
                 more = _sure_boxes(heads.box_predictor, predicted, one)
-                known = overlapped(more, found[i], heads.box_predictor.test_nms_thresh)
+                known = overlapped(more, kept_boxes[i], heads.box_predictor.test_nms_thresh)
                 quiet[i] = quiet[i] + 1 if bool(known.all()) else 0
                 going[i] = quiet[i] < _QUIET_ROUNDS
-                found[i] = torch.cat([found[i], more])
+                kept_boxes[i] = torch.cat([kept_boxes[i], more])
         if not any(going):
             break
     of_images = [[torch.cat(parts) for parts in zip(*rounds, strict=True)] for rounds in looked]

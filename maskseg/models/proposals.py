@@ -154,11 +154,11 @@ class NucleiRPN(RPN):
             scores.append(best)
             boxes.append(self.box2box_transform.apply_deltas(deltas_i[index], anchors_i.tensor[index]))
         score, order = torch.cat(scores).sort(descending=True, stable=True)
-        found = Boxes(torch.cat(boxes)[order])
-        valid = torch.isfinite(found.tensor).all(dim=1) & torch.isfinite(score)
-        found.clip(size)
-        valid &= found.nonempty(threshold=self.min_box_size)
-        found, score = found[valid], score[valid]
-        kept = suppress(found.tensor, self.nms_thresh_test)
+        candidates = Boxes(torch.cat(boxes)[order])
+        valid = torch.isfinite(candidates.tensor).all(dim=1) & torch.isfinite(score)
+        candidates.clip(size)
+        valid &= candidates.nonempty(threshold=self.min_box_size)
+        candidates, score = candidates[valid], score[valid]
+        kept = suppress(candidates.tensor, self.nms_thresh_test)
         kept = kept[: max(self.post_nms_topk[False], int((score[kept] >= self.sure_logit).sum()))]
-        return Instances(size, proposal_boxes=found[kept], objectness_logits=score[kept])
+        return Instances(size, proposal_boxes=candidates[kept], objectness_logits=score[kept])

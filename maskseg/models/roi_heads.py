@@ -30,7 +30,7 @@ class NucleiOutputLayers(FastRCNNOutputLayers):
         """Detections of each image, and which proposals they are; see Detectron2's."""
         if self.num_classes == 1:
             return super().inference(predictions, proposals)
-        found, kept = [], []
+        detections, kept = [], []
         boxes, probabilities = self.predict_boxes(predictions, proposals), self.predict_probs(predictions, proposals)
         for box, probability, proposal in zip(boxes, probabilities, proposals, strict=True):
             of_class = probability[:, :-1]
@@ -50,9 +50,9 @@ class NucleiOutputLayers(FastRCNNOutputLayers):
             )
             index = usable.nonzero().squeeze(1)[index]
             instances.pred_classes = kind[index]
-            found.append(instances)
+            detections.append(instances)
             kept.append(index)
-        return found, kept
+        return detections, kept
 
 
 class BoxMeanOutputLayers(NucleiOutputLayers):

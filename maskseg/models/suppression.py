@@ -52,6 +52,6 @@ def overlapped(boxes: Tensor, others: Tensor, threshold: float) -> Tensor:
     one, other = boxes[first], others[second]
     shared = (torch.minimum(one[:, 2:], other[:, 2:]) - torch.maximum(one[:, :2], other[:, :2])).prod(dim=1)
     areas = (one[:, 2:] - one[:, :2]).prod(dim=1) + (other[:, 2:] - other[:, :2]).prod(dim=1)
-    found = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
-    found[first[shared / (areas - shared) > threshold]] = True
-    return found
+    overlaps = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
+    overlaps[first[shared / (areas - shared) > threshold]] = True
+    return overlaps

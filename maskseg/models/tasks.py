@@ -23,8 +23,8 @@ package names under the entry points of the group ``maskseg.tasks``::
    that is drawn, and whose greatest value makes ``model_best.pth``.
 5. ``predictor`` (cfg, model): a class that is a `maskseg.inference.predictor.Predictor`, whose ``segment`` gives what
    the evaluator takes. It says which options of ``maskseg predict`` it can follow; the others are refused.
-6. ``submission``: the `maskseg.formats.kaggle.Form` of its ``submission.csv``. A task whose results are no masks
-   has its own ``predict`` in place of `maskseg.inference.run.predict_files`, with the same arguments.
+6. ``submission``: the `maskseg.formats.kaggle.SubmissionForm` of its ``submission.csv``. A task whose results are no
+   masks has its own ``predict`` in place of `maskseg.inference.run.predict_files`, with the same arguments.
 7. ``add_keys`` (cfg): adds config keys of its own, with their defaults.
 """
 

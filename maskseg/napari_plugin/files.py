@@ -78,7 +78,7 @@ def read(path: str | list[str]) -> list[LayerData]:
     for one in [path] if isinstance(path, str) else path:
         if (source := _source(Path(one))) is None:
             raise InputError(f"{one}: no nuclei that maskseg knows; see the formats in its documentation")
-        for item in recognise(source).part("reader")(source):
+        for item in recognise(source).imported("reader")(source):
             if not isinstance(item, Item):
                 continue
             try:
@@ -99,7 +99,7 @@ def _source(path: Path) -> Path | None:
             return inside[0] if inside else None
         # By what it holds, and not by its ending alone, as `recognise` may: other plugins read JSON too.
         form = recognise(path)
-        return path if form.recognises is not None and form.part("recognises")(path) else None
+        return path if form.recognises is not None and form.imported("recognises")(path) else None
     except InputError:
         return None
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError
-from maskseg.curate.check import KINDS, Finding, Report
+from maskseg.curate.check import FINDING_KINDS, Finding, Report
 from maskseg.curate.mask_faults import readable_masks
 from maskseg.data.dataset import image_id
 from maskseg.formats.coco_checks import leads_outside_folder
@@ -43,7 +43,7 @@ def check_page(report: Report) -> Page:
     page.table(
         ["kind", "findings", "images", "what it is", "remedy"],
         [
-            [kind, count, len(_images(report, kind)), KINDS[kind].means, KINDS[kind].remedy]
+            [kind, count, len(_images(report, kind)), FINDING_KINDS[kind].description, FINDING_KINDS[kind].remedy]
             for kind, count in report.counts.items()
         ],
     )
@@ -130,5 +130,5 @@ def _caption(finding: Finding) -> str:
     if finding.other:
         texts.append(f"with {finding.other}" if finding.kind in _OF_TWO else finding.other)
     if finding.measure is not None:
-        texts.append(f"{finding.measure:.3g} {KINDS[finding.kind].unit}")
+        texts.append(f"{finding.measure:.3g} {FINDING_KINDS[finding.kind].unit}")
     return ", ".join(texts)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from maskseg.core.errors import InputError
-from maskseg.curate.image_statistics import ImageLook, small_view
+from maskseg.curate.image_statistics import ImageStatistics, small_view
 from maskseg.imaging.intensity import stretch
 from maskseg.imaging.reading import ImageFile, to_rgb8
 from maskseg.reports.charts import histogram
@@ -20,15 +20,15 @@ _SIZES, _PICTURES = 20, 6
 _SATURATED = 1e-3
 
 
-def images_page(name: str, files: Sequence[ImageFile], looks: Sequence[ImageLook | InputError]) -> Page:
-    """The page about images, and what `maskseg.curate.image_statistics.look_at` found of them.
+def images_page(name: str, files: Sequence[ImageFile], looks: Sequence[ImageStatistics | InputError]) -> Page:
+    """The page about images, and what `maskseg.curate.image_statistics.measure_images` found of them.
 
     Raises
     ------
     InputError
         If none of them can be read: that of the first one.
     """
-    read = [(file, look) for file, look in zip(files, looks, strict=True) if isinstance(look, ImageLook)]
+    read = [(file, look) for file, look in zip(files, looks, strict=True) if isinstance(look, ImageStatistics)]
     failed = [(file, look) for file, look in zip(files, looks, strict=True) if isinstance(look, InputError)]
     if not read:
         raise failed[0][1]
@@ -49,7 +49,7 @@ def _by_frequency(names: Sequence[str]) -> list[str]:
     return sorted(set(names), key=lambda name: (-names.count(name), name))
 
 
-def _images(page: Page, looks: Sequence[ImageLook]) -> None:
+def _images(page: Page, looks: Sequence[ImageStatistics]) -> None:
     page.section("Images")
     modalities = Counter(look.modality for look in looks)
     page.table(
@@ -71,11 +71,11 @@ def _images(page: Page, looks: Sequence[ImageLook]) -> None:
     )
 
 
-def _kind(look: ImageLook) -> str:
+def _kind(look: ImageStatistics) -> str:
     return f"{look.container} {look.kind}"
 
 
-def _brightness(page: Page, looks: Sequence[ImageLook]) -> None:
+def _brightness(page: Page, looks: Sequence[ImageStatistics]) -> None:
     page.section("Brightness")
     page.text(
         "Limits are the values that become black and white before a network sees the image: from what stands out of "
@@ -98,7 +98,7 @@ def _brightness(page: Page, looks: Sequence[ImageLook]) -> None:
     page.figure(histogram(ranges, "upper - lower limit", "images"), "Contrast: how far apart the limits are.")
 
 
-def _samples(pairs: Sequence[tuple[ImageFile, ImageLook]]) -> Iterator[Item]:
+def _samples(pairs: Sequence[tuple[ImageFile, ImageStatistics]]) -> Iterator[Item]:
     ranked = sorted(pairs, key=lambda pair: pair[1].high)
     for place in np.linspace(0, len(ranked) - 1, min(_PICTURES, len(ranked))).round().astype(int):
         file, look = ranked[place]

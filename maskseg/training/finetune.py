@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskseg.core.errors import InputError
-from maskseg.data.classes import chosen_classes, renamed
+from maskseg.data.classes import chosen_classes, rename_classes
 from maskseg.data.dataset import dataset_dicts, folder_and_part, image_id, load_coco, unreviewed
 from maskseg.data.split import SPLIT_FILE, read_split
 from maskseg.formats.classes import ClassRule
@@ -112,7 +112,7 @@ def _choose_classes(cfg: CfgNode, records: list[dict[str, Any]], known: tuple[st
     """
     if cfg.MODEL.META_ARCHITECTURE != "GeneralizedRCNN":
         return []
-    renamed(records, ClassRule.parse(None, cfg.DATASETS.MERGE_CLASSES))
+    rename_classes(records, ClassRule.parse(None, cfg.DATASETS.MERGE_CLASSES))
     names = chosen_classes(records, cfg.MODEL.CLASS_NAMES)
     if not cfg.MODEL.CLASS_NAMES and len(known) > 1 and set(known) & set(names):
         # What the model tells apart already keeps its number.

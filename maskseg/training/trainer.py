@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader
 
 from maskseg.core.errors import InputError
 from maskseg.core.files import write_whole
-from maskseg.data.classes import chosen_classes, numbered, renamed
+from maskseg.data.classes import assign_category_ids, chosen_classes, rename_classes
 from maskseg.data.dataset import dataset_dicts
 from maskseg.formats.classes import ClassRule
 from maskseg.models import tasks
@@ -135,12 +135,12 @@ def _fitted(cfg: CfgNode, records: Sequence[dict[str, Any]], validation: Sequenc
 def _tell_apart(cfg: CfgNode, records: Sequence[dict[str, Any]], validation: Sequence[dict[str, Any]]) -> None:
     """Give the network the classes of the data, in place."""
     rule = ClassRule.parse(None, cfg.DATASETS.MERGE_CLASSES)
-    renamed(records, rule)
-    renamed(validation, rule, strict=False)
+    rename_classes(records, rule)
+    rename_classes(validation, rule, strict=False)
     names = chosen_classes(records, cfg.MODEL.CLASS_NAMES)
     set_classes(cfg, names)
-    unknown = numbered(records, names)
-    numbered(validation, names)
+    unknown = assign_category_ids(records, names)
+    assign_category_ids(validation, names)
     if len(names) > 1:
         counts = Counter(item["class"] for record in records for item in record["annotations"])
         logger.info("%d classes: %s", len(names), ", ".join(f"{name} ({counts[name]})" for name in names))

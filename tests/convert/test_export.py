@@ -104,7 +104,7 @@ def test_where_nuclei_overlap_the_higher_score_then_the_smaller_has_the_pixel(ov
     # Twenty-five and sixteen are shared, and the four of a nucleus that nothing is left of.
     assert summary.shared == 25 + 16 + 4
     assert "45 shared pixels" in str(summary)
-    assert (summary.masks, summary.found) == (5, 6)
+    assert (summary.masks, summary.annotation_count) == (5, 6)
     (fault,) = summary.left_out
     assert "wholly covered" in fault.reason
 

@@ -7,7 +7,7 @@ import pytest
 
 from maskseg.convert.mosaic_search import edges, find_mosaics, seams_of
 from maskseg.convert.mosaic_table import read_table
-from maskseg.convert.mosaics import convert, cut_pairs, full_rectangles, join_tiles
+from maskseg.convert.mosaics import cut_pairs, full_rectangles, join_tiles, rebuild_mosaics
 from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks
 from maskseg.data.dataset import load_coco, write_coco
@@ -224,7 +224,7 @@ def test_the_mosaics_are_the_field_and_do_not_depend_on_the_processes(data_set, 
     picture, labels = field(256, 320, nuclei=90)
     tiles = cut(picture, 2, 2) | {f"s{i}": field(128, 160, seed=i + 1)[0] for i in range(16)}
     source = data_set(tiles, {n: np.zeros(t.shape[:2], np.int32) for n, t in tiles.items()} | cut(labels, 2, 2))
-    summary = convert(source, tmp_path / "one", progress=False)
+    summary = rebuild_mosaics(source, tmp_path / "one", progress=False)
     assert (summary.images, summary.left_out) == (1, [])
     data = load_coco(tmp_path / "one")
     (record,) = data.images
@@ -233,10 +233,10 @@ def test_the_mosaics_are_the_field_and_do_not_depend_on_the_processes(data_set, 
     assert (read_image(tmp_path / "one" / "images" / "t00_2x2.png") == picture).all()
     masks = data.masks(record)
     assert ((masks.to_labels() > 0) == (labels > 0)).all()
-    assert summary.masks == len(masks) < summary.found
+    assert summary.masks == len(masks) < summary.annotation_count
 
-    convert(source, tmp_path / "two", workers=2, progress=False)
-    convert(source, tmp_path / "table", tmp_path / "one" / "mosaics.csv", progress=False)
+    rebuild_mosaics(source, tmp_path / "two", workers=2, progress=False)
+    rebuild_mosaics(source, tmp_path / "table", tmp_path / "one" / "mosaics.csv", progress=False)
     for other in ("two", "table"):
         for name in ("annotations.json", "images/t00_2x2.png", "mosaics.csv"):
             assert (tmp_path / other / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
@@ -253,7 +253,7 @@ def test_faults_of_a_table_are_listed_and_the_rest_is_built(data_set, tmp_path):
         *(("t12", "sizes", "up_left"), ("odd", "sizes", "up_right")),
         ("elsewhere", "other part", "up_left"),
     ]
-    summary = convert(source, tmp_path / "out", table(tmp_path / "t.csv", rows), progress=False)
+    summary = rebuild_mosaics(source, tmp_path / "out", table(tmp_path / "t.csv", rows), progress=False)
     kinds = {item.kind: f"{item.file} {item.reason}" for item in summary.left_out}
     assert set(kinds) == {"tile missing", "two tiles in one place", "tiles of other sizes"}
     assert "gone (row 1, column 1)" in kinds["tile missing"]
@@ -264,7 +264,7 @@ def test_a_table_without_places_only_says_what_belongs_together(data_set, tmp_pa
     picture, labels = field(256, 256, nuclei=90)
     source = data_set(cut(picture, 2, 2), cut(labels, 2, 2))
     rows = [("t00", "1"), ("t01", "1"), ("t10", "2"), ("t11", "2")]
-    convert(source, tmp_path / "out", table(tmp_path / "t.csv", rows, ("image_id", "mosaic")), progress=False)
+    rebuild_mosaics(source, tmp_path / "out", table(tmp_path / "t.csv", rows, ("image_id", "mosaic")), progress=False)
     assert [image["file_name"] for image in load_coco(tmp_path / "out").images] == ["t00_1x2.png", "t10_1x2.png"]
 
 
@@ -273,7 +273,7 @@ def test_only_tiles_of_the_part_are_used(data_set, tmp_path):
     source = data_set(cut(picture, 2, 2), cut(labels, 2, 2))
     parts = [("t00", "train"), ("t01", "train"), ("t10", "train"), ("t11", "val")]
     table(source / "split.csv", parts, ("image_id", "part"))
-    convert(f"{source}:train", tmp_path / "out", progress=False)
+    rebuild_mosaics(f"{source}:train", tmp_path / "out", progress=False)
     data = json.loads((tmp_path / "out" / "annotations.json").read_text())
     assert [image["tiles"] for image in data["images"]] == [[["t00", "t01"]]]
 
@@ -282,7 +282,7 @@ def test_a_damaged_tile_is_listed_and_the_rest_is_found(data_set, tmp_path):
     picture, labels = field(256, 256, nuclei=90)
     source = data_set(cut(picture, 2, 2), cut(labels, 2, 2))
     (source / "images" / "t11.png").write_bytes(b"")
-    summary = convert(source, tmp_path / "out", progress=False)
+    summary = rebuild_mosaics(source, tmp_path / "out", progress=False)
     assert [item.kind for item in summary.left_out] == ["image left out"]
     assert summary.images == 1
 
@@ -291,9 +291,9 @@ def test_nothing_to_build_is_one_line(data_set, tmp_path):
     picture, labels = field(64, 64)
     source = data_set({"only": picture}, {"only": labels})
     with pytest.raises(InputError, match="no two of its 1 images"):
-        convert(source, tmp_path / "out", progress=False)
+        rebuild_mosaics(source, tmp_path / "out", progress=False)
     with pytest.raises(InputError, match="names no tile"):
-        convert(source, tmp_path / "out", table(tmp_path / "t.csv", [("x", "1", "up_left")]), progress=False)
+        rebuild_mosaics(source, tmp_path / "out", table(tmp_path / "t.csv", [("x", "1", "up_left")]), progress=False)
     with pytest.raises(InputError, match="the tiles themselves"):
-        convert(source, source, progress=False)
+        rebuild_mosaics(source, source, progress=False)
     assert not (tmp_path / "out").exists()

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from maskseg.convert.tissue import MIN_PIXELS, convert, fates
+from maskseg.convert.tissue import MIN_PIXELS, convert_tissue, fates
 from maskseg.core.errors import InputError
 from maskseg.data.dataset import load_coco
 from maskseg.imaging.reading import read_image
@@ -41,11 +41,11 @@ def make(tmp_path):
 
 
 def run(source, out, **options):
-    summary = convert(*source, out, progress=False, **options)
+    summary = convert_tissue(*source, out, progress=False, **options)
     with (out / "regions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert rows == summary.rows
-    assert len(rows) == summary.found
+    assert len(rows) == summary.annotation_count
     return summary, [(row["fate"], row["pieces"]) for row in rows], [row["why"] for row in rows]
 
 
@@ -57,7 +57,7 @@ def masks_of(out):
 def test_pieces_are_the_image_cut_in_four(make, tmp_path):
     source = make("t", box(2, 2, 12, 12), box(25, 15, 35, 25))
     summary, met, _ = run(source, tmp_path / "out")
-    assert (summary.images, summary.masks, summary.found, summary.left_out) == (4, 5, 2, [])
+    assert (summary.images, summary.masks, summary.annotation_count, summary.left_out) == (4, 5, 2, [])
     assert met == [("kept", "t_0_0"), ("divided", "t_0_0 t_0_1 t_1_0 t_1_1")]
     whole = read_image(source[0] / "t.tif")
     labels = np.zeros((40, 60), int)
@@ -212,7 +212,7 @@ def test_what_cannot_be_converted_at_all_is_one_line(make, tmp_path, bad):
     with pytest.raises(InputError) as error:
         layers = ["none"] if bad == "no layer" else []
         pieces = 41 if bad == "too small" else 2
-        convert(tissue, xml, tmp_path / "out", pieces=pieces, layers=layers, progress=False)
+        convert_tissue(tissue, xml, tmp_path / "out", pieces=pieces, layers=layers, progress=False)
     assert len(str(error.value).splitlines()) == 1
     assert not (tmp_path / "out" / "annotations.json").exists()
 
@@ -224,7 +224,7 @@ def test_a_second_file_of_a_name_costs_only_itself(make, tmp_path):
         shutil.copy(folder / name, folder / "more")
     # MoNuSAC's slides, beside the pictures that its scripts make of them.
     (tissue / "t.svs").write_bytes(b"a slide")
-    summary = convert(tissue, xml, tmp_path / "out", progress=False)
+    summary = convert_tissue(tissue, xml, tmp_path / "out", progress=False)
     assert (summary.images, summary.masks) == (4, 1)
     assert sorted(Path(one.file).relative_to(tmp_path).parts[0] for one in summary.left_out) == ["tissue", "xml"]
 
@@ -243,7 +243,7 @@ def test_a_layer_without_a_name_has_that_of_its_attribute(make, tmp_path):
     assert [row["layer"] for row in run(source, tmp_path / "all")[0].rows] == ["Epithelial", "1", "Ambiguous"]
     assert run(source, tmp_path / "one", layers=["Epithelial"])[0].masks == 1
     with pytest.raises(InputError, match="--layer Epitelial: no file has that layer; there are 1, Ambiguous, Epithel"):
-        convert(*source, tmp_path / "none", layers=["Epithelial", "Epitelial"], progress=False)
+        convert_tissue(*source, tmp_path / "none", layers=["Epithelial", "Epitelial"], progress=False)
 
 
 def test_an_image_of_which_no_outline_can_be_used_is_left_out(make, tmp_path):

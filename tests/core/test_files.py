@@ -98,4 +98,4 @@ def test_folders_of_any_depth_are_gone_through_and_links_only_where_asked(tmp_pa
 @pytest.mark.parametrize("form", ["labelme", "folders", "labels"])
 def test_no_folder_of_annotations_goes_by_unread(tmp_path, closed, form):
     with pytest.raises(InputError, match=r"closed: cannot be read \(Permission denied\)"):
-        list(registry.formats()[form].part("reader")(tmp_path))
+        list(registry.formats()[form].imported("reader")(tmp_path))

@@ -8,13 +8,13 @@ import itertools
 import pytest
 
 from maskseg.core.errors import InputError
-from maskseg.curate.check import KINDS, check, write_findings
+from maskseg.curate.check import FINDING_KINDS, check, write_findings
 from maskseg.data.dataset import load_coco, write_coco
 
 
 def test_planted_faults_are_all_found_and_nothing_else(faulty):
     found = {(finding.image, finding.kind): finding for finding in check(faulty, progress=False).findings}
-    expected = {(kind, kind) for kind in KINDS} - {
+    expected = {(kind, kind) for kind in FINDING_KINDS} - {
         ("repeated-image", "repeated-image"),
         ("unknown-image", "unknown-image"),
         ("near-duplicate", "near-duplicate"),

@@ -7,7 +7,7 @@ from PIL import Image
 
 from maskseg.core.errors import InputError
 from maskseg.curate import image_statistics
-from maskseg.curate.image_statistics import look_at, small_view
+from maskseg.curate.image_statistics import measure_images, small_view
 from maskseg.imaging.finding import find_images
 
 
@@ -20,7 +20,7 @@ def field(kind, level, bright, side=64):
 
 def looks(folder):
     files = find_images([folder])
-    return {file.id: look for file, look in zip(files, look_at(files), strict=True)}
+    return {file.id: look for file, look in zip(files, measure_images(files), strict=True)}
 
 
 def test_brightness_is_in_the_values_of_the_file(tmp_path):

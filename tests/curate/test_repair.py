@@ -14,7 +14,7 @@ from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks, trim
 from maskseg.core.morphology import components
 from maskseg.core.overlaps import covered, overlaps_within
-from maskseg.curate.check import KINDS, check
+from maskseg.curate.check import FINDING_KINDS, check
 from maskseg.curate.mask_faults import open_holes
 from maskseg.curate.repair import repair_masks, write_repaired
 from maskseg.data.dataset import dataset_dicts, image_id, load_coco, write_coco
@@ -47,14 +47,14 @@ def full(masks: CropMasks) -> list[np.ndarray]:
 def test_the_copy_passes_the_check_but_for_what_a_person_decides(fixed, faulty):
     out, _ = fixed
     left = set(check(out, progress=False).counts)
-    assert left == {kind for kind in KINDS if "--fix" not in KINDS[kind].remedy}
+    assert left == {kind for kind in FINDING_KINDS if "--fix" not in FINDING_KINDS[kind].remedy}
 
 
 def test_every_fault_that_is_repaired_has_its_line(fixed, faulty):
     out, repaired = fixed
     with (out / "changes.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert {row["kind"] for row in rows} == {kind for kind in KINDS if "--fix" in KINDS[kind].remedy}
+    assert {row["kind"] for row in rows} == {kind for kind in FINDING_KINDS if "--fix" in FINDING_KINDS[kind].remedy}
     assert len(rows) == len(repaired.changes)
     by_image = {(row["image"], row["kind"]): row for row in rows}
     assert by_image["hole", "hole"]["pixels"] == "6"

@@ -3,7 +3,7 @@
 import pytest
 
 from maskseg.core.errors import InputError
-from maskseg.data.classes import UNKNOWN, chosen_classes, classes_of, numbered, renamed
+from maskseg.data.classes import UNKNOWN, assign_category_ids, chosen_classes, classes_of, rename_classes
 from maskseg.formats.classes import ClassRule
 
 
@@ -32,19 +32,19 @@ def test_classes_follow_from_the_data(records, names):
 
 def test_a_class_that_is_not_among_several_is_not_known():
     records = [record(["b", "a", "nucleus"])]
-    assert numbered(records, ("a", "b")) == 1
+    assert assign_category_ids(records, ("a", "b")) == 1
     assert [item["category_id"] for item in records[0]["annotations"]] == [1, 0, UNKNOWN]
-    assert numbered(records, ("whatever",)) == 0
+    assert assign_category_ids(records, ("whatever",)) == 0
     assert {item["category_id"] for item in records[0]["annotations"]} == {0}
 
 
 def test_classes_are_renamed_in_records():
     records = [record(["a", "b", "c"], categories=("a", "b", "c"))]
-    renamed(records, ClassRule.parse(None, ["ab=a,b"]))
+    rename_classes(records, ClassRule.parse(None, ["ab=a,b"]))
     assert records[0]["categories"] == ("ab", "c")
     assert chosen_classes(records, ()) == ("ab", "c")
     with pytest.raises(InputError, match="no class 'typo'"):
-        renamed(records, ClassRule.parse(None, ["x=typo"]))
+        rename_classes(records, ClassRule.parse(None, ["x=typo"]))
 
 
 @pytest.mark.parametrize(("names", "said"), [(("a", "a"), "each class once"), (("x", "y"), "there are a, b")])

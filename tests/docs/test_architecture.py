@@ -67,7 +67,7 @@ def test_the_table_of_a_task_has_all_of_its_parts_with_their_defaults():
 
 
 def test_the_arguments_of_a_format_are_those_there_are():
-    from maskseg.formats.form import Format
+    from maskseg.formats.format import Format
 
     table = PAGE.partition("| argument | what |")[2].partition("\n\n")[0]
     names = {name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.partition(" | ")[0])}

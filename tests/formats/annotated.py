@@ -26,7 +26,7 @@ def masks_of(labels=LABELS, scores=None):
 def read_all(name, source, shape=None):
     """Image id -> Nuclei, and what else the reader of a format gave."""
     items, others = {}, []
-    for one in formats()[name].part("reader")(source):
+    for one in formats()[name].imported("reader")(source):
         if isinstance(one, Item):
             assert one.image_id not in items
             items[one.image_id] = one.read(shape)
@@ -41,11 +41,11 @@ def write(name, out, images, file_name="{}.png"):
     joined = []
     for image_id, masks in images.items():
         info = ImageInfo(image_id, masks.shape, file_name.format(image_id), scored=bool((masks.scores != 1).any()))
-        writer = form.part("writer")(info, *form.image_paths(out, image_id, export=True))
+        writer = form.imported("writer")(info, *form.image_paths(out, image_id, export=True))
         (record,) = write_all([writer], [(masks, masks.shape[0])])
         joined.append(Joined(image_id, info.file_name, record))
     if form.joined:
-        form.part("join")(form.joined_paths(out, export=True), iter(joined))
+        form.imported("join")(form.joined_paths(out, export=True), iter(joined))
 
 
 def pixels(masks):

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from maskseg.convert.annotated import convert
+from maskseg.convert.annotated import convert_annotations
 from maskseg.convert.export import export
 from maskseg.core.masks import CropMasks
 from maskseg.data.dataset import dataset_dicts, load_coco, write_coco
@@ -60,7 +60,7 @@ def classes_of(folder):
 def test_classes_come_back(form, data, tmp_path):
     export(str(data), tmp_path / "out", form, progress=False)
     options = {"categories": ("all",)} if form == "coco" else {}
-    convert(tmp_path / "out", tmp_path / "back", form, data / "images", progress=False, **options)
+    convert_annotations(tmp_path / "out", tmp_path / "back", form, data / "images", progress=False, **options)
     assert classes_of(tmp_path / "back") == classes_of(data)
     results, problems = compare(open_set(str(data)), open_set(str(tmp_path / "back")))
     assert not problems and all(result.scores["dsb_score"] == 1 for result in results.values())
@@ -68,12 +68,14 @@ def test_classes_come_back(form, data, tmp_path):
 
 
 def test_classes_of_a_data_set_are_named_merged_and_kept(data, tmp_path):
-    convert(data, tmp_path / "kept", "coco", categories=("all",), progress=False)
+    convert_annotations(data, tmp_path / "kept", "coco", categories=("all",), progress=False)
     assert load_coco(tmp_path / "kept").class_names == NAMES
     rule = ClassRule.parse(None, ["cell=Tumor,Immune cells"])
-    summary = convert(data, tmp_path / "merged", "coco", categories=("all",), rule=rule, progress=False)
+    summary = convert_annotations(data, tmp_path / "merged", "coco", categories=("all",), rule=rule, progress=False)
     assert summary.classes == ["cell", NAMES[2]]
-    convert(data, tmp_path / "one", "coco", categories=("all",), rule=ClassRule.parse(None, ["all"]), progress=False)
+    convert_annotations(
+        data, tmp_path / "one", "coco", categories=("all",), rule=ClassRule.parse(None, ["all"]), progress=False
+    )
     content = json.loads((tmp_path / "one" / "annotations.json").read_text())
     assert content["categories"] == [{"id": 1, "name": "nucleus", "supercategory": "cell"}]
     assert {item["category_id"] for item in content["annotations"]} == {1}

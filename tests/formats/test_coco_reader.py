@@ -90,7 +90,7 @@ def coco(tmp_path):
 )
 def test_each_kind_of_segmentation_is_read(segmentation, expected, coco):
     summary, masks = coco([record()], [item(segmentation)])
-    assert (summary.masks, summary.found, summary.left_out) == (1, 1, [])
+    assert (summary.masks, summary.annotation_count, summary.left_out) == (1, 1, [])
     assert (masks["a"][0] == expected).all()
 
 
@@ -180,7 +180,7 @@ def test_the_rule_for_categories(used, wanted, taken, coco):
     items = [item(compressed(mask), n, category=use) for n, (mask, use) in enumerate(zip(masks, used, strict=True))]
     summary, found = coco([record()], items, THREE, categories=wanted)
     assert sorted(mask.sum() for mask in found["a"]) == sorted(taken)
-    assert summary.found == len(taken)
+    assert summary.annotation_count == len(taken)
     assert (f"of {len(used)}" in str(summary)) == (len(taken) < len(used))
 
 
@@ -222,7 +222,7 @@ def test_a_bad_annotation_is_one_line_and_costs_only_itself(bad, says, coco):
     assert says in fault.reason
     assert fault.file.endswith("given.json: annotation 77")
     assert "\n" not in fault.reason
-    assert (summary.masks, summary.found) == (1, 2)
+    assert (summary.masks, summary.annotation_count) == (1, 2)
     assert (masks["a"][0] == SQUARE_MASK).all()
 
 
@@ -245,7 +245,7 @@ def test_a_bad_image_is_one_line_and_its_annotations_are_counted(bad, says, coco
     assert says in summary.left_out[-1].reason
     assert all("\n" not in fault.reason for fault in summary.left_out)
     assert "good" in masks
-    assert summary.found == 3
+    assert summary.annotation_count == 3
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"images": []}', '{"images": {}, "annotations": []}', "\xff"])

@@ -64,7 +64,7 @@ def read_spoilt(name, source):
         pass
     said = []
     try:
-        for one in formats()[name].part("reader")(source):
+        for one in formats()[name].imported("reader")(source):
             if not isinstance(one, Item):
                 continue
             try:
@@ -152,7 +152,7 @@ def test_a_zip_file_that_claims_much_is_refused(tmp_path):
     path.write_bytes(data)
     for name in ("labelme", "coco", "geojson"):
         with pytest.raises(InputError, match="claims to hold"):
-            for one in formats()[name].part("reader")(path):
+            for one in formats()[name].imported("reader")(path):
                 if isinstance(one, Item):
                     one.read(SHAPE)
                 else:

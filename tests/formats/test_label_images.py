@@ -76,7 +76,7 @@ def expected(labels=LABELS):
 def test_every_label_is_one_nucleus_pixel_by_pixel(suffix, dtype, tmp_path):
     put_pair(tmp_path / "source", dtype=dtype, suffix=suffix)
     summary = convert(tmp_path / "source", tmp_path / "out", progress=False)
-    assert (summary.images, summary.masks, summary.found, summary.left_out) == (1, 3, 3, [])
+    assert (summary.images, summary.masks, summary.annotation_count, summary.left_out) == (1, 3, 3, [])
     assert nuclei(tmp_path / "out") == {"a": expected()}
     copied = tmp_path / "out" / "images" / "a.png"
     assert copied.read_bytes() == (tmp_path / "source" / "images" / "a.png").read_bytes()

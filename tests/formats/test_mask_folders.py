@@ -44,7 +44,7 @@ def test_every_mask_of_the_sample_is_its_png_filled(part, tmp_path):
     folders = {path.name: path for path in (SAMPLE / part).iterdir()}
     assert {image_id(image) for image in data.images} == set(folders)
     assert not summary.left_out
-    assert summary.masks == summary.found == len(list((SAMPLE / part).glob("*/masks/*")))
+    assert summary.masks == summary.annotation_count == len(list((SAMPLE / part).glob("*/masks/*")))
     for image in data.images:
         folder = folders[image_id(image)]
         masks = decoded(data, image)
@@ -76,7 +76,7 @@ def test_masks_of_the_full_set_are_their_pngs_filled(tmp_path):
     summary = convert(source, tmp_path / "out", progress=False)
     data = load_coco(tmp_path / "out")
     assert summary.images == len(wanted)
-    assert summary.masks + len(summary.left_out) == summary.found == sum(map(len, masks_of.values()))
+    assert summary.masks + len(summary.left_out) == summary.annotation_count == sum(map(len, masks_of.values()))
     for image in data.images:
         # What is left out is empty or the same as another.
         expected = {np.packbits(mask).tobytes() for mask in masks_of[image_id(image)] if mask.any()}
@@ -165,7 +165,7 @@ def test_a_bad_mask_is_named_and_costs_only_itself(spoil, make_folder, tmp_path,
     assert str(bad / "masks" / expected[0]) == summary.left_out[0].file
     assert "\n" not in summary.left_out[0].reason
     assert summary.images == 2
-    assert summary.masks + 1 == summary.found == len(list(good.parent.glob("*/masks/*")))
+    assert summary.masks + 1 == summary.annotation_count == len(list(good.parent.glob("*/masks/*")))
     assert expected[1] in str(summary)
 
 
@@ -215,7 +215,7 @@ def test_a_bad_image_folder_is_named_and_costs_only_itself(spoil, packed_up, mak
     assert reason in fault.reason
     assert (f"({masks} mask files" in fault.reason) == (masks > 0)
     # Every mask file is either written or goes with its image.
-    assert (summary.images, summary.masks, summary.found) == (1, 2, 2 + masks)
+    assert (summary.images, summary.masks, summary.annotation_count) == (1, 2, 2 + masks)
     assert [path.name for path in (tmp_path / "out" / "images").iterdir()] == ["good.png"]
 
 
@@ -268,7 +268,7 @@ def test_a_name_twice_in_a_zip_is_one_file(make_folder, tmp_path):
         for part in ("images/good.png", "masks/0.png", "masks/0.png"):
             file.write(good / part, f"good/{part}")
     summary = convert(tmp_path / "a.zip", tmp_path / "out", progress=False)
-    assert (summary.masks, summary.found, summary.left_out) == (1, 1, [])
+    assert (summary.masks, summary.annotation_count, summary.left_out) == (1, 1, [])
 
 
 def test_files_of_file_managers_are_no_masks(make_folder, tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import maskseg
-from maskseg.convert.annotated import convert
+from maskseg.convert.annotated import convert_annotations
 from maskseg.convert.export import export
 from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks
@@ -58,7 +58,7 @@ def dataset(tmp_path):
 def test_every_part_of_every_format_can_be_imported():
     for item in formats().values():
         for name in ("writer", "join", "reader", "recognises"):
-            assert getattr(item, name) is None or callable(item.part(name)), (item.name, name)
+            assert getattr(item, name) is None or callable(item.imported(name)), (item.name, name)
         assert (item.reader is None) == (item.recognises is None)
         assert item.about
         assert item.files or item.exported or item.writer is None
@@ -118,7 +118,7 @@ def test_what_is_exported_is_recognised_and_read_back_exactly(name, dataset, tmp
     found = back.labels("a", SHAPE)
     pairs = set(zip(truth.ravel().tolist(), found.ravel().tolist(), strict=True))
     assert len(pairs) == 4, "each label is one label"
-    convert(source, tmp_path / "back", name, dataset / "images", progress=False)
+    convert_annotations(source, tmp_path / "back", name, dataset / "images", progress=False)
     data = load_coco(tmp_path / "back")
     assert {str(rle) for rle in data.masks(data.images[0]).to_rle()} == {str(rle) for rle in masks().to_rle()}
 

@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from maskseg.convert.annotated import convert
+from maskseg.convert.annotated import convert_annotations
 from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks
 from maskseg.data.dataset import dataset_dicts, load_coco, unreviewed
 from maskseg.formats.reader import Nuclei
-from maskseg.formats.reviewed import apart, as_field, is_mark, region_of, within
+from maskseg.formats.reviewed import as_field, is_mark, region_of, separate_reviewed, within
 
 SHAPE = (40, 60)
 
@@ -87,7 +87,7 @@ def write(kind, folder):
 def test_only_what_lies_in_the_mark_is_taken(kind, pictures, tmp_path):
     form = write(kind, tmp_path / "in")
     options = {"categories": ()} if form == "coco" else {}
-    summary = convert(tmp_path / "in", tmp_path / "out", form, pictures, reviewed=True, **options)
+    summary = convert_annotations(tmp_path / "in", tmp_path / "out", form, pictures, reviewed=True, **options)
     assert (summary.images, summary.masks, summary.left_out, summary.classes) == (1, 2, [], ["nucleus"])
     assert summary.notes["not marked as reviewed, left out"] == 1
     (record,) = dataset_dicts(str(tmp_path / "out"))
@@ -101,7 +101,7 @@ def test_only_what_lies_in_the_mark_is_taken(kind, pictures, tmp_path):
 
 def test_without_the_option_all_is_taken_and_the_mark_is_no_nucleus(pictures, tmp_path):
     write("geojson", tmp_path / "in")
-    summary = convert(tmp_path / "in", tmp_path / "out", "geojson", pictures)
+    summary = convert_annotations(tmp_path / "in", tmp_path / "out", "geojson", pictures)
     assert (summary.images, summary.masks) == (2, 8)
     assert any("--reviewed" in note for note in summary.notes)
     assert not any("reviewed" in image for image in load_coco(tmp_path / "out").images)
@@ -114,7 +114,7 @@ def test_a_flag_of_labelme_marks_the_whole_image(pictures, tmp_path):
         content["shapes"].pop()
         content["flags"] = {"reviewed": flag}
         (tmp_path / "in" / f"{name}.json").write_text(json.dumps(content))
-    summary = convert(tmp_path / "in", tmp_path / "out", "labelme", pictures, reviewed=True)
+    summary = convert_annotations(tmp_path / "in", tmp_path / "out", "labelme", pictures, reviewed=True)
     assert (summary.images, summary.masks) == (1, 4)
     (record,) = dataset_dicts(str(tmp_path / "out"))
     assert "reviewed" in record and unreviewed(record, SHAPE) is None
@@ -124,7 +124,7 @@ def test_nothing_marked_is_one_line_with_the_remedy(pictures, tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "b.geojson").write_text(json.dumps(geojson(*[(points, "", "", None) for points in NUCLEI])))
     with pytest.raises(InputError, match="without --reviewed all is taken"):
-        convert(tmp_path / "in", tmp_path / "out", "geojson", pictures, reviewed=True)
+        convert_annotations(tmp_path / "in", tmp_path / "out", "geojson", pictures, reviewed=True)
 
 
 def test_a_region_comes_back_from_an_image_record():
@@ -143,7 +143,7 @@ def test_marks_are_told_by_their_names():
     assert not any(map(is_mark, ("", "reviewed by me", "nucleus")))
     labels = np.zeros((6, 6), np.int32)
     labels[:3], labels[4:] = 1, 2
-    nuclei, region = apart(Nuclei(CropMasks.from_labels(labels), ["reviewed", "Tumor"]))
+    nuclei, region = separate_reviewed(Nuclei(CropMasks.from_labels(labels), ["reviewed", "Tumor"]))
     assert (region == (labels == 1)).all()
     assert nuclei.classes == ["Tumor"] and nuclei.masks.areas.tolist() == [12]
     kept, _ = within(nuclei.masks, region)

@@ -43,7 +43,7 @@ def only_input_errors(read, *args):
 
 
 def read_format(name, path):
-    for item in registry.get(name, "--format", registry.readable()).part("reader")(path):
+    for item in registry.get(name, "--format", registry.readable()).imported("reader")(path):
         if isinstance(item, Item):
             only_input_errors(item.read, SHAPE)
 

@@ -14,7 +14,7 @@ from maskseg.formats.labels import read_labels
 from maskseg.imaging.finding import find_images
 from maskseg.imaging.reading import read_image
 from maskseg.inference.api import load_model
-from maskseg.inference.batching import groups, together
+from maskseg.inference.batching import groups, run_batched
 from maskseg.inference.run import predict_files
 from tests.inference.test_predictor import BrightSpots, disks, picture, pixel_sets, scale_model
 from tests.inference.test_run import Stub
@@ -53,7 +53,7 @@ def test_each_work_gets_its_own_answers_whatever_it_asks_for_and_in_whichever_or
         # The sizes change from question to question, and the works end after different numbers of them.
         return ask(*(canvas(10 * times + call, 4 + (times + call) % 2) for call in range(times)))
 
-    found = together([work(times) for times in (3, 0, 5, 2)], network)
+    found = run_batched([work(times) for times in (3, 0, 5, 2)], network)
     for times, answers in zip((3, 0, 5, 2), found, strict=True):
         assert answers == [(10 * times + call) * (4 + (times + call) % 2) ** 2 for call in range(times)]
     # Nobody runs ahead, so that the batches are always the same.
@@ -67,9 +67,9 @@ def test_a_batch_that_is_too_large_for_the_memory_goes_one_by_one():
                 raise torch.OutOfMemoryError
             return super().__call__(canvases)
 
-    assert together([ask(canvas(n)) for n in (1, 2)], Small()) == [[16], [32]]
+    assert run_batched([ask(canvas(n)) for n in (1, 2)], Small()) == [[16], [32]]
     with pytest.raises(torch.OutOfMemoryError):
-        together([ask(canvas(n)) for n in (1, 3)], Small())
+        run_batched([ask(canvas(n)) for n in (1, 3)], Small())
 
 
 def test_what_is_wrong_with_one_image_is_no_matter_of_the_others(tmp_path):

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
-from maskseg.convert.convert import Picture, Result, Summary, Task, run
+from maskseg.convert.conversion import Converted, ConvertedImage, PendingImage, Summary, convert_images
 from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks
 from maskseg.core.processes import in_order
@@ -57,7 +57,7 @@ class _Pair(NamedTuple):
     mask: ImageFile | None
 
 
-def convert(
+def convert_ultrasound(
     source: str | Path, out: str | Path, workers: int = 1, progress: bool = True
 ) -> tuple[Summary, list[Contradiction]]:
     """Convert the training frames to a COCO data set, with a split and a list of contradictions.
@@ -72,7 +72,7 @@ def convert(
     out : path
         Gets ``images/``, ``annotations.json``, ``split.csv`` and ``contradictions.csv``.
     workers : int
-        Processes; see `maskseg.convert.convert.run`.
+        Processes; see `maskseg.convert.conversion.convert_images`.
     progress : bool
         Show a bar on a terminal.
 
@@ -87,13 +87,13 @@ def convert(
     """
     out = Path(out)
     summary = Summary("mask files", category=("nerve", "nerves"))
-    tasks = _tasks(source, summary.left_out)
+    pending = _pending_images(source, summary.left_out)
     expected = f"S_N.tif with S_N_mask.tif in {source}"
-    run(tasks, _read_pair, out, summary, expected=expected, workers=workers, progress=progress)
+    convert_images(pending, _read_pair, out, summary, expected=expected, workers=workers, progress=progress)
     data = load_coco(out)
     files = [out / "images" / image["file_name"] for image in data.images]
-    with closing(in_order(_thumbnail, files, workers)) as found:
-        looks = list(tqdm(found, "look", len(files), unit="image", leave=False, disable=None if progress else True))
+    with closing(in_order(_thumbnail, files, workers)) as done:
+        looks = list(tqdm(done, "look", len(files), unit="image", leave=False, disable=None if progress else True))
     duplicates = near_duplicates(looks, SIMILARITY)
     _write_split(out, data, duplicates)
     contradictions = _contradictions(data, duplicates)
@@ -102,8 +102,8 @@ def convert(
     return summary, contradictions
 
 
-def _tasks(source: str | Path, left_out: list[LeftOut]) -> list[Task]:
-    """A task for each frame. Masks without a frame, and files of other names, go into `left_out`."""
+def _pending_images(source: str | Path, left_out: list[LeftOut]) -> list[PendingImage]:
+    """The frames with their masks. Masks without a frame, and files of other names, go into `left_out`."""
     frames: list[ImageFile] = []
     masks: dict[str, ImageFile] = {}
     for file in find_images([source]):
@@ -118,12 +118,15 @@ def _tasks(source: str | Path, left_out: list[LeftOut]) -> list[Task]:
     # As numbers: frame 2 before frame 10.
     frames.sort(key=lambda file: [int(number) for number in file.id.split("_")])
     pairs = [_Pair(file, masks.pop(file.id, None)) for file in frames]
-    tasks = [Task(pair.frame.name, pair, pair.frame.id, found=int(pair.mask is not None)) for pair in pairs]
+    pending = [
+        PendingImage(pair.frame.name, pair, pair.frame.id, annotation_count=int(pair.mask is not None))
+        for pair in pairs
+    ]
     left_out += [LeftOut(file.name, "mask left out", "no frame for it; add it") for file in masks.values()]
-    return tasks
+    return pending
 
 
-def _read_pair(pair: _Pair) -> Result:
+def _read_pair(pair: _Pair) -> Converted:
     if pair.mask is None:
         raise InputError(f"no {pair.frame.id}_mask beside it; add it, all 0 if there is no nerve")
     data = pair.frame.bytes()
@@ -135,7 +138,7 @@ def _read_pair(pair: _Pair) -> Result:
     nerve = to_annotations(CropMasks.from_labels((mask != 0).astype(np.int32)))
     file_name = pair.frame.id + Path(pair.frame.member or pair.frame.path).suffix.lower()
     fields = {"modality": NERVE if nerve else EMPTY}
-    return Result([Picture(file_name, data, (height, width), nerve, fields)], found=1)
+    return Converted([ConvertedImage(file_name, data, (height, width), nerve, fields)], annotation_count=1)
 
 
 def _thumbnail(file: Path) -> NDArray[np.float32]:

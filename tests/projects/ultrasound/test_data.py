@@ -10,7 +10,7 @@ from pycocotools import mask as coco_mask
 from maskseg.core.errors import InputError
 from maskseg.data.dataset import dataset_dicts, image_id, load_coco
 from maskseg.data.split import read_split
-from maskseg.projects.ultrasound.data import convert
+from maskseg.projects.ultrasound.data import convert_ultrasound
 
 SHAPE = (42, 58)
 
@@ -41,7 +41,7 @@ def put(tmp_path):
 
 
 def converted(source, out):
-    return convert(source, out, progress=False)
+    return convert_ultrasound(source, out, progress=False)
 
 
 def test_the_mask_comes_back_pixel_by_pixel_and_frames_are_in_their_order(put, tmp_path):
@@ -49,7 +49,7 @@ def test_the_mask_comes_back_pixel_by_pixel_and_frames_are_in_their_order(put, t
     put("1_2")
     source = put("2_1", mask=disc() // 255)  # a mask of 0 and 1 is a mask too
     summary, _ = converted(source, tmp_path / "out")
-    assert (summary.images, summary.masks, summary.found, summary.left_out) == (3, 2, 3, [])
+    assert (summary.images, summary.masks, summary.annotation_count, summary.left_out) == (3, 2, 3, [])
     assert str(summary) == "3 images with 2 nerves, from 3 mask files"
     data = load_coco(tmp_path / "out")
     assert [image_id(image) for image in data.images] == ["1_2", "1_10", "2_1"]
@@ -98,7 +98,7 @@ def test_a_bad_pair_is_one_line_and_the_others_are_converted(put, tmp_path, faul
     assert line.file == str(folder / "1_2.tif")
     assert says in line.reason
     assert "\n" not in line.reason
-    assert (summary.images, summary.found) == (1, 1 if fault == "no mask" else 2)
+    assert (summary.images, summary.annotation_count) == (1, 1 if fault == "no mask" else 2)
 
 
 def test_a_lone_mask_and_a_file_of_another_name_are_named(put, tmp_path):

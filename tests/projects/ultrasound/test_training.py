@@ -8,7 +8,7 @@ import torch
 from maskseg.core.errors import InputError
 from maskseg.data.dataset import dataset_dicts
 from maskseg.models.config import load_config
-from maskseg.projects.ultrasound.data import convert
+from maskseg.projects.ultrasound.data import convert_ultrasound
 from maskseg.projects.unet.instances import instances
 from maskseg.projects.unet.network import dice_loss
 from maskseg.projects.unet.predictor import on_canvas
@@ -71,7 +71,7 @@ def records(tmp_path):
     (tmp_path / "source").mkdir()
     tifffile.imwrite(tmp_path / "source" / "1_1.tif", frame)
     tifffile.imwrite(tmp_path / "source" / "1_1_mask.tif", np.where(frame > 128, 255, 0).astype(np.uint8))
-    convert(tmp_path / "source", tmp_path / "data", progress=False)
+    convert_ultrasound(tmp_path / "source", tmp_path / "data", progress=False)
     return dataset_dicts(str(tmp_path / "data"))
 
 

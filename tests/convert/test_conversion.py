@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from maskseg.convert.convert import Summary, Task, run
+from maskseg.convert.conversion import PendingImage, Summary, convert_images
 from maskseg.core.errors import InputError
 from tests.fixtures.converting import convert_folders as convert
 
@@ -43,10 +43,10 @@ def test_the_files_and_the_faults_are_the_same_whatever_the_number_of_processes(
 # Other processes import what they run.
 READERS = """
 import os, signal, time
-from maskseg.convert.convert import Picture, Result
+from maskseg.convert.conversion import ConvertedImage, Converted
 
 def picture(name):
-    return Result([Picture(f"{name}.png", b"x", (4, 5), [])], 0)
+    return Converted([ConvertedImage(f"{name}.png", b"x", (4, 5), [])], 0)
 
 def slow(number):
     time.sleep(0.2)
@@ -72,12 +72,12 @@ def readers(tmp_path, monkeypatch):
 
 
 def numbers(count):
-    return [Task(str(number), number, str(number)) for number in range(count)]
+    return [PendingImage(str(number), number, str(number)) for number in range(count)]
 
 
 @pytest.mark.slow
 def test_the_work_is_done_by_as_many_processes_as_were_asked_for(readers, tmp_path):
-    run(
+    convert_images(
         numbers(IMAGES),
         readers.named_after_its_process,
         tmp_path / "out",
@@ -95,7 +95,7 @@ def test_a_killed_process_is_one_line_and_leaves_the_former_data_set(readers, tm
     out.mkdir()
     (out / "annotations.json").write_text("former")
     with pytest.raises(InputError, match=r"killed.*--workers") as error:
-        run(numbers(IMAGES), readers.dying, out, Summary("x"), expected="x", workers=2, progress=False)
+        convert_images(numbers(IMAGES), readers.dying, out, Summary("x"), expected="x", workers=2, progress=False)
     assert "\n" not in str(error.value)
     assert (out / "annotations.json").read_text() == "former"
     assert [path.name for path in out.iterdir() if path.is_file()] == ["annotations.json"]
@@ -104,12 +104,12 @@ def test_a_killed_process_is_one_line_and_leaves_the_former_data_set(readers, tm
 SCRIPT = """
 import sys
 from pathlib import Path
-from maskseg.convert.convert import Summary, Task, run
+from maskseg.convert.conversion import Summary, PendingImage, convert_images
 from readers_of_a_test import slow
 
 if __name__ == "__main__":
-    tasks = [Task(str(number), number, str(number)) for number in range(400)]
-    run(tasks, slow, Path(sys.argv[1]), Summary("x"), expected="x", workers=2)
+    tasks = [PendingImage(str(number), number, str(number)) for number in range(400)]
+    convert_images(tasks, slow, Path(sys.argv[1]), Summary("x"), expected="x", workers=2)
 """
 
 
@@ -162,5 +162,5 @@ def test_an_interrupted_run_leaves_no_process_no_half_file_and_the_former_data_s
 
 def test_no_task_is_one_line_and_writes_nothing(readers, tmp_path):
     with pytest.raises(InputError, match="no image to convert; expected a b in c"):
-        run([], readers.slow, tmp_path / "out", Summary("x"), expected="a b in c")
+        convert_images([], readers.slow, tmp_path / "out", Summary("x"), expected="a b in c")
     assert not (tmp_path / "out").exists()

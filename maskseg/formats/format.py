@@ -86,7 +86,7 @@ class Format:
         """What ``predict`` writes, for help texts: ``labels/STEM.tif``."""
         return " and ".join(name.replace(_ID, "STEM") for name in self.files)
 
-    def part(self, name: str) -> Any:
+    def imported(self, name: str) -> Any:
         """Its ``writer``, ``join``, ``reader`` or ``recognises``, imported."""
         part = getattr(self, name)
         if isinstance(part, str):

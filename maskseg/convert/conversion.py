@@ -1,6 +1,6 @@
 """What all converters share: images read over processes, written as they come, and accounted for one by one.
 
-A converter lists its tasks, one for each image of the source, and gives a function that reads one. Everything else is
+A converter lists the images of its source and gives a function that reads one. Everything else is
 done here: the processes, the files, the numbering, and what is left out.
 """
 
@@ -25,7 +25,7 @@ from maskseg.formats.coco import ANNOTATIONS, CocoFile, encoded, renumbered
 from maskseg.formats.reader import LeftOut
 
 
-class Task(NamedTuple):
+class PendingImage(NamedTuple):
     """An image of the source, still to be read.
 
     Attributes
@@ -36,14 +36,14 @@ class Task(NamedTuple):
         What `read` is called with; it goes to another process, so it holds names rather than pixels.
     id : str or None
         Name of the image, or the common start of the names of its pieces; None where `read` will say what is wrong.
-    found : int
+    annotation_count : int
         How many annotations are lost if it cannot be read, as far as that is known.
     """
 
     where: str
     source: Any
     id: str | None = None
-    found: int = 0
+    annotation_count: int = 0
 
 
 @dataclass
@@ -56,7 +56,7 @@ class Summary:
         What the source holds, in the plural: "mask files", "labels", "regions".
     images, masks : int
         Written.
-    found : int
+    annotation_count : int
         How many of `unit` the source holds: those written, those in `left_out`, and those of images left out.
     left_out : list of LeftOut
         Every image, folder and annotation that was not written.
@@ -73,28 +73,29 @@ class Summary:
     unit: str
     images: int = 0
     masks: int = 0
-    found: int = 0
+    annotation_count: int = 0
     left_out: list[LeftOut] = field(default_factory=list)
     rows: list[dict[str, str]] = field(default_factory=list)
     notes: Counter[str] = field(default_factory=Counter)
     category: tuple[str, str] = ("nucleus", "nuclei")
     classes: list[str] = field(default_factory=list)
 
-    def lose(self, task: Task, reason: str) -> None:
+    def leave_out(self, image: PendingImage, reason: str) -> None:
         """Note that an image is left out, with all that it holds."""
-        lost = f" ({task.found} {self.unit} left out with it)" if task.found else ""
-        self.left_out.append(LeftOut(task.where, "image left out", f"{reason}{lost}"))
-        self.found += task.found
+        lost = f" ({image.annotation_count} {self.unit} left out with it)" if image.annotation_count else ""
+        self.left_out.append(LeftOut(image.where, "image left out", f"{reason}{lost}"))
+        self.annotation_count += image.annotation_count
 
     def __str__(self) -> str:
         kinds_of = f" in {len(self.classes)} classes ({', '.join(self.classes)})" if len(self.classes) > 1 else ""
-        text = f"{self.images} images with {self.masks} {self.category[1]}{kinds_of}, from {self.found} {self.unit}"
+        written = f"{self.images} images with {self.masks} {self.category[1]}{kinds_of}"
         kinds = Counter(item.kind for item in self.left_out)
-        return text + "".join(f"; {count} x {kind}" for kind, count in kinds.items())
+        left_out = "".join(f"; {count} x {kind}" for kind, count in kinds.items())
+        return f"{written}, from {self.annotation_count} {self.unit}{left_out}"
 
 
 @dataclass
-class Picture:
+class ConvertedImage:
     """An image for the data set.
 
     Attributes
@@ -122,23 +123,23 @@ class Picture:
 
 
 @dataclass
-class Result:
-    """What `read` makes of a task: its pictures, how many annotations it held, those left out, rows and notes.
+class Converted:
+    """What `read` makes of an image: images for the data set, its annotations counted, those left out, rows and notes.
 
     `seen` are the names of classes as the source has them, before they were changed by a rule.
     """
 
-    pictures: list[Picture]
-    found: int
+    images: list[ConvertedImage]
+    annotation_count: int
     left_out: list[LeftOut] = field(default_factory=list)
     rows: list[dict[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     seen: frozenset[str] = frozenset()
 
 
-def run(
-    tasks: Sequence[Task],
-    read: Callable[[Any], Result],
+def convert_images(
+    images: Sequence[PendingImage],
+    read: Callable[[Any], Converted],
     out: Path,
     summary: Summary,
     *,
@@ -152,9 +153,9 @@ def run(
 
     Parameters
     ----------
-    tasks : sequence of Task
+    images : sequence of PendingImage
         In the order in which they are written. Of two with the same id the first is kept.
-    read : function (Task.source) -> Result
+    read : function (PendingImage.source) -> Converted
         Defined at the top of its module, or a `functools.partial` of such. An InputError leaves its image out.
     out : Path
         Gets ``images/`` and, when all is done, ``annotations.json``.
@@ -181,7 +182,7 @@ def run(
     InputError
         If no image can be converted or a process was killed.
     """
-    wanted = without_second(tasks, summary)
+    wanted = without_repeated_ids(images, summary)
     work = partial(_work, read, out / "images")
     if not wanted:
         raise InputError(_nothing(summary, expected))
@@ -193,11 +194,11 @@ def run(
         CocoFile(out / ANNOTATIONS) as file,
     ):
         bar = tqdm(done, "convert", len(wanted), unit="image", disable=None if progress else True)
-        for task, outcome in zip(wanted, bar, strict=True):
+        for image, outcome in zip(wanted, bar, strict=True):
             if isinstance(outcome, str):
-                summary.lose(task, outcome)
+                summary.leave_out(image, outcome)
                 continue
-            summary.found += outcome.found
+            summary.annotation_count += outcome.annotation_count
             summary.left_out += outcome.left_out
             summary.rows += outcome.rows
             summary.notes.update(outcome.notes)
@@ -221,44 +222,44 @@ def _nothing(summary: Summary, expected: str) -> str:
     return f"no image to convert{first}; expected {expected}"
 
 
-def without_second(tasks: Sequence[Task], summary: Summary) -> list[Task]:
-    """Leave out tasks whose id is taken. Ids that differ in case only would be one file on some disks."""
-    taken: dict[str, Task] = {}
+def without_repeated_ids(images: Sequence[PendingImage], summary: Summary) -> list[PendingImage]:
+    """Leave out images whose id another one has. Ids that differ in case only would be one file on some disks."""
+    taken: dict[str, PendingImage] = {}
     kept = []
-    for task in tasks:
-        first = task if task.id is None else taken.setdefault(task.id.lower(), task)
-        if first is task:
-            kept.append(task)
+    for image in images:
+        first = image if image.id is None else taken.setdefault(image.id.lower(), image)
+        if first is image:
+            kept.append(image)
         else:
-            summary.lose(task, f"the id of {first.where} once more; rename one of the images")
+            summary.leave_out(image, f"the id of {first.where} once more; rename one of the images")
     return kept
 
 
-class _Done(NamedTuple):
+class _EncodedImages(NamedTuple):
     """A result as it comes back: image records without id, the texts of their annotations, their classes."""
 
     images: list[tuple[dict[str, Any], list[str], Sequence[str]]]
-    found: int
+    annotation_count: int
     left_out: list[LeftOut]
     rows: list[dict[str, str]]
     notes: list[str]
     seen: frozenset[str]
 
 
-def _work(read: Callable[[Any], Result], folder: Path, task: Task) -> _Done | str:
-    """Read one task and write its image files; a text says why not."""
+def _work(read: Callable[[Any], Converted], folder: Path, pending: PendingImage) -> _EncodedImages | str:
+    """Read one image and write its files; a text says why not."""
     try:
-        result = read(task.source)
+        result = read(pending.source)
         images = []
-        for picture in result.pictures:
-            if picture.data is not None:
+        for image in result.images:
+            if image.data is not None:
                 # Not synced one by one: that takes longer than all the rest, and annotations.json makes them valid.
-                with write_whole(folder / picture.file_name, sync=False) as file:
-                    file.write(picture.data)
-            height, width = picture.shape
-            record = {"file_name": picture.file_name, "height": height, "width": width, **picture.fields}
-            images.append((record, encoded(picture.annotations), picture.classes))
-        return _Done(images, result.found, result.left_out, result.rows, result.notes, result.seen)
+                with write_whole(folder / image.file_name, sync=False) as file:
+                    file.write(image.data)
+            height, width = image.shape
+            record = {"file_name": image.file_name, "height": height, "width": width, **image.fields}
+            images.append((record, encoded(image.annotations), image.classes))
+        return _EncodedImages(images, result.annotation_count, result.left_out, result.rows, result.notes, result.seen)
     except OutputError:
         raise
     except InputError as error:
