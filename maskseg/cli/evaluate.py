@@ -43,8 +43,9 @@ def evaluate(
     T and P: a folder of label images (STEM.tif, .png or .npy), what maskseg predict wrote, a dataset folder,
     or a file or folder of any other format that is read. The DSB score of an image is the mean over the IoU
     thresholds 0.50, 0.55 ... 0.95 of TP / (TP + FP + FN); that of a set is the mean over its images. "found" counts
-    nuclei above IoU 0.5, "matched IoU" is their mean IoU. F1, PQ, AJI, AJI+ and Dice are means over the images too.
-    Intervals are by bootstrap over the images. COCO's AP needs scores, which a COCO JSON has. Where both sides have
+    nuclei above IoU 0.5, "matched IoU" is their mean IoU, "area" their found over their true area: above 1 the outlines
+    are wider than the annotator's. F1, PQ, AJI, AJI+ and Dice are means over the images too. Intervals are by bootstrap
+    over the images. COCO's AP needs scores, which a COCO JSON has. Where both sides have
     classes, PQ of each class (as in CoNIC), F_d and F_c (Hover-Net) and a table of confusions follow; the figures above
     them do not look at classes. Where T says what was reviewed, only that counts.
 

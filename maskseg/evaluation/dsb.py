@@ -58,9 +58,10 @@ def pair_scores(pairs: Overlaps) -> dict[str, Any]:
     dict
         `dsb_score`; `precision_50`, `recall_50`, `f1_50` and the same at 0.70; `pq`, `aji`, `aji_plus`, `dice`
         (`maskseg.evaluation.aggregate`); `matched_iou`, the mean IoU of the pairs above 0.5 (None where there is
-        none); `matched`, their number; `n_truth`, `n_pred`; `tp_50` ... `tp_95`, the matches at each threshold.
-        Plain Python numbers. Where truth and prediction are both empty, the scores are 1; where only one is, they
-        are 0.
+        none); `area_ratio`, the geometric mean of their found over their true area, likewise: above 1 the outlines lie
+        outside of the annotator's; `matched`, their number; `n_truth`, `n_pred`; `tp_50` ... `tp_95`, the matches at
+        each threshold. Plain Python numbers. Where truth and prediction are both empty, the scores are 1; where only
+        one is, they are 0.
     """
     n_truth, n_pred = len(pairs.truth_labels), len(pairs.pred_labels)
     at_half = matches(pairs, 50)
@@ -74,6 +75,7 @@ def pair_scores(pairs: Overlaps) -> dict[str, Any]:
         scores[f"f1_{percent}"] = _ratio(2 * true_positives[percent], n_truth + n_pred)
     scores |= {name: measure(pairs) for name, measure in _AGGREGATES.items()}
     scores["matched_iou"] = float(pairs.iou[at_half].mean()) if at_half.any() else None
+    scores["area_ratio"] = float(np.exp(_log_area_ratios(pairs)[at_half].mean())) if at_half.any() else None
     scores["matched"] = true_positives[50]
     scores["n_truth"] = n_truth
     scores["n_pred"] = n_pred
@@ -97,13 +99,13 @@ def summarise(
     Returns
     -------
     dict
-        JSON can hold it. `images`, `n_truth`, `n_pred`, `matched` are sums; `matched_iou` is the mean over all matched
-        nuclei of the set; `dsb_score`, precision, recall and F1 at 0.50 and 0.70, `pq`, `aji`, `aji_plus` and `dice`
-        are means over the images, and `interval` holds the 95 % interval of each by bootstrap over the images.
-        `pooled`: `pq`, `sq`, `rq` of all nuclei. `thresholds`: "0.50" ... "0.95" -> `mean` and `pooled`, each with
-        `ap`, `precision`, `recall` and `f1`. With `groups`, `groups` is their number and `interval_by_group` the
-        interval of the DSB score by bootstrap over them. With `modalities`, `by_modality` is name -> the same for its
-        images.
+        JSON can hold it. `images`, `n_truth`, `n_pred`, `matched` are sums; `matched_iou` and `area_ratio` are the
+        means over all matched nuclei of the set; `dsb_score`, precision, recall and F1 at 0.50 and 0.70, `pq`, `aji`,
+        `aji_plus` and `dice` are means over the images, and `interval` holds the 95 % interval of each by bootstrap
+        over the images. `pooled`: `pq`, `sq`, `rq` of all nuclei. `thresholds`: "0.50" ... "0.95" -> `mean` and
+        `pooled`, each with `ap`, `precision`, `recall` and `f1`. With `groups`, `groups` is their number and
+        `interval_by_group` the interval of the DSB score by bootstrap over them. With `modalities`, `by_modality` is
+        name -> the same for its images.
 
     Raises
     ------
@@ -138,14 +140,15 @@ def at_thresholds(n_truth: Any, n_pred: Any, found: Any) -> dict[str, NDArray[np
 
 def score_table(summary: Mapping[str, Any]) -> str:
     """Lay out what `summarise` returns as a text table, one line a modality and the set last."""
-    header = ["", "mean IoU (DSB score)", "95 % interval", "images", "nuclei", "found", "matched IoU"]
+    header = ["", "mean IoU (DSB score)", "95 % interval", "images", "nuclei", "found", "matched IoU", "area"]
     rows = [[*header, *_FIGURES.values()]]
     for name, part in [*summary.get("by_modality", {}).items(), ("all", summary)]:
         low, high = part["interval"]["dsb_score"]
         matched = "-" if part["matched_iou"] is None else f"{part['matched_iou']:.3f}"
+        area = "-" if part["area_ratio"] is None else f"{part['area_ratio']:.2f}"
         counts = [str(part[key]) for key in ("images", "n_truth", "matched")]
         figures = [f"{part[key]:.3f}" for key in _FIGURES]
-        rows.append([name, f"{part['dsb_score']:.4f}", f"{low:.3f} - {high:.3f}", *counts, matched, *figures])
+        rows.append([name, f"{part['dsb_score']:.4f}", f"{low:.3f} - {high:.3f}", *counts, matched, area, *figures])
     return text_table(rows)
 
 
@@ -164,6 +167,8 @@ def _join(scores: Sequence[dict[str, Any]], groups: Sequence[str] | None, chosen
         joined[key] = sum(row[key] for row in rows)
     total = sum(row["matched"] * row["matched_iou"] for row in rows if row["matched"])
     joined["matched_iou"] = total / joined["matched"] if joined["matched"] else None
+    logs = sum(row["matched"] * np.log(row["area_ratio"]) for row in rows if row["matched"])
+    joined["area_ratio"] = float(np.exp(logs / joined["matched"])) if joined["matched"] else None
     joined["interval"] = {key: list(mean_interval([row[key] for row in rows])) for key in MEANS}
     if groups is not None:
         mine = [groups[i] for i in chosen]
@@ -194,6 +199,12 @@ def _by_threshold(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
             for i, percent in enumerate(THRESHOLDS)
         }
     }
+
+
+def _log_area_ratios(pairs: Overlaps) -> NDArray[np.float64]:
+    """Logarithm of the found over the true area of each pair, float64 (K,)."""
+    ratios = pairs.pred_areas[pairs.pred_index] / pairs.truth_areas[pairs.truth_index]
+    return np.asarray(np.log(ratios), np.float64)
 
 
 def _ratio(part: int, whole: int, other: int = 0) -> float:

@@ -27,7 +27,14 @@ _AT = ERROR_IOU[0]
 _FEWEST = 5
 _TRUE_KINDS = (ErrorType.right, ErrorType.inexact, ErrorType.merged, ErrorType.split, ErrorType.missed)
 _OF_CLASS = {"pq": "PQ", "sq": "SQ", "rq": "RQ", "f_c": "F_c"}
-_FIGURES = {"f1_50": "F1 0.5", "f1_70": "F1 0.7", "matched_iou": "matched IoU", "pq": "PQ", "aji": "AJI"}
+_FIGURES = {
+    "f1_50": "F1 0.5",
+    "f1_70": "F1 0.7",
+    "matched_iou": "matched IoU",
+    "area_ratio": "area found/true",
+    "pq": "PQ",
+    "aji": "AJI",
+}
 
 Results = Mapping[str, ImageResult]
 

@@ -73,10 +73,19 @@ def test_hand_drawn_answer():
     prediction[0:3, 0:4] = 7
     scores = image_scores(truth, prediction)
     assert scores["dsb_score"] == pytest.approx(5 * (1 / 2) / 10, abs=1e-15)
-    assert scores["matched_iou"] == 0.75
+    assert scores["matched_iou"] == scores["area_ratio"] == 0.75
     assert (scores["precision_70"], scores["recall_70"]) == (1, 0.5)
     assert scores["f1_70"] == pytest.approx(2 / 3)
     assert (scores["matched"], scores["n_truth"], scores["n_pred"]) == (1, 2, 1)
+
+
+def test_outlines_too_wide_and_too_narrow_cancel_out():
+    square, wide = np.zeros((20, 20), int), np.zeros((20, 20), int)
+    square[5:15, 5:15], wide[5:15, 3:15] = 1, 1
+    too_wide, too_narrow = image_scores(square, wide), image_scores(wide, square)
+    assert too_wide["area_ratio"] == pytest.approx(1.2) and too_narrow["area_ratio"] == pytest.approx(1 / 1.2)
+    assert summarise([too_wide, too_narrow])["area_ratio"] == pytest.approx(1)
+    assert summarise([too_wide, too_wide, too_narrow])["area_ratio"] == pytest.approx(1.2 ** (1 / 3))
 
 
 def test_empty_images():
@@ -86,7 +95,7 @@ def test_empty_images():
     for truth, prediction in ((empty, one), (one, empty)):
         scores = image_scores(truth, prediction)
         assert scores["dsb_score"] == scores["precision_50"] == scores["recall_50"] == scores["f1_70"] == 0
-        assert scores["matched_iou"] is None
+        assert scores["matched_iou"] is scores["area_ratio"] is None
 
 
 def test_summary_is_the_mean_over_images_for_the_set_and_each_modality():
