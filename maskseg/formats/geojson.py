@@ -113,9 +113,12 @@ class GeoJsonWriter:
             self.add(bitmap, (x0 + origin[0], y0 + origin[1]), score, kind)
 
 
-def write_geojson(path: str | os.PathLike[str], masks: CropMasks) -> None:
-    """Write the nuclei of an image as GeoJSON, whole or not at all; empty masks are left out."""
-    with GeoJsonWriter(path) as writer:
+def write_geojson(path: str | os.PathLike[str], masks: CropMasks, names: Sequence[str] = (NUCLEUS,)) -> None:
+    """Write the nuclei of an image as GeoJSON, whole or not at all; empty masks are left out.
+
+    `names` are those of the classes of the masks.
+    """
+    with GeoJsonWriter(path, names=names) as writer:
         writer.write(masks)
 
 

@@ -79,6 +79,31 @@ def overlay(
     return drawn
 
 
+def overlay_of_classes(
+    image: np.ndarray, labels: np.ndarray, classes: NDArray[np.int32], names: Sequence[str]
+) -> np.ndarray:
+    """As `overlay`, with the nuclei in the colours of their classes and a legend, where there are several.
+
+    Parameters
+    ----------
+    image : uint8 array (H, W, 3) or (H, W)
+    labels : integer array (H, W)
+    classes : int32 array (L + 1,)
+        Class of each label, that of the background being of no account.
+    names : sequence of str
+    """
+    if len(names) < 2:
+        return overlay(image, prediction=labels)
+    colour_of = colours(names)
+    of_class = [
+        (np.where((labels > 0) & (classes[labels] == kind), labels, 0), colour_of[name])
+        for kind, name in enumerate(names)
+    ]
+    counts = np.bincount(classes[np.unique(labels[labels > 0])], minlength=len(names)).tolist()
+    entries = [(f"{name} ({count})", colour_of[name]) for name, count in zip(names, counts, strict=True)]
+    return with_legend(overlay(image, marked=of_class), entries)
+
+
 def panel(pictures: Sequence[tuple[str, np.ndarray]], columns: int | None = None, cell: int = 480) -> np.ndarray:
     """Lay pictures with a title each on one sheet.
 
@@ -173,18 +198,8 @@ class OverlayWriter(Writer):
         assert source is not None, "the registry says that pixels are needed"
         height, width = self._labels.shape
         shown: Source = source if self._step == 1 else Resized(source, (height, width))
-        pixels, names = shown.read((0, 0, width, height)), self.image.class_names
-        if not self.image.classified:
-            write_picture(self.path, overlay(pixels, prediction=self._labels))
-            return
-        classes, colour_of = np.concatenate(self._classes), colours(names)
-        of_class = [
-            (np.where((self._labels > 0) & (classes[self._labels] == kind), self._labels, 0), colour_of[name])
-            for kind, name in enumerate(names)
-        ]
-        counts = np.bincount(classes[np.unique(self._labels[self._labels > 0])], minlength=len(names)).tolist()
-        entries = [(f"{name} ({count})", colour_of[name]) for name, count in zip(names, counts, strict=True)]
-        write_picture(self.path, with_legend(overlay(pixels, marked=of_class), entries))
+        pixels, classes = shown.read((0, 0, width, height)), np.concatenate(self._classes)
+        write_picture(self.path, overlay_of_classes(pixels, self._labels, classes, self.image.class_names))
 
 
 def _paint(small: np.ndarray, masks: CropMasks, step: int, count: int) -> None:

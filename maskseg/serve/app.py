@@ -107,6 +107,7 @@ def _add_routes(app: FastAPI) -> None:
             "images": [server.workspace.describe(item.key) for item in server.workspace.items],
             "jobs": [job.as_json() for job in server.jobs.all()],
             "upload_limit": server.upload_limit,
+            "classes": server.workspace.classes.rows(),
         }
 
     @app.get("/api/row/{key}", response_model=forms.ImageRow, tags=["page"])
@@ -116,7 +117,7 @@ def _add_routes(app: FastAPI) -> None:
 
     @app.get("/api/events", tags=["page"], response_class=StreamingResponse)
     async def events(request: Request) -> StreamingResponse:
-        """Server-sent events: `job` (its row), `edited` (key and version of an image), `images` (a key)."""
+        """Server-sent events: `job` (its row), `edited` (key and version of an image), `images` (a key), `classes`."""
         server = server_of(request)
         # A page is open: a person may soon draw a box.
         threading.Thread(target=server.warm_up, daemon=True).start()
@@ -133,6 +134,7 @@ def _add_routes(app: FastAPI) -> None:
         """Upload an image: the file is the body, `name` its name, with folders if there are any."""
         return await _upload(server_of(request), name, request)
 
+    _add_class_routes(app)
     _add_job_routes(app)
 
 
@@ -170,6 +172,39 @@ def _take(server: Server, name: str, temporary: Path) -> dict[str, Any]:
         raise InputError(str(error).replace(str(path), name)) from error
     item = workspace.add(ImageFile(path.stem, path))
     return workspace.describe(item.key)
+
+
+def _add_class_routes(app: FastAPI) -> None:
+    def told(server: Server) -> list[dict[str, Any]]:
+        rows = server.workspace.classes.rows()
+        server.events.send("classes", {"classes": rows})
+        return rows
+
+    @app.get("/api/classes", response_model=list[forms.ClassRow], tags=["classes"])
+    def classes(request: Request) -> list[dict[str, Any]]:
+        """The classes of nuclei, the same for all images; last, as 0, what a nucleus without a class is called."""
+        return server_of(request).workspace.classes.rows()
+
+    @app.post("/api/classes", response_model=list[forms.ClassRow], tags=["classes"])
+    def add_class(body: forms.ClassRequest, request: Request) -> list[dict[str, Any]]:
+        """Add a class, unless there is one of that name."""
+        server = server_of(request)
+        server.workspace.classes.number(body.name)
+        return told(server)
+
+    @app.put("/api/classes/{kind}", response_model=list[forms.ClassRow], tags=["classes"])
+    def rename_class(kind: forms.Kind, body: forms.ClassRequest, request: Request) -> list[dict[str, Any]]:
+        """Call a class otherwise, in all images."""
+        server = server_of(request)
+        server.workspace.classes.rename(kind, body.name)
+        return told(server)
+
+    @app.delete("/api/classes/{kind}", response_model=list[forms.ClassRow], tags=["classes"])
+    def remove_class(kind: forms.Kind, request: Request) -> list[dict[str, Any]]:
+        """Remove a class that no nucleus has."""
+        server = server_of(request)
+        server.workspace.classes.remove(kind, server.workspace.of_class(kind))
+        return told(server)
 
 
 def _add_job_routes(app: FastAPI) -> None:

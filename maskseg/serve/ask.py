@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -81,7 +82,8 @@ def at_point(predictor: Predictor, image: NDArray[Any], point: tuple[float, floa
         soft = predictor.on_canvas(canvas)
     finally:
         heads.test_score_thresh = before
-    found = SoftCrops.paste(soft.masks, soft.boxes / np.float32(scale), image.shape[:2], soft.scores)
+    boxes = soft.boxes / np.float32(scale)
+    found = SoftCrops.paste(soft.masks, boxes, image.shape[:2], soft.scores, soft.classes)
     masks = found.masks(predictor.settings.mask_threshold)
     score = [has * float(one) for has, one in zip(_has(masks, point), masks.scores, strict=True)]
     if max(score, default=0) > 0:
@@ -119,7 +121,19 @@ def _mask_of_box(predictor: MaskRCNNPredictor, canvas: NDArray[np.uint8], scale:
     soft = found.pred_masks[:, 0].float().cpu().numpy()
     height, width = canvas.shape[:2]
     crops = SoftCrops.paste(soft, np.array([box], np.float32), (int(height / scale), int(width / scale)))
-    return crops.masks(predictor.settings.mask_threshold)
+    masks = crops.masks(predictor.settings.mask_threshold)
+    return replace(masks, classes=np.array([_class_of_box(model, sample, given)], np.int32))
+
+
+def _class_of_box(model: Any, sample: dict[str, torch.Tensor], given: Instances) -> int:
+    """The likeliest class of what is in a box, by the box head."""
+    heads = model.roi_heads
+    if heads.num_classes == 1:
+        return 0
+    features = model.backbone(model.preprocess_image([sample]).tensor)
+    pooled = heads.box_pooler([features[name] for name in heads.box_in_features], [given.pred_boxes])
+    scores, _ = heads.box_predictor(heads.box_head(pooled))
+    return int(scores[0, :-1].argmax())
 
 
 def _has(masks: CropMasks, point: tuple[float, float]) -> list[bool]:
@@ -149,7 +163,7 @@ def _one(predictor: MaskRCNNPredictor, masks: CropMasks, what: str) -> CropMasks
         raise _nothing(what)
     bitmap = without_fragments(fill_and_close(masks.bitmaps[0], predictor.settings), "keep_largest")
     box, bitmap = trim(bitmap, *masks.boxes[0, :2].tolist())
-    return CropMasks(masks.shape, np.array([box], np.int32), [bitmap], masks.scores[:1])
+    return CropMasks(masks.shape, np.array([box], np.int32), [bitmap], masks.scores[:1], masks.classes[:1])
 
 
 def _nothing(what: str) -> InputError:

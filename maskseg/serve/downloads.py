@@ -12,18 +12,22 @@ from maskseg.core.masks import CropMasks
 from maskseg.formats.geojson import write_geojson
 from maskseg.formats.imagej import write_imagej
 from maskseg.formats.labels import TILE, LabelWriter, write_labels
-from maskseg.formats.nuclei_table import nucleus_rows, write_nuclei
-from maskseg.formats.overlay import overlay, write_picture
+from maskseg.formats.nuclei_table import columns_of, nucleus_rows, write_nuclei
+from maskseg.formats.overlay import overlay_of_classes, write_picture
 from maskseg.formats.writer import ImageInfo, write_all
+from maskseg.serve.classes import Classes
 from maskseg.serve.pictures import LARGE, Picture
 from maskseg.serve.session import Session
+
+# What the classes of the masks are called.
+Names = tuple[str, ...]
 
 # The longer side of the picture with outlines.
 _OVERLAY = 4096
 
 
-def write(form: str, path: Path, session: Session, picture: Picture) -> None:
-    """Write the nuclei of a session in one of `FORMS`, as they are at this moment.
+def write(form: str, path: Path, session: Session, picture: Picture, classes: Classes) -> None:
+    """Write the nuclei of a session in one of `FORMS`, as they are at this moment, with the names of their classes.
 
     Raises
     ------
@@ -35,10 +39,11 @@ def write(form: str, path: Path, session: Session, picture: Picture) -> None:
     if masks.shape[0] * masks.shape[1] > LARGE:
         # By the row where they begin: a label image is then written band by band, and all forms number alike.
         masks = masks[np.argsort(masks.boxes[:, 1], kind="stable")]
-    _WRITERS[form](path, masks, picture)
+    masks, names = classes.named(masks)
+    _WRITERS[form](path, masks, picture, names)
 
 
-def _labels(path: Path, masks: CropMasks, picture: Picture) -> None:
+def _labels(path: Path, masks: CropMasks, picture: Picture, _: Names) -> None:
     height, width = masks.shape
     if height * width <= LARGE:
         write_labels(path, masks.to_labels())
@@ -53,9 +58,10 @@ def _labels(path: Path, masks: CropMasks, picture: Picture) -> None:
     write_all([LabelWriter(info, path)], bands)
 
 
-def _table(path: Path, masks: CropMasks, picture: Picture) -> None:
+def _table(path: Path, masks: CropMasks, picture: Picture, names: Names) -> None:
     values: Any = _Values(picture)
-    write_nuclei(path, nucleus_rows(picture.file.id, masks, values, picture.mpp))
+    rows = nucleus_rows(picture.file.id, masks, values, picture.mpp, names=names)
+    write_nuclei(path, rows, columns_of(classified=len(names) > 1))
 
 
 class _Values:
@@ -69,10 +75,11 @@ class _Values:
         return self._picture.values((columns.start, rows.start, columns.stop, rows.stop))
 
 
-def _overlay(path: Path, masks: CropMasks, picture: Picture) -> None:
+def _overlay(path: Path, masks: CropMasks, picture: Picture, names: Names) -> None:
     image = picture.overview(_OVERLAY)
+    classes = np.concatenate([np.zeros(1, np.int32), masks.classes])
     if image.shape[:2] == masks.shape:
-        write_picture(path, overlay(image, prediction=masks))
+        write_picture(path, overlay_of_classes(image, masks.to_labels(), classes, names))
         return
     step = 1 << int(np.ceil(np.log2(max(masks.shape) / _OVERLAY)))
     small = np.zeros(image.shape[:2], np.int32)
@@ -80,13 +87,13 @@ def _overlay(path: Path, masks: CropMasks, picture: Picture) -> None:
         part = bitmap[-y0 % step :: step, -x0 % step :: step]
         place = small[-(-y0 // step) :, -(-x0 // step) :][: part.shape[0], : part.shape[1]]
         place[part[: place.shape[0], : place.shape[1]]] = label
-    write_picture(path, overlay(image, prediction=small))
+    write_picture(path, overlay_of_classes(image, small, classes, names))
 
 
-_WRITERS: dict[str, Callable[[Path, CropMasks, Picture], None]] = {
+_WRITERS: dict[str, Callable[[Path, CropMasks, Picture, Names], None]] = {
     "labels": _labels,
-    "geojson": lambda path, masks, _: write_geojson(path, masks),
-    "rois": lambda path, masks, _: write_imagej(path, masks),
+    "geojson": lambda path, masks, _, names: write_geojson(path, masks, names),
+    "rois": lambda path, masks, _, names: write_imagej(path, masks, names),
     "table": _table,
     "overlay": _overlay,
 }

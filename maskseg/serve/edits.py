@@ -25,8 +25,8 @@ Points = Sequence[Sequence[float]]
 
 # Pieces below this are crumbs of a stroke, as in the cleaning of predictions (POSTPROCESS.MIN_AREA).
 CRUMB = 10
-# The largest class number, and the widest brush in pixels.
-MOST_KINDS, WIDEST = 9, 500.0
+# The largest class number (ImageJ's groups end there), and the widest brush in pixels.
+MOST_KINDS, WIDEST = 255, 500.0
 # Sub-pixel steps of OpenCV's lines: 1 / 16 pixel.
 _SHIFT = 4
 
@@ -44,17 +44,17 @@ def add(nuclei: Nuclei, ring: Points) -> After:
 
 
 def add_mask(nuclei: Nuclei, masks: CropMasks) -> After:
-    """A nucleus with the free pixels of the one mask that the network has found."""
+    """A nucleus with the free pixels of the one mask that the network has found, of its class."""
     box = tuple(masks.boxes[0].tolist())
-    return _new(nuclei, box, masks.bitmaps[0], float(masks.scores[0]))
+    return _new(nuclei, box, masks.bitmaps[0], float(masks.scores[0]), int(masks.classes[0]))
 
 
-def _new(nuclei: Nuclei, box: Box, bitmap: NDArray[np.bool_], score: float) -> After:
+def _new(nuclei: Nuclei, box: Box, bitmap: NDArray[np.bool_], score: float, kind: int = 0) -> After:
     if bitmap.size:
         box, bitmap = trim(bitmap & ~nuclei.taken(box), box[0], box[1])
     if not bitmap.size:
         raise InputError("nothing is free there: draw around pixels that belong to no nucleus yet")
-    return {nuclei.next_id: Nucleus(box, bitmap, score)}
+    return {nuclei.next_id: Nucleus(box, bitmap, score, kind)}
 
 
 def delete(nuclei: Nuclei, ids: Sequence[int]) -> After:
@@ -205,7 +205,7 @@ def predicted(nuclei: Nuclei, found: CropMasks, reviewed: Sequence[Box]) -> tupl
     """Nuclei that the network has found, in the place of those it had found before.
 
     What a person has drawn, changed or reviewed stays, and keeps its pixels: of a found nucleus what is free remains,
-    and one of which less than half does is left out.
+    and one of which less than half does is left out. The classes of what was found are numbers of classes, 0 for none.
 
     Returns
     -------
@@ -222,14 +222,15 @@ def predicted(nuclei: Nuclei, found: CropMasks, reviewed: Sequence[Box]) -> tupl
     staying.put({number: nuclei[number] for number in kept})
     added: After = {}
     free = nuclei.next_id
-    for box, bitmap, score in zip(found.boxes.tolist(), found.bitmaps, found.scores.tolist(), strict=True):
+    rows = zip(found.boxes.tolist(), found.bitmaps, found.scores.tolist(), found.classes.tolist(), strict=True)
+    for box, bitmap, score, kind in rows:
         place, area = tuple(box), np.count_nonzero(bitmap)
         if area == 0 or any(_centre_in(place, region) for region in reviewed):
             continue
         left = bitmap & ~staying.taken(place) if kept else bitmap
         if 2 * np.count_nonzero(left) >= area:
             place, left = trim(left, place[0], place[1])
-            added[free] = Nucleus(place, left, round(score, 4), by_hand=False)
+            added[free] = Nucleus(place, left, round(score, 4), kind, by_hand=False)
             free += 1
     return kept, added
 

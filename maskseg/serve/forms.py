@@ -14,6 +14,7 @@ Id = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Ids = Annotated[list[Id], Field(max_length=100_000)]
 Stroke = Annotated[list[Point], Field(min_length=1, max_length=20_000)]
 Radius = Annotated[float, Field(gt=0, le=WIDEST, allow_inf_nan=False)]
+Kind = Annotated[int, Field(ge=0, le=MOST_KINDS)]
 Whole = Annotated[int, Field(ge=-(2**31), le=2**31 - 1)]
 
 
@@ -90,11 +91,11 @@ class Smooth(_Strict):
 
 
 class Classify(_Strict):
-    """The nuclei get a class; 0 is none."""
+    """The nuclei get a class by its number, 0 for none; see /api/classes."""
 
     op: Literal["classify"]
     ids: Ids
-    kind: Annotated[int, Field(ge=0, le=MOST_KINDS)]
+    kind: Kind
 
 
 Edit = Annotated[
@@ -139,6 +140,20 @@ class ModelRequest(_Strict):
     """The model that predicts from now on."""
 
     model: str
+
+
+class ClassRequest(_Strict):
+    """The name of a class."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class ClassRow(BaseModel):
+    """A class: its number, name and colour (#rrggbb)."""
+
+    kind: int
+    name: str
+    colour: str
 
 
 class Row(BaseModel):
@@ -234,6 +249,7 @@ class Status(BaseModel):
     images: list[ImageRow]
     jobs: list[JobRow]
     upload_limit: int
+    classes: list[ClassRow]
 
 
 class Trouble(BaseModel):

@@ -77,11 +77,11 @@ class Guard:
             # Away from the address bar and the history.
             await _answer(send, 303, "", [(b"location", b"/"), (b"set-cookie", cookie.encode("ascii"))])
             return
-        limit = self._largest if scope["method"] == "PUT" else SMALL
+        limit = self._largest if _is_upload(scope) else SMALL
         try:
             await self.app(scope, _limited(receive, limit), _with_headers(send))
         except TooLarge:
-            await _answer(send, 413, _too_large(limit, scope["method"]))
+            await _answer(send, 413, _too_large(limit, _is_upload(scope)))
 
     def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
         """Status and reason, where a request is not let in."""
@@ -95,9 +95,9 @@ class Guard:
         if not (self._in_address(scope) or self._in_headers(headers)):
             return 401, _NO_TOKEN
         length = headers.get("content-length", "0")
-        limit = self._largest if scope["method"] == "PUT" else SMALL
+        limit = self._largest if _is_upload(scope) else SMALL
         if not length.isdecimal() or int(length) > limit:
-            return 413, _too_large(limit, scope["method"])
+            return 413, _too_large(limit, _is_upload(scope))
         return None
 
     def _is_here(self, host: str) -> bool:
@@ -162,8 +162,12 @@ def _with_headers(send: Send) -> Send:
     return sending
 
 
-def _too_large(limit: int, method: str) -> str:
-    if method != "PUT":
+def _is_upload(scope: Scope) -> bool:
+    return bool(scope["method"] == "PUT" and scope["path"].startswith("/api/upload/"))
+
+
+def _too_large(limit: int, upload: bool) -> str:
+    if not upload:
         return "the request is too large"
     return f"more than {limit / 2**20:.0f} MB; open large images with: maskseg serve PATH"
 

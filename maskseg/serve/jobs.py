@@ -18,6 +18,7 @@ from typing import Any, Literal
 from maskseg.core.errors import InputError
 from maskseg.core.files import write_whole
 from maskseg.serve.child import Cancelled, Child
+from maskseg.serve.classes import numbers_of
 from maskseg.serve.events import Events
 from maskseg.serve.nuclei import read_masks
 from maskseg.serve.retrain import HELD, TRAIN, make_data_set, next_folder, progress
@@ -219,7 +220,10 @@ class Jobs:
                     if answer["event"] == "left out":
                         raise InputError(answer["reason"])
                     session = self.workspace.session(key)
-                    session.predicted(read_masks(Path(answer["out"])), Path(model).name)
+                    classes = numbers_of(answer["classes"], self.workspace.classes)
+                    session.predicted(read_masks(Path(answer["out"])), Path(model).name, classes)
+                    if classes:
+                        self.events.send("classes", {"classes": self.workspace.classes.rows()})
                 except InputError as error:
                     left_out[key] = str(error)
                     self.workspace.item(key).fault = str(error)

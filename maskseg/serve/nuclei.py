@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ class Nucleus:
     score : float
         In [0, 1]; 1 for what a person drew.
     kind : int
-        Class, 0 being none.
+        Number of its class (`maskseg.serve.classes`), 0 being none.
     by_hand : bool
         Whether a person has drawn or changed it.
     """
@@ -140,12 +140,13 @@ class Nuclei:
         return taken
 
     def masks(self, numbers: Iterable[int] | None = None) -> tuple[list[int], CropMasks]:
-        """Numbers, rising, and the masks of all nuclei or of those named."""
+        """Numbers, rising, and the masks of all nuclei or of those named; their classes as the nuclei have them."""
         chosen = sorted(self._by_id if numbers is None else numbers)
         nuclei = [self._by_id[number] for number in chosen]
         boxes = np.array([nucleus.box for nucleus in nuclei], np.int32).reshape(-1, 4)
         scores = np.array([nucleus.score for nucleus in nuclei], np.float32)
-        return chosen, CropMasks(self.shape, boxes, [nucleus.bitmap for nucleus in nuclei], scores)
+        kinds = np.array([nucleus.kind for nucleus in nuclei], np.int32)
+        return chosen, CropMasks(self.shape, boxes, [nucleus.bitmap for nucleus in nuclei], scores, kinds)
 
     def columns(self) -> dict[str, list[Any]]:
         """The table of nuclei by column: number, box, area in pixels, score, class, whether drawn by hand."""
@@ -182,10 +183,13 @@ class Nuclei:
         areas = self._areas[: self.next_id][rows[:, 2] > rows[:, 0]]
         return float(np.median(areas)) if len(areas) else 0.0
 
-    def centres(self) -> NDArray[np.float64]:
-        """Centres x, y of the boxes of all nuclei, float (N, 2)."""
-        boxes = self._boxes[: self.next_id]
-        boxes = boxes[boxes[:, 2] > boxes[:, 0]]
+    def centres(self, hidden: Collection[int] = ()) -> NDArray[np.float64]:
+        """Centres x, y of the boxes of all nuclei but those of some classes, float (N, 2)."""
+        if hidden:
+            boxes = np.array([one.box for one in self if one.kind not in hidden], np.int32).reshape(-1, 4)
+        else:
+            boxes = self._boxes[: self.next_id]
+            boxes = boxes[boxes[:, 2] > boxes[:, 0]]
         return (boxes[:, :2] + boxes[:, 2:]) / 2
 
 
@@ -236,6 +240,7 @@ def write_masks(path: Path, masks: CropMasks) -> None:
             shape=np.array(masks.shape, np.int64),
             boxes=masks.boxes,
             scores=masks.scores,
+            classes=masks.classes,
             bits=np.concatenate(bits) if bits else np.zeros(0, np.uint8),
         )
 
@@ -251,6 +256,8 @@ def read_masks(path: Path) -> CropMasks:
     try:
         with np.load(path, allow_pickle=False) as data:
             shape, boxes, scores, bits = (data[name] for name in ("shape", "boxes", "scores", "bits"))
+            # Files of maskseg 0.1 have none.
+            classes = data["classes"] if "classes" in data.files else np.zeros(len(boxes), np.int32)
         heights, widths = boxes[:, 3] - boxes[:, 1], boxes[:, 2] - boxes[:, 0]
         areas = heights.astype(np.int64) * widths
         ends = np.cumsum((areas + 7) // 8).tolist()
@@ -260,6 +267,6 @@ def read_masks(path: Path) -> CropMasks:
                 [0, *ends], ends, areas.tolist(), heights.tolist(), widths.tolist(), strict=False
             )
         ]
-        return CropMasks((int(shape[0]), int(shape[1])), boxes, bitmaps, scores)
+        return CropMasks((int(shape[0]), int(shape[1])), boxes, bitmaps, scores, classes)
     except Exception as error:  # zip, NumPy and the shapes have errors of their own; all mean the same here
         raise InputError(f"{path}: nuclei that cannot be read ({type(error).__name__}); predict them again") from error

@@ -67,19 +67,23 @@ def nuclei_in(session: Session, box: Box) -> CropMasks:
     """The nuclei of a session cut at the edges of a box, in coordinates of the box."""
     x0, y0, x1, y1 = box
     _, masks = session.nuclei.masks(session.nuclei.near(box))
-    boxes, bitmaps = [], []
-    for (left, top, right, bottom), bitmap in zip(masks.boxes.tolist(), masks.bitmaps, strict=True):
+    boxes, bitmaps, kinds = [], [], []
+    nuclei = zip(masks.boxes.tolist(), masks.bitmaps, masks.classes.tolist(), strict=True)
+    for (left, top, right, bottom), bitmap, kind in nuclei:
         a, b = max(left, x0), max(top, y0)
         part = bitmap[b - top : min(bottom, y1) - top, a - left : min(right, x1) - left]
         if part.any():
             place, part = trim(part, a - x0, b - y0)
             boxes.append(place)
             bitmaps.append(part)
-    return CropMasks((y1 - y0, x1 - x0), np.array(boxes, np.int32), bitmaps)
+            kinds.append(kind)
+    return CropMasks((y1 - y0, x1 - x0), np.array(boxes, np.int32), bitmaps, classes=np.array(kinds, np.int32))
 
 
 def make_data_set(workspace: Workspace, folder: Path) -> DataSet:
     """Write the reviewed regions as a data set with the parts `TRAIN` and `HELD`.
+
+    Classes are its categories.
 
     All regions of an image are in one part, and an image stays in the part it once was put in: what a model was
     trained on never scores it. The second reviewed image is held back, and then every fourth.
@@ -92,6 +96,7 @@ def make_data_set(workspace: Workspace, folder: Path) -> DataSet:
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     rows: list[dict[str, str]] = []
+    kinds: list[int] = []
     division = _division(workspace)
     before = dict(division)
     counts = {TRAIN: 0, HELD: 0}
@@ -109,6 +114,7 @@ def make_data_set(workspace: Workspace, folder: Path) -> DataSet:
         # Cut out of its image, all of it is reviewed.
         size = {"height": height, "width": width}
         images.append({"id": number, "file_name": f"{region.name}.png", **size, REVIEWED: True})
+        kinds += region.masks.classes.tolist()
         for body in to_annotations(region.masks):
             annotations.append({"id": len(annotations) + 1, "image_id": number, **body})
         rows.append({"image_id": region.name, "part": part, "modality": ""})
@@ -119,7 +125,10 @@ def make_data_set(workspace: Workspace, folder: Path) -> DataSet:
     if division != before:
         with write_whole(workspace.folder / _DIVISION, "w", encoding="utf-8") as file:
             json.dump(division, file)
-    write_coco(folder / ANNOTATIONS, images, annotations)
+    categories, names = workspace.classes.listed(kinds)
+    for annotation, category in zip(annotations, categories, strict=True):
+        annotation["category_id"] = 1 + category
+    write_coco(folder / ANNOTATIONS, images, annotations, names)
     write_split(folder / SPLIT_FILE, rows)
     return DataSet(folder, counts[TRAIN], counts[HELD], nuclei)
 

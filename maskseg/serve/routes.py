@@ -16,6 +16,7 @@ from starlette.background import BackgroundTask
 from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks
 from maskseg.serve import downloads, forms
+from maskseg.serve.classes import numbers_of
 from maskseg.serve.edits import inside
 from maskseg.serve.nuclei import from_json
 from maskseg.serve.pictures import webp
@@ -75,11 +76,11 @@ def thumbnail(key: str, request: Request) -> Response:
 
 
 @router.get("/density", response_class=Response, responses=_WEBP)
-def density_picture(key: str, request: Request) -> Response:
-    """How many nuclei are where, as WebP with opacity."""
+def density_picture(key: str, request: Request, hide: Annotated[list[forms.Kind] | None, Query()] = None) -> Response:
+    """How many nuclei are where, as WebP with opacity; `hide` names classes that do not count."""
     session = server_of(request).workspace.session(key)
     with session.lock:
-        picture = density(session.nuclei)
+        picture = density(session.nuclei, set(hide or ()))
     return Response(webp(picture), media_type="image/webp", headers={"cache-control": "no-store"})
 
 
@@ -124,9 +125,10 @@ def edit(key: str, body: forms.EditRequest, request: Request) -> dict[str, Any]:
     session, given = server.workspace.session(key), body.edit.model_dump()
     name = given.pop("op")
     if name in ("add-box", "add-point"):
-        change = session.add_mask(_asked(server, key, session, given), {"by": name, **given})
+        masks, classes = _asked(server, key, session, given)
+        change = session.add_mask(masks, {"by": name, **given}, classes)
     else:
-        change = session.edit(name, given, body.version)
+        change = session.edit(name, given, body.version, _class_given(server, given))
     return _told(server, key, session, change)
 
 
@@ -161,7 +163,7 @@ def download(
     folder = tempfile.TemporaryDirectory(prefix=".download-", dir=workspace.folder)
     path = Path(folder.name) / f"nuclei{ending[ending.rindex('.') :]}"
     try:
-        downloads.write(form, path, workspace.session(key), workspace.picture(key))
+        downloads.write(form, path, workspace.session(key), workspace.picture(key), workspace.classes)
     except BaseException:
         folder.cleanup()
         raise
@@ -172,8 +174,16 @@ def download(
 # ---- inside ----
 
 
-def _asked(server: Server, key: str, session: Session, given: dict[str, Any]) -> CropMasks:
-    """The nucleus that the network outlines where a person points."""
+def _class_given(server: Server, given: dict[str, Any]) -> dict[int, str]:
+    """Number and name of the class that an edit gives; a number that has no name yet gets one."""
+    kind, classes = given.get("kind") or 0, server.workspace.classes
+    if kind and classes.learn({kind: f"class {kind}"}):
+        server.events.send("classes", {"classes": classes.rows()})
+    return {kind: classes.names[kind]} if kind else {}
+
+
+def _asked(server: Server, key: str, session: Session, given: dict[str, Any]) -> tuple[CropMasks, dict[int, str]]:
+    """The nucleus that the network outlines where a person points, and number and name of its class if it knows any."""
     height, width = session.nuclei.shape
     if "box" in given:
         (ax, ay, bx, by) = given["box"]
@@ -201,11 +211,15 @@ def _asked(server: Server, key: str, session: Session, given: dict[str, Any]) ->
         task["box"] = [x0 - around[0], y0 - around[1], x1 - around[0], y1 - around[1]]
     else:
         task |= {"point": [x0 - around[0], y0 - around[1]], "size": size}
-    nucleus = from_json(server.ask(task))
+    answer, names = server.ask(task)
+    nucleus = from_json(answer)
     assert nucleus is not None
+    numbers = list(numbers_of(names, server.workspace.classes).items())
+    kind, name = numbers[nucleus.kind] if numbers else (0, "")
     a, b, c, d = nucleus.box
     place = np.array([[a + around[0], b + around[1], c + around[0], d + around[1]]], np.int32)
-    return CropMasks((height, width), place, [nucleus.bitmap], np.array([nucleus.score], np.float32))
+    masks = CropMasks((height, width), place, [nucleus.bitmap], np.array([nucleus.score], np.float32), np.array([kind]))
+    return masks, {kind: name} if kind else {}
 
 
 def _sent(array: NDArray[Any]) -> dict[str, Any]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -76,6 +76,8 @@ class Session:
         Number of operations so far, undoing included.
     notice : str
         See `OperationLog`.
+    class_names : dict of int to str
+        What the log says that the class numbers were called when nuclei got them.
 
     Raises
     ------
@@ -88,6 +90,7 @@ class Session:
         self.nuclei = Nuclei(shape)
         self.reviewed: tuple[Box, ...] = ()
         self.version = 0
+        self.class_names: dict[int, str] = {}
         self._steps: list[Step] = []
         # The nuclei that each operation changed.
         self._touched: list[frozenset[int]] = []
@@ -123,7 +126,9 @@ class Session:
 
     # ---- changing ----
 
-    def edit(self, name: str, given: dict[str, Any], version: int | None = None) -> Change:
+    def edit(
+        self, name: str, given: dict[str, Any], version: int | None = None, classes: Mapping[int, str] | None = None
+    ) -> Change:
         """Do one of `edits.EDITS`.
 
         Parameters
@@ -133,6 +138,8 @@ class Session:
             What the edit takes beside the nuclei.
         version : int, optional
             That of the nuclei which the person saw; see `Stale`.
+        classes : mapping of int to str, optional
+            Names of the classes that it gives, for the log.
 
         Raises
         ------
@@ -141,20 +148,31 @@ class Session:
         """
         with self.lock:
             self._check(version, given.get("ids") or [given.get("id")])
-            return self._do(name, edits.EDITS[name](self.nuclei, **given), given)
+            return self._do(name, edits.EDITS[name](self.nuclei, **given), given, classes)
 
-    def add_mask(self, masks: CropMasks, given: dict[str, Any]) -> Change:
-        """Add the one mask that the network has found where `given` says."""
+    def add_mask(self, masks: CropMasks, given: dict[str, Any], classes: Mapping[int, str] | None = None) -> Change:
+        """Add the one mask that the network has found where `given` says; `classes` as for `edit`."""
         with self.lock:
-            return self._do("add", edits.add_mask(self.nuclei, masks), given)
+            return self._do("add", edits.add_mask(self.nuclei, masks), given, classes)
 
-    def predicted(self, masks: CropMasks, model: str) -> Change:
-        """Take over what a model has found in the image; see `edits.predicted`."""
+    def predicted(self, masks: CropMasks, model: str, classes: Mapping[int, str] | None = None) -> Change:
+        """Take over what a model has found in the image; see `edits.predicted`.
+
+        Parameters
+        ----------
+        masks : CropMasks
+        model : str
+        classes : mapping of int to str, optional
+            Numbers and names of the model's classes, in its order; without them the nuclei get none.
+        """
         with self.lock:
+            numbers = np.array(list(classes or ()) or [0], np.int32)
+            masks = replace(masks, classes=numbers[masks.classes if classes else np.zeros(len(masks), np.int32)])
             kept, added = edits.predicted(self.nuclei, masks, self.reviewed)
             file = f"predicted-{self.version + 1}-{os.urandom(4).hex()}.npz"
             write_masks(self.folder / file, _masks(self.nuclei.shape, added))
             operation = {"op": "predict", "model": model, "file": file, "kept": kept, "first": self.nuclei.next_id}
+            operation |= _said(classes)
             return self._run(operation, self._predict_step(operation, added))
 
     def review(self, box: Box | None, on: bool) -> Change:
@@ -214,6 +232,11 @@ class Session:
         # An image in which nothing was found is one to look at too.
         return 1 - sum(scores) / len(scores) if scores else 0.5
 
+    def kinds(self) -> set[int]:
+        """Numbers of the classes that the nuclei have, without 0."""
+        with self.lock:
+            return {nucleus.kind for nucleus in self.nuclei} - {0}
+
     def typical(self) -> float:
         """Diameter in pixels of the median nucleus; a guess where there is none yet."""
         with self.lock:
@@ -230,16 +253,20 @@ class Session:
         if any(number in changed or number not in self.nuclei for number in ids if number is not None):
             raise Stale("another window has changed this nucleus meanwhile; look at it again")
 
-    def _do(self, name: str, after: After, given: dict[str, Any]) -> Change:
+    def _do(self, name: str, after: After, given: dict[str, Any], classes: Mapping[int, str] | None = None) -> Change:
         if not after:
             return Change([], name)
         operation = {"op": name, "given": given, "after": {str(n): to_json(nucleus) for n, nucleus in after.items()}}
-        return self._run(operation, Step(name, self._before(after), after))
+        return self._run(operation | _said(classes), Step(name, self._before(after), after))
 
     def _run(self, operation: Operation, step: Step) -> Change:
         # First the disk, then the memory: what cannot be written has not happened.
         self._log.append({**operation, "time": round(time.time(), 3)})
+        self._learn(operation)
         return self._take(step)
+
+    def _learn(self, operation: Operation) -> None:
+        self.class_names |= {int(kind): name for kind, name in operation.get("classes", {}).items()}
 
     def _take(self, step: Step) -> Change:
         del self._steps[self._place :]
@@ -283,6 +310,7 @@ class Session:
 
     def _replay(self, operation: Operation) -> None:
         name = operation["op"]
+        self._learn(operation)
         if name == "undo":
             self._undo()
         elif name == "redo":
@@ -292,15 +320,20 @@ class Session:
             self._take(Step("review", {}, {}, (self.reviewed, after)))
         elif name == "predict":
             masks = self._predicted_masks(operation)
-            rows = zip(masks.boxes.tolist(), masks.bitmaps, masks.scores.tolist(), strict=True)
+            rows = zip(masks.boxes.tolist(), masks.bitmaps, masks.scores.tolist(), masks.classes.tolist(), strict=True)
             added: After = {
-                number: edits.Nucleus(tuple(box), bitmap, round(score, 4), by_hand=False)
-                for number, (box, bitmap, score) in enumerate(rows, start=operation["first"])
+                number: edits.Nucleus(tuple(box), bitmap, round(score, 4), kind, by_hand=False)
+                for number, (box, bitmap, score, kind) in enumerate(rows, start=operation["first"])
             }
             self._take(self._predict_step(operation, added))
         else:
             after_edit = {int(number): from_json(data) for number, data in operation["after"].items()}
             self._take(Step(name, self._before(after_edit), after_edit))
+
+
+def _said(classes: Mapping[int, str] | None) -> Operation:
+    """Names of classes in an operation: the list of them may be lost, the log is not."""
+    return {"classes": {str(kind): name for kind, name in classes.items()}} if classes else {}
 
 
 def _covers(outer: Box, inner: Box) -> bool:

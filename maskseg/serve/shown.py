@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -64,12 +66,15 @@ def inside(nuclei: Nuclei, box: Box) -> list[int]:
     return [n for n in nuclei.near(box) if x0 <= nuclei[n].box[0] < x1 and y0 <= nuclei[n].box[1] < y1]
 
 
-def density(nuclei: Nuclei) -> NDArray[np.uint8]:
-    """How many nuclei are where: uint8 RGBA (h, w, 4), the longer side `DENSITY`, of the whole image."""
+def density(nuclei: Nuclei, hidden: Collection[int] = ()) -> NDArray[np.uint8]:
+    """How many nuclei are where: uint8 RGBA (h, w, 4), the longer side `DENSITY`, of the whole image.
+
+    Those of the classes in `hidden` do not count.
+    """
     height, width = nuclei.shape
     scale = DENSITY / max(height, width)
     shape = max(1, round(height * scale)), max(1, round(width * scale))
-    centres = nuclei.centres() * scale
+    centres = nuclei.centres(hidden) * scale
     counts, _, _ = np.histogram2d(centres[:, 1], centres[:, 0], bins=shape, range=((0, shape[0]), (0, shape[1])))
     smooth = cv2.GaussianBlur(counts.astype(np.float32), (0, 0), 5)
     share = np.clip(smooth / max(float(np.percentile(smooth, 99.5)), 1e-6), 0, 1)

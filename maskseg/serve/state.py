@@ -38,8 +38,10 @@ class Server:
             with suppress(InputError):
                 self.workspace.known_session(item.key)
 
-    def ask(self, task: dict[str, Any]) -> list[Any]:
-        """What the network outlines where a person points; see `maskseg.serve.worker.ask`.
+    def ask(self, task: dict[str, Any]) -> tuple[list[Any], list[str]]:
+        """What the network outlines where a person points, and the names of its classes.
+
+        See `maskseg.serve.worker.ask`.
 
         Raises
         ------
@@ -49,7 +51,7 @@ class Server:
         answers = list(self._asked.run({"do": "ask", "model": self.workspace.model, **task}))
         if not answers:
             raise InputError("the network gave no answer")
-        return answers[-1]["mask"]
+        return answers[-1]["mask"], answers[-1]["classes"]
 
     def warm_up(self) -> None:
         """Load the model that answers, once, so that the first box does not wait for it."""

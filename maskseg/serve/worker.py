@@ -66,12 +66,12 @@ def predict(task: Task, say: Say) -> None:
 
         part(0)
         try:
-            masks = _segment(predictor, file, part)
-            write_masks(Path(image["out"]), masks)
+            write_masks(Path(image["out"]), _segment(predictor, file, part))
         except InputError as error:
             say("left out", key=image["key"], reason=str(error))
         else:
-            say("image", key=image["key"], out=image["out"], seconds=round(time.perf_counter() - begin, 2))
+            seconds, classes = round(time.perf_counter() - begin, 2), list(predictor.class_names)
+            say("image", key=image["key"], out=image["out"], seconds=seconds, classes=classes)
 
 
 def _segment(predictor: Predictor, file: ImageFile, part: Callable[[float], None]) -> CropMasks:
@@ -152,8 +152,9 @@ def ask(task: Task, say: Say) -> None:
         masks = in_box(predictor, image, tuple(task["box"]))
     else:
         masks = at_point(predictor, image, tuple(task["point"]), task["size"])
-    nucleus = Nucleus(tuple(masks.boxes[0].tolist()), masks.bitmaps[0], float(masks.scores[0]))
-    say("mask", mask=to_json(nucleus))
+    kind = int(masks.classes[0])
+    nucleus = Nucleus(tuple(masks.boxes[0].tolist()), masks.bitmaps[0], float(masks.scores[0]), kind)
+    say("mask", mask=to_json(nucleus), classes=list(predictor.class_names))
 
 
 _TASKS: dict[str, Callable[[Task, Say], None]] = {"predict": predict, "score": score, "ask": ask}

@@ -19,6 +19,7 @@ from maskseg.core.locks import alone_in
 from maskseg.imaging.containers import BIOIO_SUFFIXES, SLIDE_SUFFIXES, SUFFIXES, can_read
 from maskseg.imaging.finding import find_images
 from maskseg.imaging.reading import ImageFile, leads_outside
+from maskseg.serve.classes import Classes
 from maskseg.serve.log import parse
 from maskseg.serve.pictures import Picture
 from maskseg.serve.session import LOG, Session
@@ -95,6 +96,7 @@ class Workspace:
         # What a server that was killed was just writing.
         sweep(self.folder)
         self._items: dict[str, Item] = {}
+        self.classes = Classes(self.folder / "classes.json")
         self._pictures: OrderedDict[str, Picture] = OrderedDict()
         self._sessions: dict[str, Session] = {}
         self.uploads = self.folder / "uploads"
@@ -206,7 +208,7 @@ class Workspace:
         shape = self.picture(key).shape
         with self.lock:
             if key not in self._sessions:
-                self._sessions[key] = Session(folder, shape)
+                self._open_session(key, folder, shape)
             return self._sessions[key]
 
     def known_session(self, key: str) -> Session | None:
@@ -216,8 +218,24 @@ class Workspace:
             if key not in self._sessions and (folder / LOG).is_file():
                 operations, _ = parse((folder / LOG).read_bytes())
                 if len(operations) > 1:
-                    self._sessions[key] = Session(folder, tuple(operations[0]["shape"]))
+                    self._open_session(key, folder, tuple(operations[0]["shape"]))
             return self._sessions.get(key)
+
+    def _open_session(self, key: str, folder: Path, shape: tuple[int, int]) -> None:
+        session = Session(folder, shape)
+        # Of an older maskseg, or where the list of classes is gone.
+        self.classes.learn({kind: session.class_names.get(kind, f"class {kind}") for kind in session.kinds()})
+        self._sessions[key] = session
+
+    def of_class(self, kind: int) -> int:
+        """How many nuclei of all images are of a class."""
+        count = 0
+        for item in self.items:
+            session = self.known_session(item.key)
+            if session is not None:
+                with session.lock:
+                    count += sum(nucleus.kind == kind for nucleus in session.nuclei)
+        return count
 
     def _folder_of(self, item: Item) -> Path:
         return self.folder / "images" / item.key

@@ -113,6 +113,31 @@ def sample_images(repository):
 
 
 @pytest.fixture(scope="session")
+def class_model(tmp_path_factory):
+    """The bundled model with two classes, of which it takes every nucleus for the second one, stroma."""
+    import torch
+    from detectron2.modeling import build_model
+
+    from maskseg.models.checkpoint import Checkpointer, write_checkpoint
+    from maskseg.models.config import set_classes
+    from maskseg.models.zoo import find_model
+
+    found = find_model("nuclei")
+    cfg = found.cfg.clone()
+    cfg.defrost()
+    set_classes(cfg, ("tumor", "stroma"))
+    model = build_model(cfg)
+    Checkpointer(model).load(str(found.weights))
+    with torch.no_grad():
+        model.roi_heads.box_predictor.cls_score.bias[1] += 2
+    folder = tmp_path_factory.mktemp("classes") / "model"
+    folder.mkdir()
+    (folder / "config.yaml").write_text(cfg.dump())
+    write_checkpoint(folder / "model_final.pth", {"model": model.state_dict()})
+    return folder
+
+
+@pytest.fixture(scope="session")
 def chromium():
     """A browser without a window."""
     playwright = pytest.importorskip("playwright.sync_api")

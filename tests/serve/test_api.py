@@ -126,7 +126,7 @@ def test_nothing_that_schemathesis_sends_ends_in_a_server_error(app, monkeypatch
     schemathesis = pytest.importorskip("schemathesis")
     server = app.state.server
     # What would start the network is answered at once.
-    monkeypatch.setattr(server, "ask", lambda task: [0, 0, 2, 2, "04", 1.0, 0, 1])
+    monkeypatch.setattr(server, "ask", lambda task: ([0, 0, 2, 2, "04", 1.0, 0, 1], ["nucleus"]))
     monkeypatch.setattr(server.jobs, "_predict", lambda job: None)
     monkeypatch.setattr(server.jobs, "_train", _no_training)
     schema = schemathesis.openapi.from_asgi("/api/openapi.json", app)

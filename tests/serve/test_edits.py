@@ -152,7 +152,7 @@ def test_smoothing_takes_a_whisker_off_and_keeps_neighbours():
         lambda n: edits.brush(n, [], 2, 1),
         lambda n: edits.erase(n, [[55, 35]], 2),
         lambda n: edits.smooth(n, [1], 0),
-        lambda n: edits.classify(n, [1], 77),
+        lambda n: edits.classify(n, [1], 256),
     ],
 )
 def test_what_cannot_be_done_is_said_in_a_line(wrong):

@@ -1,6 +1,7 @@
 """The page in a real browser, as a person uses it: see, correct, survive a crash, learn, take the labels home."""
 
 import io
+import json
 import os
 from pathlib import Path
 
@@ -231,6 +232,95 @@ def test_every_tool_draws_what_it_says(corrected, page_of):
     page.until("maskseg.store.image.undo === ''")
     assert page.rows == {}
     assert server.get(f"/api/images/{key}")["count"] == 0
+
+
+def test_classes_are_named_shown_and_hidden(corrected, page_of, tmp_path):
+    server, _ = corrected
+    page = page_of(server.opened)
+    page.until_nuclei(6)
+    # A class for what is selected, from the bar.
+    page.js("maskseg.store.select([1, 2])")
+    page.page.select_option("#kind", "new")
+    page.until("document.activeElement.id === 'new-class'")
+    page.page.keyboard.type("tumor")
+    page.key("Enter")
+    page.until("[...maskseg.store.rows.values()].filter(r => r.kind === 1).length === 2")
+    # Another by the panel, given by its key.
+    page.page.fill("#new-class", "stroma")
+    page.page.click("#add-class")
+    page.until("maskseg.store.classes.size === 3")
+    page.js("maskseg.store.select([3]); document.activeElement.blur()")
+    page.key("2")
+    page.until("maskseg.store.rows.get(3).kind === 2")
+    page.until("document.querySelector('.row[data-id=\"3\"]').innerText.includes('stroma')")
+    # The nuclei have the colours that QuPath has for these classes.
+    assert page.js("[...maskseg.store.classes.values()].map(one => one.colour)")[:2] == ["#c80000", "#96c896"]
+    picture(page, tmp_path, "classes")
+
+    # Hidden: not in the table, not in the picture, not selected with the others.
+    page.page.uncheck("#classes .class[data-kind='1'] input[type=checkbox]")
+    page.until("document.querySelectorAll('#rows .row').length === 4")
+    assert "4 of 6" in page.page.inner_text("#count")
+    page.key("a")
+    assert page.selection == {3, 4, 5, 6}
+    page.key("Escape")
+    page.click(30, 30)
+    assert page.selection == set()
+    page.page.check("#classes .class[data-kind='1'] input[type=checkbox]")
+    page.page.click("#classes .class[data-kind='1'] .count")
+    assert page.selection == {1, 2}
+
+    # Renamed, here and in another window, and after a kill.
+    other = page_of(server.opened)
+    other.until_nuclei(6)
+    name = page.page.locator("#classes .class[data-kind='1'] input[type=text]")
+    name.fill("cancer")
+    name.press("Enter")
+    for one in (page, other):
+        one.until("maskseg.store.nameOf(1) === 'cancer'")
+        one.until("document.querySelector('.row[data-id=\"1\"]').innerText.includes('cancer')")
+    name = page.page.locator("#classes .class[data-kind='1'] input[type=text]")
+    name.fill("stroma")
+    name.press("Enter")
+    page.page.wait_for_selector("#say.bad")
+    assert "another class" in page.page.inner_text("#say")
+    page.until("document.querySelector('#classes .class[data-kind=\"1\"] input[type=text]').value === 'cancer'")
+    server.kill()
+    server.start()
+    page.page.goto(server.opened)
+    page.until_nuclei(6)
+    assert [row["name"] for row in server.get("/api/classes")] == ["cancer", "stroma", "unclassified"]
+
+    with page.page.expect_download() as download:
+        page.page.select_option("#download", "geojson")
+    features = json.loads(Path(download.value.path()).read_text())["features"]
+    names = [one["properties"]["classification"]["name"] for one in features]
+    assert names == ["cancer", "cancer", "stroma", "unclassified", "unclassified", "unclassified"]
+
+
+def test_what_a_model_calls_its_classes_reaches_the_page(serve, page_of, sample_images, class_model, tmp_path):
+    server = serve(sample_images[1], "--model", class_model)
+    page = page_of(server.opened)
+    page.page.click("#predict")
+    page.until("maskseg.store.rows.size > 3", seconds=300)
+    page.until("maskseg.store.classes.size === 3")
+    kinds = [row["kind"] for row in page.rows.values()]
+    assert set(kinds) == {2}
+    page.page.wait_for_timeout(500)
+    picture(page, tmp_path, "classes-of-a-model")
+    named = {row["kind"]: row["name"] for row in server.get("/api/classes")}
+    assert named == {1: "tumor", 2: "stroma", 0: "unclassified"}
+    inside = [row for row in page.rows.values() if min(row["x0"], row["y0"]) > 4]
+    one = max(inside, key=lambda row: row["area"])
+    page.js("id => maskseg.store.select([id])", one["id"])
+    page.show(one)
+    page.key("Delete")
+    page.until("id => !maskseg.store.rows.has(id)", one["id"])
+    page.key("b")
+    page.drag((one["x0"], one["y0"]), (one["x1"], one["y1"]))
+    page.until("n => maskseg.store.rows.size === n", len(kinds), seconds=180)
+    (added,) = page.selection
+    assert page.rows[added]["kind"] == 2, "the network also says which class it is"
 
 
 def test_the_histogram_selects(corrected, page_of):

@@ -16,6 +16,12 @@ export interface Row {
 export type Box = [number, number, number, number];
 export type Points = [number, number][];
 
+export interface ClassRow {
+  kind: number;
+  name: string;
+  colour: string;
+}
+
 export interface ImageRow {
   key: string;
   name: string;
@@ -83,6 +89,7 @@ export interface Status {
   images: ImageRow[];
   jobs: Job[];
   upload_limit: number;
+  classes: ClassRow[];
 }
 
 export type Columns = { version: number } & Record<keyof Row, number[]>;
@@ -132,7 +139,7 @@ export async function bytes(path: string): Promise<ArrayBuffer> {
   return (await ask(path)).arrayBuffer();
 }
 
-export async function send<R>(method: "POST" | "DELETE", path: string, body?: unknown): Promise<R> {
+export async function send<R>(method: "POST" | "PUT" | "DELETE", path: string, body?: unknown): Promise<R> {
   const headers = { "content-type": "application/json" };
   return (await ask(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) })).json();
 }

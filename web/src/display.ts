@@ -1,6 +1,7 @@
 /** How picture and outlines look. */
 import { button, h, slider } from "./dom";
 import { drawn, setDrawn } from "./outlines";
+import { store } from "./store";
 import { T } from "./texts";
 import { look, setLook } from "./view";
 
@@ -11,7 +12,7 @@ export function makeDisplay(): HTMLElement {
   const show = () => box.replaceChildren(...parts());
   const reset = () => {
     setLook({ black: 0, white: 1, gamma: 1, red: 1, green: 1, blue: 1 });
-    setDrawn({ opacity: 1, width: 1.6, fill: 0, colour: 0 });
+    setDrawn({ opacity: 1, width: 1.6, fill: 0, colour: store.classes.size ? 3 : 0 });
     show();
   };
   function parts(): HTMLElement[] {
@@ -32,6 +33,8 @@ export function makeDisplay(): HTMLElement {
       button(T.display.reset, reset),
     ];
   }
+  // The first classes bring their colours with them.
+  store.on("classes", show);
   show();
   return box;
 }

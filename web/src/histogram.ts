@@ -27,12 +27,12 @@ export function makeHistogram(): HTMLElement {
   const share = (row: Row): number => (row[of] - low) / Math.max(high - low, 1e-9);
 
   function count(): void {
-    const values = [...store.rows.values()].map((row) => row[of]).sort((a, b) => a - b);
+    const values = store.shown.map((row) => row[of]).sort((a, b) => a - b);
     low = of === "area" ? 0 : Math.min(0.5, values[0] ?? 0.5);
     // A few giants must not press all others into one bar.
     high = of === "area" ? (values[Math.floor(values.length * 0.995)] ?? 1) * 1.02 : 1;
     counts = new Array(BARS).fill(0);
-    for (const row of store.rows.values()) counts[bar(share(row))]++;
+    for (const row of store.shown) counts[bar(share(row))]++;
     axis.replaceChildren(h("span", {}, of === "area" ? "0" : low.toFixed(2)), h("span", {}, of === "area" ? `${Math.round(high).toLocaleString("en")} px` : "1"));
     paint();
   }
@@ -80,7 +80,7 @@ export function makeHistogram(): HTMLElement {
     const [first, last] = [bar(brush[0]), bar(brush[1])];
     brush = [first / BARS, (last + 1) / BARS];
     // By whole bars, the last one with what lies beyond it.
-    const ids = [...store.rows.values()].filter((row) => bar(share(row)) >= first && bar(share(row)) <= last).map((row) => row.id);
+    const ids = store.shown.filter((row) => bar(share(row)) >= first && bar(share(row)) <= last).map((row) => row.id);
     store.select(ids);
     paint();
   };
@@ -95,6 +95,10 @@ export function makeHistogram(): HTMLElement {
     window.clearTimeout(due);
     // An edit is seen at once; what it does to thousands of others may wait until the hand rests.
     due = window.setTimeout(count, changed ? 300 : 0);
+  });
+  store.on("filter", () => {
+    brush = null;
+    count();
   });
   new ResizeObserver(paint).observe(canvas);
   new MutationObserver(paint).observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });

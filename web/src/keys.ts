@@ -55,7 +55,7 @@ const KEYS: Record<string, () => void> = {
 };
 
 const typing = (target: EventTarget | null): boolean =>
-  target instanceof HTMLTextAreaElement || target instanceof HTMLSelectElement || (target instanceof HTMLInputElement && target.type !== "range" && target.type !== "button");
+  target instanceof HTMLTextAreaElement || target instanceof HTMLSelectElement || (target instanceof HTMLInputElement && !["range", "button", "checkbox"].includes(target.type));
 
 document.addEventListener("keydown", (event) => {
   if (help.open && event.key !== "?") return;

@@ -2,7 +2,8 @@
 import "ol/ol.css";
 import "./style.css";
 import "./theme";
-import { type Job, type Status, get } from "./api";
+import { type ClassRow, type Job, type Status, get } from "./api";
+import { makeClasses } from "./classes";
 import { makeDisplay } from "./display";
 import { button, h, say } from "./dom";
 import { makeHistogram } from "./histogram";
@@ -34,12 +35,13 @@ function nucleiPanel(): HTMLElement {
   const count = h("b", { id: "count" });
   const one = button(T.predictOne, () => store.image && void predict([store.image.key]), { id: "predict" });
   const show = () => {
-    count.textContent = store.image ? T.nucleiCount(store.rows.size) : "";
+    count.textContent = !store.image ? "" : store.hidden.size ? T.nucleiShown(store.shown.length, store.rows.size) : T.nucleiCount(store.rows.size);
     one.disabled = !store.image;
   };
   store.on("nuclei", show);
+  store.on("filter", show);
   show();
-  return h("section", { id: "nuclei" }, h("header", {}, count, one, downloads()), makeHistogram(), makeTable());
+  return h("section", { id: "nuclei" }, h("header", {}, count, one, downloads()), makeHistogram(), makeClasses(), makeTable());
 }
 
 /** The panel at the right: one of its parts at a time. */
@@ -87,6 +89,7 @@ function takeStatus(status: Status): void {
   Object.assign(store, { model: status.model, models: status.models, uploadLimit: status.upload_limit });
   store.tell("images");
   store.tell("jobs", null);
+  store.setClasses(status.classes);
 }
 
 function listen(): void {
@@ -113,6 +116,7 @@ function listen(): void {
     store.jobs.set(job.id, job);
     store.tell("jobs", job);
   });
+  events.addEventListener("classes", (event) => store.setClasses(JSON.parse(event.data).classes as ClassRow[]));
   events.addEventListener("images", (event) => void refresh(JSON.parse(event.data).key));
   events.addEventListener("edited", (event) => {
     const { key, version } = JSON.parse(event.data);

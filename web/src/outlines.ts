@@ -20,7 +20,7 @@ const PART = 256;
 /** Selected nuclei that are drawn bold. */
 const MOST_SELECTED = 2000;
 
-export const KIND_COLOURS = ["#00c8ff", "#ff6b6b", "#ffd43b", "#69db7c", "#b197fc", "#ffa94d", "#f783ac", "#63e6be", "#a9e34b", "#e599f7"];
+const PLAIN = "#00c8ff";
 
 export const drawn = { opacity: 1, width: 1.6, fill: 0, colour: 0, visible: true };
 
@@ -42,9 +42,9 @@ function along(stops: [number, string][], value: number): Rgb {
 
 function colourOf(id: number): Rgb {
   const row = store.rows.get(id);
-  if (!row || drawn.colour === 0) return rgb(KIND_COLOURS[0]);
+  if (!row || drawn.colour === 0) return rgb(PLAIN);
   if (drawn.colour === 1) return along(SCORE_STOPS, row.score);
-  if (drawn.colour === 3) return rgb(KIND_COLOURS[row.kind]);
+  if (drawn.colour === 3) return rgb(store.classes.get(row.kind)?.colour ?? PLAIN);
   return along(AREA_STOPS, (row.area - areas[0]) / Math.max(1, areas[1] - areas[0]));
 }
 
@@ -75,13 +75,15 @@ export function setDrawn(changes: Partial<typeof drawn>): void {
   lines.opacity = drawn.opacity;
   lines.width = drawn.width;
   fillLayer.setOpacity(drawn.fill);
-  if (recoloured) {
-    for (const [id, one] of features) one.set("colour", css(id), true);
-    source.changed();
-    draw();
-  }
+  if (recoloured) recolour();
   void update();
   map.render();
+}
+
+function recolour(): void {
+  for (const [id, one] of features) one.set("colour", css(id), true);
+  source.changed();
+  draw();
 }
 
 const css = (id: number): string => `rgb(${colourOf(id).join(",")})`;
@@ -104,8 +106,9 @@ function draw(): void {
   });
 }
 
+/** Of rings whose last point need not be their first. */
 function polygon(rings: Points[]): Polygon {
-  return new Polygon(rings.map((ring) => ring.map(([x, y]) => [x, -y])));
+  return new Polygon(rings.map((ring) => [...ring, ring[0]].map(([x, y]) => [x, -y])));
 }
 
 function feature(id: number, geometry: Polygon): Feature<Polygon> {
@@ -144,14 +147,14 @@ function countInView(most: number): number {
   const [x0, y0, x1, y1] = inView();
   let count = 0;
   for (const row of store.rows.values()) {
-    if (row.x0 < x1 && row.x1 > x0 && row.y0 < y1 && row.y1 > y0 && ++count > most) break;
+    if (row.x0 < x1 && row.x1 > x0 && row.y0 < y1 && row.y1 > y0 && !store.hidden.has(row.kind) && ++count > most) break;
   }
   return count;
 }
 
 export function idsInView(): number[] {
   const [x0, y0, x1, y1] = inView();
-  return [...store.rows.values()].filter((row) => row.x0 < x1 && row.x1 > x0 && row.y0 < y1 && row.y1 > y0).map((row) => row.id);
+  return store.shown.filter((row) => row.x0 < x1 && row.x1 > x0 && row.y0 < y1 && row.y1 > y0).map((row) => row.id);
 }
 
 /** Show what the view asks for: the parts of it that are not here yet, or the density. */
@@ -167,10 +170,11 @@ export async function update(): Promise<void> {
   density.setVisible(many && drawn.visible);
   document.getElementById("view")?.classList.toggle("dense", many);
   if (many) {
-    const name = `${image.key}/${image.version}`;
+    const hidden = [...store.hidden].map((kind) => `&hide=${kind}`).join("");
+    const name = `${image.key}/${image.version}${hidden}`;
     if (densityOf !== name) {
       densityOf = name;
-      density.setSource(new ImageStatic({ url: `/api/images/${image.key}/density?${image.version}`, imageExtent: [0, -image.height, image.width, 0], projection }));
+      density.setSource(new ImageStatic({ url: `/api/images/${image.key}/density?version=${image.version}${hidden}`, imageExtent: [0, -image.height, image.width, 0], projection }));
     }
     return;
   }
@@ -206,7 +210,7 @@ export async function update(): Promise<void> {
   const added: Feature<Polygon>[] = [];
   for (const { found: nuclei } of found) {
     for (const [id, geometry] of nuclei) {
-      if (!features.has(id)) {
+      if (!features.has(id) && !store.hidden.has(store.rows.get(id)?.kind ?? 0)) {
         const one = feature(id, geometry);
         features.set(id, one);
         added.push(one);
@@ -245,6 +249,7 @@ function take(changed: Changed): void {
   for (const id of changed.gone) drop(id);
   for (const row of changed.rows) {
     drop(row.id);
+    if (store.hidden.has(row.kind)) continue;
     const one = feature(row.id, polygon(changed.rings[row.id]));
     features.set(row.id, one);
     source.addFeature(one);
@@ -270,7 +275,7 @@ function highlight(): void {
     const one = features.get(id);
     const row = store.rows.get(id);
     if (one) some.push(new Feature(one.getGeometry()));
-    else if (row) some.push(new Feature(polygon([[[row.x0, row.y0], [row.x1, row.y0], [row.x1, row.y1], [row.x0, row.y1], [row.x0, row.y0]]])));
+    else if (row) some.push(new Feature(polygon([[[row.x0, row.y0], [row.x1, row.y0], [row.x1, row.y1], [row.x0, row.y1]]])));
   }
   chosen.addFeatures(some);
   // A layer without anything is a canvas that each frame has to be laid over.
@@ -283,7 +288,7 @@ export function nucleusAt(coordinate: number[]): number | null {
   let least = Infinity;
   const [x, y] = [coordinate[0], -coordinate[1]];
   for (const row of store.rows.values()) {
-    if (row.x0 <= x && x < row.x1 && row.y0 <= y && y < row.y1 && row.area < least) {
+    if (row.x0 <= x && x < row.x1 && row.y0 <= y && y < row.y1 && row.area < least && !store.hidden.has(row.kind)) {
       const one = features.get(row.id);
       if (!one || one.getGeometry()!.intersectsCoordinate(coordinate)) {
         best = row.id;
@@ -297,3 +302,11 @@ export function nucleusAt(coordinate: number[]): number | null {
 map.on("moveend", () => void update());
 store.on("nuclei", (changed) => (changed ? take(changed) : reset()));
 store.on("selection", highlight);
+store.on("filter", reset);
+/** Whether there were classes already: with the first ones outlines get their colours. */
+let classified = false;
+store.on("classes", () => {
+  if (!classified && store.classes.size && drawn.colour === 0) setDrawn({ colour: 3 });
+  else if (drawn.colour === 3) recolour();
+  classified ||= store.classes.size > 0;
+});

@@ -1,5 +1,5 @@
 /** What the page knows: the images, the jobs, the image that is shown and its nuclei; who listens is told of changes. */
-import { type Box, type Changed, type Columns, type Details, type ImageRow, type Job, type Row, get } from "./api";
+import { type Box, type Changed, type ClassRow, type Columns, type Details, type ImageRow, type Job, type Row, get } from "./api";
 
 type Events = {
   images: [];
@@ -9,6 +9,8 @@ type Events = {
   selection: [];
   tool: [];
   history: [];
+  classes: [];
+  filter: [];
 };
 
 export type Tool = "select" | "draw" | "box" | "point" | "split" | "brush" | "erase" | "region";
@@ -22,6 +24,10 @@ class Store {
   image: Details | null = null;
   rows = new Map<number, Row>();
   selection = new Set<number>();
+  /** By their numbers, with 0 for what has none; empty where there are no classes. */
+  classes = new Map<number, ClassRow>();
+  /** Numbers of the classes that are not shown. */
+  hidden = new Set<number>();
   tool: Tool = "select";
   brush = 8;
   /** The image that was asked for last: an earlier one that comes later is not shown. */
@@ -86,6 +92,29 @@ class Store {
   select(ids: Iterable<number>): void {
     this.selection = new Set(ids);
     this.tell("selection");
+  }
+
+  setClasses(rows: ClassRow[]): void {
+    this.classes = new Map(rows.map((row) => [row.kind, row]));
+    for (const kind of this.hidden) if (!this.classes.has(kind)) this.hidden.delete(kind);
+    this.tell("classes");
+  }
+
+  nameOf(kind: number): string {
+    return this.classes.get(kind)?.name ?? String(kind);
+  }
+
+  hide(kind: number, on: boolean): void {
+    if (on) this.hidden.add(kind);
+    else this.hidden.delete(kind);
+    this.select([...this.selection].filter((id) => !this.hidden.has(this.rows.get(id)?.kind ?? 0)));
+    this.tell("filter");
+  }
+
+  /** The nuclei of the classes that are shown. */
+  get shown(): Row[] {
+    const all = [...this.rows.values()];
+    return this.hidden.size ? all.filter((row) => !this.hidden.has(row.kind)) : all;
   }
 
   use(tool: Tool): void {

@@ -1,7 +1,6 @@
 /** The table of nuclei, of which only the rows in sight are on the page; linked with the picture both ways. */
 import type { Changed, Row } from "./api";
 import { h } from "./dom";
-import { KIND_COLOURS } from "./outlines";
 import { store } from "./store";
 import { T } from "./texts";
 import { goTo } from "./view";
@@ -30,13 +29,15 @@ export function makeTable(): HTMLElement {
     arrange();
   }
 
-  const before = (a: Row, b: Row): number => (falling ? -1 : 1) * (a[by] - b[by]) || a.id - b.id;
+  const compared = (a: Row, b: Row): number => (by === "kind" ? store.nameOf(a.kind).localeCompare(store.nameOf(b.kind)) : a[by] - b[by]);
+  const before = (a: Row, b: Row): number => (falling ? -1 : 1) * compared(a, b) || a.id - b.id;
 
   /** After an edit: a few rows leave their places and find new ones, without all being sorted anew. */
   function rearrange(changed: Changed): void {
     const moved = new Set([...changed.gone, ...changed.rows.map((row) => row.id)]);
     order = order.filter((row) => !moved.has(row.id));
     for (const row of changed.rows) {
+      if (store.hidden.has(row.kind)) continue;
       let [low, high] = [0, order.length];
       while (low < high) {
         const middle = (low + high) >> 1;
@@ -50,7 +51,7 @@ export function makeTable(): HTMLElement {
   }
 
   function arrange(): void {
-    order = [...store.rows.values()].sort(before);
+    order = store.shown.sort(before);
     heads.forEach((head, k) => {
       head.dataset.sorted = COLUMNS[k] === by ? (falling ? "falling" : "rising") : "";
     });
@@ -67,14 +68,15 @@ export function makeTable(): HTMLElement {
 
   function line(row: Row, place: number): HTMLElement {
     const mark = h("i", { class: "kind" });
-    mark.style.background = row.kind ? KIND_COLOURS[row.kind] : "transparent";
+    mark.style.background = (row.kind && store.classes.get(row.kind)?.colour) || "transparent";
+    const kind = row.kind ? store.nameOf(row.kind) : "–";
     return h(
       "div",
       { class: "row", role: "row", "data-id": String(row.id), "aria-selected": String(store.selection.has(row.id)), onclick: (event: MouseEvent) => pick(place, event) },
       h("span", {}, String(row.id)),
       h("span", {}, row.area.toLocaleString("en")),
       h("span", { title: row.by_hand ? T.byHand : "" }, row.by_hand ? `${row.score.toFixed(2)} ✎` : row.score.toFixed(2)),
-      h("span", {}, mark, row.kind ? String(row.kind) : "–"),
+      h("span", { title: row.kind ? kind : "" }, mark, kind),
     );
   }
 
@@ -115,6 +117,8 @@ export function makeTable(): HTMLElement {
   }
 
   store.on("nuclei", (changed) => (changed ? rearrange(changed) : arrange()));
+  store.on("filter", arrange);
+  store.on("classes", () => (by === "kind" ? arrange() : paint()));
   store.on("selection", () => {
     if (!own && store.selection.size) {
       const id = [...store.selection][0];

@@ -2,7 +2,7 @@
 import { classify, isReviewed, merge, redo, remove, smooth, toggleReviewed, undo } from "./actions";
 import { button, h, slider } from "./dom";
 import { ICONS } from "./icons";
-import { KIND_COLOURS } from "./outlines";
+import { nameNewClass } from "./classes";
 import { type Tool, store } from "./store";
 import { T } from "./texts";
 import { fit, zoomBy } from "./view";
@@ -49,8 +49,15 @@ export function makeBar(): HTMLElement {
   const back = iconButton("undo", T.actions.undo, () => void undo(), "Ctrl Z", { id: "undo" });
   const again = iconButton("redo", T.actions.redo, () => void redo(), "Ctrl Shift Z", { id: "redo" });
   const count = h("span", { id: "selected" });
-  const kind = h("select", { title: T.actions.kind, "aria-label": T.actions.kind, id: "kind" }, ...kinds());
-  kind.onchange = () => classify(Number(kind.value));
+  const kind = h("select", { title: T.actions.kind, "aria-label": T.actions.kind, id: "kind" });
+  const fill = () => kind.replaceChildren(...kinds());
+  fill();
+  kind.onchange = () => {
+    if (kind.value === NEW) {
+      show();
+      nameNewClass();
+    } else classify(Number(kind.value));
+  };
   const some = h(
     "span",
     { class: "group" },
@@ -82,11 +89,19 @@ export function makeBar(): HTMLElement {
     input.value = String(store.brush);
     size.querySelector("output")!.textContent = input.value;
   };
+  store.on("classes", () => {
+    fill();
+    show();
+  });
   for (const event of ["history", "selection", "tool"] as const) store.on(event, show);
   show();
   return h("div", { id: "bar" }, back, again, count, some, size, hint, reviewed);
 }
 
+/** What stands in the list of classes for one that is not there yet. */
+const NEW = "new";
+
 function kinds(): HTMLOptionElement[] {
-  return KIND_COLOURS.map((_, k) => h("option", { value: String(k) }, k ? `${T.actions.kind} ${k}` : T.actions.noKind));
+  const named = [...store.classes.values()].filter((one) => one.kind).map((one) => h("option", { value: String(one.kind) }, one.name));
+  return [h("option", { value: "0" }, T.actions.noKind), ...named, h("option", { value: NEW }, T.classes.fresh)];
 }
