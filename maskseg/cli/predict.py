@@ -61,8 +61,12 @@ def predict(
         ),
     ] = None,
     diameter: Annotated[
-        float | None,
-        typer.Option(help="Median diameter of the nuclei in pixels, if known: images are magnified to fit the model."),
+        str | None,
+        typer.Option(
+            metavar="N|Num",
+            help="Median diameter of the nuclei in pixels (12) or micrometres (8um), if known: images are magnified to "
+            "fit the model.",
+        ),
     ] = None,
     normalize: Annotated[
         str | None,
@@ -74,7 +78,7 @@ def predict(
     ] = None,
     microns_per_pixel: Annotated[
         float | None,
-        typer.Option(help="Side of a pixel in micrometres, for the table of nuclei, where the image does not say it."),
+        typer.Option(help="Side of a pixel in micrometres, in place of what the image says, if it says it."),
     ] = None,
     tile: Annotated[
         int | None, typer.Option(help="Side of the tiles in which large images are predicted, in network pixels.")
@@ -129,6 +133,7 @@ def predict(
       maskseg predict images/ -o out/
       maskseg predict stage1_test.zip -o out/ --model runs/nuclei_R_18_FPN --formats rle
       maskseg predict images/ -o out/ --tta d4 --diameter 12
+      maskseg predict plate/ -o out/ --diameter 8um
       maskseg predict plate/ -o out/ --normalize 100,4000
       maskseg predict slides/*.tif -o out/ --formats geojson,table --microns-per-pixel 0.25
       maskseg predict slide.svs -o out/ --formats geojson,labels --mpp 0.5
@@ -229,7 +234,7 @@ def _check_pixels(microns_per_pixel: float | None, level: int, mpp: float | None
         raise InputError("--level counts from 0, --mpp is a size above 0 such as 0.5; give one of them")
 
 
-def _check_diameter(diameter: float | None, trained_on: float, model: str) -> None:
+def _check_diameter(diameter: str | None, trained_on: float, model: str) -> None:
     """Refuse a diameter for a model that does not know the one of its own nuclei."""
     from maskseg.core.errors import InputError
 
@@ -240,15 +245,24 @@ def _check_diameter(diameter: float | None, trained_on: float, model: str) -> No
         )
 
 
-def _overrides(diameter: float | None, normalize: str | None) -> list[str]:
+def _overrides(diameter: str | None, normalize: str | None) -> list[str]:
     """What --diameter and --normalize change in the config of the model."""
     from maskseg.core.errors import InputError
+    from maskseg.core.lengths import length
     from maskseg.imaging.intensity import fixed_limits
 
-    # Beyond these it is a mistake, such as a size in micrometres.
-    if diameter is not None and not 1 <= diameter <= 10_000:
-        raise InputError(f"--diameter {diameter}: give the diameter of a nucleus in pixels of the image, such as 25")
-    overrides = [] if diameter is None else ["POSTPROCESS.DIAMETER", str(float(diameter))]
+    overrides = []
+    if diameter is not None:
+        number, microns = length(diameter) or (0.0, False)
+        # Beyond these it is a mistake, such as a size in micrometres without its unit.
+        if not (0.1 if microns else 1) <= number <= (1000 if microns else 10_000):
+            raise InputError(
+                f"--diameter {diameter}: give the diameter of a nucleus in pixels of the image, such as 25, or in "
+                "micrometres, such as 8um"
+            )
+        overrides = ["POSTPROCESS.DIAMETER_MICRONS" if microns else "POSTPROCESS.DIAMETER", str(number)]
+        # The model may have been tuned to the other one.
+        overrides += ["POSTPROCESS.DIAMETER" if microns else "POSTPROCESS.DIAMETER_MICRONS", "0.0"]
     if normalize is not None:
         try:
             fixed_limits(normalize)
