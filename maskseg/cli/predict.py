@@ -120,7 +120,8 @@ def predict(
     """Find and outline every nucleus.
 
     Writes the files that --formats names. An interrupted run goes on where it was when the same command is given
-    again; unreadable images are named at the end.
+    again; unreadable images are named at the end. The exit status is 0 where all images are done, 1 where some are left
+    out, and 2 where none is done.
 
     Of an image with several channels or planes --channel and --plane say which; without them it must have one channel
     that holds anything, or be in colour. One stain in one colour on black is read as grey.
@@ -198,7 +199,7 @@ def predict(
     for image_id, reason in failed:
         typer.echo(f"left out {image_id}: {reason}", err=True)
     if failed:
-        raise typer.Exit(2)
+        raise typer.Exit(1 if len(failed) < len(files) else 2)
 
 
 def _chosen(formats: str) -> list[str]:
