@@ -61,8 +61,12 @@ def predict(
         ),
     ] = None,
     diameter: Annotated[
-        float | None,
-        typer.Option(help="Median diameter of the nuclei in pixels, if known: images are magnified to fit the model."),
+        str | None,
+        typer.Option(
+            metavar="N|Num",
+            help="Median diameter of the nuclei in pixels (12) or micrometres (8um), if known: images are magnified to "
+            "fit the model.",
+        ),
     ] = None,
     normalize: Annotated[
         str | None,
@@ -74,7 +78,7 @@ def predict(
     ] = None,
     microns_per_pixel: Annotated[
         float | None,
-        typer.Option(help="Side of a pixel in micrometres, for the table of nuclei, where the image does not say it."),
+        typer.Option(help="Side of a pixel in micrometres, in place of what the image says, if it says it."),
     ] = None,
     tile: Annotated[
         int | None, typer.Option(help="Side of the tiles in which large images are predicted, in network pixels.")
@@ -116,7 +120,8 @@ def predict(
     """Find and outline every nucleus.
 
     Writes the files that --formats names. An interrupted run goes on where it was when the same command is given
-    again; unreadable images are named at the end.
+    again; unreadable images are named at the end. The exit status is 0 where all images are done, 1 where some are left
+    out, and 2 where none is done.
 
     Of an image with several channels or planes --channel and --plane say which; without them it must have one channel
     that holds anything, or be in colour. One stain in one colour on black is read as grey.
@@ -129,6 +134,7 @@ def predict(
       maskseg predict images/ -o out/
       maskseg predict stage1_test.zip -o out/ --model runs/nuclei_R_18_FPN --formats rle
       maskseg predict images/ -o out/ --tta d4 --diameter 12
+      maskseg predict plate/ -o out/ --diameter 8um
       maskseg predict plate/ -o out/ --normalize 100,4000
       maskseg predict slides/*.tif -o out/ --formats geojson,table --microns-per-pixel 0.25
       maskseg predict slide.svs -o out/ --formats geojson,labels --mpp 0.5
@@ -193,7 +199,7 @@ def predict(
     for image_id, reason in failed:
         typer.echo(f"left out {image_id}: {reason}", err=True)
     if failed:
-        raise typer.Exit(2)
+        raise typer.Exit(1 if len(failed) < len(files) else 2)
 
 
 def _chosen(formats: str) -> list[str]:
@@ -229,7 +235,7 @@ def _check_pixels(microns_per_pixel: float | None, level: int, mpp: float | None
         raise InputError("--level counts from 0, --mpp is a size above 0 such as 0.5; give one of them")
 
 
-def _check_diameter(diameter: float | None, trained_on: float, model: str) -> None:
+def _check_diameter(diameter: str | None, trained_on: float, model: str) -> None:
     """Refuse a diameter for a model that does not know the one of its own nuclei."""
     from maskseg.core.errors import InputError
 
@@ -240,15 +246,24 @@ def _check_diameter(diameter: float | None, trained_on: float, model: str) -> No
         )
 
 
-def _overrides(diameter: float | None, normalize: str | None) -> list[str]:
+def _overrides(diameter: str | None, normalize: str | None) -> list[str]:
     """What --diameter and --normalize change in the config of the model."""
     from maskseg.core.errors import InputError
+    from maskseg.core.lengths import length
     from maskseg.imaging.intensity import fixed_limits
 
-    # Beyond these it is a mistake, such as a size in micrometres.
-    if diameter is not None and not 1 <= diameter <= 10_000:
-        raise InputError(f"--diameter {diameter}: give the diameter of a nucleus in pixels of the image, such as 25")
-    overrides = [] if diameter is None else ["POSTPROCESS.DIAMETER", str(float(diameter))]
+    overrides = []
+    if diameter is not None:
+        number, microns = length(diameter) or (0.0, False)
+        # Beyond these it is a mistake, such as a size in micrometres without its unit.
+        if not (0.1 if microns else 1) <= number <= (1000 if microns else 10_000):
+            raise InputError(
+                f"--diameter {diameter}: give the diameter of a nucleus in pixels of the image, such as 25, or in "
+                "micrometres, such as 8um"
+            )
+        overrides = ["POSTPROCESS.DIAMETER_MICRONS" if microns else "POSTPROCESS.DIAMETER", str(number)]
+        # The model may have been tuned to the other one.
+        overrides += ["POSTPROCESS.DIAMETER" if microns else "POSTPROCESS.DIAMETER_MICRONS", "0.0"]
     if normalize is not None:
         try:
             fixed_limits(normalize)

@@ -24,7 +24,7 @@ from maskseg.formats.reviewed import REVIEWED, as_field, separate_reviewed, with
 from maskseg.formats.sources import files_of
 from maskseg.imaging.channels import Choice
 from maskseg.imaging.containers import SUFFIXES
-from maskseg.imaging.reading import member_path, read_image
+from maskseg.imaging.reading import load_image, member_path
 
 # Annotations that are left out and were never nuclei.
 _NO_NUCLEI = ("region",)
@@ -148,11 +148,12 @@ def _read(item: Item, rule: ClassRule, reviewed: bool) -> Converted:
         raise InputError("no image for it; give the folder of the images with --images")
     name = member_path(item.image.member or item.image.path.name).name
     if item.image.choice:
-        name, values = f"{item.image.id}.tif", item.image.load().values
-        data, (height, width) = _as_tiff(values), values.shape[:2]
+        name, loaded = f"{item.image.id}.tif", item.image.load()
+        data = _as_tiff(loaded.values)
     else:
         data = item.image.bytes()
-        height, width = read_image(data, name).shape[:2]
+        loaded = load_image(data, name)
+    height, width = loaded.image.shape[:2]
     if item.shape is not None and item.shape != (height, width):
         sizes = f"{height}x{width} pixels, the annotations say {item.shape[0]}x{item.shape[1]}"
         raise InputError(f"{name} has {sizes}; give the images that were annotated")
@@ -164,7 +165,8 @@ def _read(item: Item, rule: ClassRule, reviewed: bool) -> Converted:
         # Trained on, its nuclei would be background.
         first = nuclei.left_out[0].reason
         raise InputError(f"none of its {len(nuclei.left_out)} annotations can be used (the first: {first}); mend them")
-    fields = {**item.fields, **nuclei.fields}
+    # What the annotations say of the size of a pixel goes before what the image does.
+    fields = {**({"microns_per_pixel": loaded.mpp} if loaded.mpp else {}), **item.fields, **nuclei.fields}
     count, left_out, notes = nuclei.annotation_count, nuclei.left_out, [*nuclei.notes]
     nuclei, region = separate_reviewed(replace(nuclei, fields=fields))
     fields = {key: value for key, value in fields.items() if key in _FIELDS}

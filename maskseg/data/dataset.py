@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,8 @@ from maskseg.formats.coco import write_coco as write_coco
 from maskseg.formats.reviewed import REVIEWED, region_of
 from maskseg.imaging.reading import read_image
 
+# What an image says of the size of its pixels.
+MICRONS = "microns_per_pixel"
 # Detectron2's BoxMode.XYWH_ABS, without importing it.
 _XYWH = 1
 
@@ -59,8 +62,9 @@ def dataset_dicts(spec: str) -> list[dict[str, Any]]:
     list of dict
         ``file_name`` (absolute path), ``image_id`` (str), ``height``, ``width``, ``modality`` ("" where unknown),
         ``categories`` (names of all classes of the set), ``reviewed`` where only a part of the image was looked at
-        (`maskseg.formats.reviewed`) and ``annotations``, each with ``bbox`` (x, y, w, h), ``bbox_mode``,
-        ``segmentation`` (COCO RLE), ``class`` (its name) and ``category_id`` 0 (see `maskseg.data.classes.numbered`).
+        (`maskseg.formats.reviewed`), ``microns_per_pixel`` where it is known, and ``annotations``, each with ``bbox``
+        (x, y, w, h), ``bbox_mode``, ``segmentation`` (COCO RLE), ``class`` (its name) and ``category_id`` 0 (see
+        `maskseg.data.classes.numbered`).
 
     Raises
     ------
@@ -94,6 +98,7 @@ def dataset_dicts(spec: str) -> list[dict[str, Any]]:
                 "modality": (row or {}).get("modality") or image.get("modality") or "",
                 "categories": data.class_names,
                 **({REVIEWED: image[REVIEWED]} if image.get(REVIEWED) else {}),
+                **({MICRONS: image[MICRONS]} if _is_size(image.get(MICRONS)) else {}),
                 "annotations": [
                     {
                         "bbox": item["bbox"],
@@ -107,6 +112,11 @@ def dataset_dicts(spec: str) -> list[dict[str, Any]]:
             }
         )
     return records
+
+
+def _is_size(value: Any) -> bool:
+    """Whether what a file says of the size of a pixel is one."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
 
 
 def label_layers(rles: Sequence[Mapping[str, Any]], shape: tuple[int, int]) -> NDArray[np.integer[Any]]:

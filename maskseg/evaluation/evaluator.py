@@ -113,6 +113,8 @@ class NucleusEvaluator(Evaluator):
         """Segment an image and score it."""
         image, truth = load_record(record)
         self.names = getattr(predictor, "class_names", self.names)
+        if microns := record.get("microns_per_pixel"):
+            predictor = predictor.at_pixel_size(microns, record["file_name"])
         self.add(record, truth, predictor.segment(image, tta))
 
     def add(self, record: Mapping[str, Any], truth: NDArray[np.int32], found: CropMasks) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +10,13 @@ from numpy.typing import NDArray
 from skimage.feature import graycomatrix, graycoprops
 
 from maskseg.core.errors import InputError
+from maskseg.core.lengths import length
 
 # Haralick's figures of the grey levels of neighbouring pixels, and how many levels a nucleus is divided into.
 TEXTURE = ("contrast", "correlation", "energy", "homogeneity")
 _LEVELS = 32
 # Cells beyond this, in pixels, are a slip of units: each costs the square of it.
 _FARTHEST = 250
-_MICRONS = ("um", "µm", "μm")  # the micro sign and the Greek letter
 
 
 @dataclass(frozen=True)
@@ -54,17 +53,12 @@ class Measures:
         """
         if expand is None:
             return cls(texture=texture)
-        text = expand.strip().lower().removesuffix("px")
-        microns = text.endswith(_MICRONS)
-        try:
-            distance = float(text[:-2] if microns else text)
-        except ValueError:
-            distance = math.nan
-        if not 0 < distance < math.inf:
+        found = length(expand)
+        if not found:
             raise InputError(
                 f"--expand {expand}: give a distance above 0, in pixels or micrometres, such as 5 or 2.5um"
             )
-        return cls(distance, microns, texture)
+        return cls(*found, texture)
 
     def __bool__(self) -> bool:
         """Whether anything is."""

@@ -16,7 +16,7 @@ from maskseg.core.files import check_file, walk
 from maskseg.imaging import bioio_images
 from maskseg.imaging.channels import ALL, Choice
 from maskseg.imaging.containers import SUFFIXES, ZARR_SUFFIX, can_read
-from maskseg.imaging.names import printable, unique_ids
+from maskseg.imaging.names import numbered, printable, unique_ids
 from maskseg.imaging.reading import ImageFile, member_path, zip_members
 from maskseg.imaging.tiff_metadata import ome_file_names
 
@@ -35,12 +35,15 @@ class LeftFiles:
         How many there are of each ending.
     parts : int
         Files that are read as part of another one: of an OME image in several files.
+    packed : Counter of str
+        How many there are in zip files that can be read once they are unpacked.
     closed : list of str
         Folders that cannot be read, each with what the system says.
     """
 
     kinds: Counter[str] = field(default_factory=Counter)
     parts: int = 0
+    packed: Counter[str] = field(default_factory=Counter)
     closed: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -53,6 +56,9 @@ class LeftFiles:
             for kind in sorted(set(self.kinds) & set(bioio_images.PACKAGES)):
                 known.setdefault(bioio_images.how_to_read(kind), []).append(kind)
             lines += [f"{command} reads {', '.join(kinds)}" for command, kinds in known.items()]
+        if self.packed:
+            listed = ", ".join(f"{kind} {count}" for kind, count in self.packed.most_common())
+            lines.append(f"{_files(self.packed.total())} in zip files left: {listed}; unpack them to read these")
         if self.parts:
             lines.append(f"{_files(self.parts)} read with the others of the same OME image")
         if self.closed:
@@ -105,9 +111,11 @@ def find_images(
     results = None if out is None else Path(out).resolve()
     by_place: dict[tuple[str, str | None], _Found] = {}
     for item in inputs:
+        if not os.fspath(item):
+            raise InputError("an input is empty, perhaps of a variable that is not set; name a file or folder")
         some = list(_expand(os.fspath(item), results, left))
         if not some:
-            note = f"; {left}" if left.kinds or left.closed else ""
+            note = f"; {left}" if left.kinds or left.packed or left.closed else ""
             raise InputError(f"{printable(item)}: no image found ({', '.join(SUFFIXES)}){note}; check the path")
         for one in some:
             # Of the same folder; a link to a file is a file of its own.
@@ -116,7 +124,9 @@ def find_images(
     kept = _without_parts(list(by_place.values()), left)
     ids = unique_ids([one.path for one in kept])
     files = [replace(one.file, id=name, choice=choice or Choice()) for one, name in zip(kept, ids, strict=True)]
-    return sorted(_each_plane(files), key=lambda file: file.id)
+    planes = list(_each_plane(files))
+    names = numbered(file.id for file in planes)
+    return sorted((replace(file, id=name) for file, name in zip(planes, names, strict=True)), key=lambda file: file.id)
 
 
 def _expand(item: str, results: Path | None, left: LeftFiles) -> Iterator[_Found]:
@@ -168,16 +178,23 @@ def _in_folder(folder: Path, results: Path | None, left: LeftFiles) -> Iterator[
 
 
 def _in_zip(archive: Path, folder: str, left: LeftFiles) -> Iterator[_Found]:
+    stores: set[PurePosixPath] = set()
     for name in zip_members(archive):
         path = member_path(name)
         if name.endswith("/") or path.name.startswith(".") or set(path.parts[:-1]) & set(_NOT_IMAGES):
             continue
         if folder and not path.is_relative_to(folder):
             continue
-        if path.suffix.lower() in SUFFIXES:
+        if stored := next((part for part in path.parents if part.suffix.lower() == ZARR_SUFFIX), None):
+            stores.add(stored)
+        elif path.suffix.lower() in SUFFIXES:
             yield _found(ImageFile("", archive, name), path)
+        elif can_read(path.suffix.lower()):
+            left.packed[path.suffix.lower()] += 1
         else:
             left.kinds[path.suffix.lower() or "without ending"] += 1
+    if stores:
+        left.packed[ZARR_SUFFIX] += len(stores)
 
 
 def _without_parts(files: Sequence[_Found], left: LeftFiles) -> list[_Found]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import unicodedata
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 # Bytes of an id. With the longest ending of a result, and what a file has while it is written, a name has 255 at most.
 _LONGEST, _KEPT = 200, 180
+_TURNS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 
 
 def printable(name: str | os.PathLike[str]) -> str:
@@ -21,7 +23,9 @@ def printable(name: str | os.PathLike[str]) -> str:
 
 
 def _is_text(character: str) -> bool:
-    return unicodedata.category(character) not in ("Cc", "Cs", "Zl", "Zp")
+    # What turns the direction of all text behind it would disguise the rest of a line.
+    turns = unicodedata.bidirectional(character) in _TURNS
+    return unicodedata.category(character) not in ("Cc", "Cs", "Zl", "Zp") and not turns
 
 
 def as_id(stem: str) -> str:
@@ -52,27 +56,62 @@ def unique_ids(paths: Sequence[Sequence[str]]) -> list[str]:
     -------
     list of str
         The name itself where no other file has it. Where others do, the folders before it, joined by ``_``; of files
-        that differ in their ending only, with that too.
+        of one folder that differ in their ending only, with that behind. Ids that differ in case or in the way that
+        accents are written would be one file on some disks, and are taken for equal as long as there are more folders.
+
+    Examples
+    --------
+    >>> unique_ids([("dapi", "A1", "plate", ".tif"), ("dapi", "B1", "plate", ".tif"), ("gfp", "B1", "plate", ".tif")])
+    ['A1_dapi', 'B1_dapi', 'gfp']
+    >>> unique_ids([("a", "plate", ".tif"), ("a", "plate", ".png")])
+    ['a_tif', 'a_png']
     """
-    used = [1] * len(paths)
-    ids = [as_id(path[0]) for path in paths]
+    # What differs in the ending only is told apart by its folders together.
+    places = list(dict.fromkeys(tuple(path[:-1]) for path in paths))
+    used = dict.fromkeys(places, 1)
     # As long as some are equal, each of these takes one more part of its path.
-    for _ in range(max((len(path) for path in paths), default=0)):
-        groups: dict[str, list[int]] = {}
-        for number, image_id in enumerate(ids):
-            groups.setdefault(image_id, []).append(number)
-        equal = [group for group in groups.values() if len(group) > 1]
-        if not equal:
-            break
-        for group in equal:
-            for number in group:
-                used[number] = min(used[number] + 1, len(paths[number]))
-                ids[number] = _joined(paths[number], used[number])
-    return ids
+    for _ in range(max(map(len, places), default=0)):
+        equal: dict[str, list[tuple[str, ...]]] = {}
+        for place in places:
+            equal.setdefault(_key(_joined(place, used[place])), []).append(place)
+        for group in equal.values():
+            # Two of one folder that differ in case only are not told apart by more of the path.
+            if len({tuple(map(_key, place)) for place in group}) > 1:
+                used.update((place, min(used[place] + 1, len(place))) for place in group)
+    of_place = Counter(tuple(path[:-1]) for path in paths)
+    names = []
+    for *around, ending in paths:
+        place = tuple(around)
+        name = _joined(place, used[place])
+        names.append(as_id(f"{name}{ending.replace('.', '_')}") if of_place[place] > 1 else name)
+    return numbered(names)
+
+
+def numbered(ids: Iterable[str]) -> list[str]:
+    """Ids of which none is there twice: the second of equal ones gets ``-2``, and so on.
+
+    Examples
+    --------
+    >>> numbered(["a", "b", "a", "a-2"])
+    ['a', 'b', 'a-3', 'a-2']
+    """
+    ids = list(ids)
+    taken, result = set(ids), list[str]()
+    seen: set[str] = set()
+    for name in ids:
+        number, free = 2, name
+        while free in seen or (free != name and free in taken):
+            free, number = as_id(f"{name}-{number}"), number + 1
+        seen.add(free)
+        result.append(free)
+    return result
+
+
+def _key(name: str) -> str:
+    """What is the same for names that some disks do not tell apart."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _joined(path: Sequence[str], count: int) -> str:
-    """The last `count` parts of a path; the ending comes last of all, and behind."""
-    if count < len(path):
-        return as_id("_".join(reversed(path[:count])))
-    return as_id("_".join(reversed(path[:-1])) + path[-1].replace(".", "_"))
+    """The last `count` parts of a path, from the outside in."""
+    return as_id("_".join(reversed(path[:count])))

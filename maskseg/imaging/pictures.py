@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ import cv2
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from maskseg.core.errors import InputError
 from maskseg.imaging.boundary import DAMAGED, check_pixels, untrusted
@@ -27,6 +28,8 @@ _VALUE_BYTES = {"1": 1, "L": 1, "P": 1}
 MOST_PIXELS = 1 << 29
 # Formats whose frames are times; what a camera adds to a JPEG, such as its own small picture, is no frame.
 _ANIMATED = ("GIF", "PNG", "WEBP")
+# The header of PNM up to its greatest value, which follows width and height.
+_WIDE_PNM = re.compile(rb"P[2356]" + rb"(?:\s|#[^\n]*\n)+\d+" * 2 + rb"(?:\s|#[^\n]*\n)+(\d+)")
 # EXIF: Orientation.
 _ORIENTATION = 0x0112
 _LIMIT = threading.Lock()
@@ -46,6 +49,9 @@ def opened(data: bytes | Path) -> Iterator[Image.Image]:
         before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             image = Image.open(io.BytesIO(data) if isinstance(data, bytes) else data)
+        except UnidentifiedImageError:
+            _say_what_it_is(data)
+            raise
         finally:
             Image.MAX_IMAGE_PIXELS = before
     with image:
@@ -58,6 +64,20 @@ def opened(data: bytes | Path) -> Iterator[Image.Image]:
                 "as with: vips tiffsave IN OUT.tif --tile --compression deflate --bigtiff"
             )
         yield image
+
+
+def _say_what_it_is(data: bytes | Path) -> None:
+    """Refuse what is often found in the place of an image with the way to the image."""
+    if isinstance(data, Path):
+        with data.open("rb") as file:
+            data = file.read(256)
+    start = data[:256].lstrip().lower()
+    if not start:
+        raise InputError("the file is empty; get it again")
+    if start.startswith(b"version https://git-lfs"):
+        raise InputError("is a pointer of Git LFS and not the image; get that by: git lfs pull")
+    if start.startswith((b"<!doctype html", b"<html")):
+        raise InputError("is a web page and not an image; download the image itself")
 
 
 def upright_size(data: bytes | Path) -> tuple[int, int]:
@@ -89,6 +109,14 @@ def _decode(image: Image.Image, data: bytes) -> NDArray[Any]:
         if pixels is None:
             raise ValueError("not decoded")
         return turned(pixels if pixels.ndim == 2 else pixels[:, :, 2::-1], orientation)
+    if image.format == "PPM" and (header := _WIDE_PNM.match(data[:1024])) and int(header[1]) > 255:
+        # As above, and of grey Pillow changes the values.
+        check_pixels((image.height, image.width, len(image.getbands())), 4, len(data))
+        image.load()
+        wide = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        if wide is None:
+            raise ValueError("not decoded")
+        return np.asarray(wide if wide.ndim == 2 else wide[:, :, ::-1])
     if image.format == "JPEG2000":
         # The stream in the file may say another size than the file.
         size = jpeg2000_size(data)

@@ -75,7 +75,7 @@ def read_image(
     ((4, 6, 3), [200, 200, 200])
     """
     name = name or (printable(source) if not isinstance(source, bytes) else "image")
-    return _read(source if isinstance(source, bytes) else Path(source), name, choice).image
+    return load_image(source if isinstance(source, bytes) else Path(source), name, choice).image
 
 
 class Loaded(NamedTuple):
@@ -98,7 +98,8 @@ class Loaded(NamedTuple):
     every: ManyChannels | None = None
 
 
-def _read(source: Path | bytes, name: str, choice: Choice | None = None) -> Loaded:
+def load_image(source: Path | bytes, name: str, choice: Choice | None = None) -> Loaded:
+    """An image with its values and the size of its pixels; see `read_image`."""
     stored = open_stored(source, name)
     with closing(stored), untrusted(name):
         chosen = Chosen(stored, choice)
@@ -249,7 +250,7 @@ class ImageFile:
 
     def load(self) -> Loaded:
         """The image, its values and the size of its pixels."""
-        return _read(self._source(), self.name, self.choice)
+        return load_image(self._source(), self.name, self.choice)
 
     def size(self) -> tuple[int, int]:
         """Height and width, from the header where the format has one."""

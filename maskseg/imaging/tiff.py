@@ -79,7 +79,7 @@ class TiffStored:
 
     def _open(self, source: Path | bytes) -> None:
         check_ome_planes(self._file)
-        series = self._file.series[0]
+        series = _full_size(self._file.series)
         self._check_claims(series)
         key = series.keyframe
         self._series = [level for level in series.levels if level.axes == series.axes]
@@ -301,6 +301,11 @@ def _open(source: Path | bytes) -> tifffile.TiffFile:
         if (source.parent / name).is_file():
             check_structure(source.parent / name)
     return tifffile.TiffFile(source, **{**alone, "_multifile": True})
+
+
+def _full_size(series: Sequence[tifffile.TiffPageSeries]) -> tifffile.TiffPageSeries:
+    """The first image of a file that is not, by NewSubfileType, a smaller copy of another one."""
+    return next((one for one in series if not one.keyframe.is_reduced), series[0])
 
 
 def _is_plain(name: str) -> bool:

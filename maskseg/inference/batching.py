@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from functools import lru_cache
 from itertools import groupby
@@ -25,21 +25,25 @@ Answer = TypeVar("Answer")
 Result = TypeVar("Result")
 
 
-def groups(images: Iterable[tuple[ImageFile, Future[Any]]], size: int) -> Iterator[list[tuple[ImageFile, Future[Any]]]]:
-    """Images of equal size, up to `size` of them; as many again may wait for others of their size.
+def groups(
+    images: Iterable[tuple[ImageFile, Future[Any]]], size: int, kind: Callable[[Any], Hashable]
+) -> Iterator[list[tuple[ImageFile, Future[Any]]]]:
+    """Images of one kind, up to `size` of them; as many again may wait for others of their kind.
 
     Parameters
     ----------
     images : iterable of (ImageFile, Future)
-        What is read of a file begins with its pixels. A file that cannot be read is a group of its own.
+        A file that cannot be read is a group of its own.
     size : int
+    kind : function
+        Of what was read of a file, such as the shape of its image; never None.
     """
-    waiting: dict[tuple[int, ...], list[tuple[ImageFile, Future[Any]]]] = {}
+    waiting: dict[Hashable, list[tuple[ImageFile, Future[Any]]]] = {}
     for file, reading in images:
-        shape = () if reading.exception() else reading.result()[0].shape
-        waiting.setdefault(shape, []).append((file, reading))
-        if not shape or len(waiting[shape]) == size:
-            yield waiting.pop(shape)
+        key = None if reading.exception() else kind(reading.result())
+        waiting.setdefault(key, []).append((file, reading))
+        if key is None or len(waiting[key]) == size:
+            yield waiting.pop(key)
         elif sum(map(len, waiting.values())) >= 2 * size:
             yield waiting.pop(next(iter(waiting)))
     yield from waiting.values()

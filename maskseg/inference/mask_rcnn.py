@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Generator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from maskseg.imaging.scaling import channels_first, input_scale, resize_image
 from maskseg.inference.batching import BatchedPredictor, say_once
 from maskseg.inference.predictor import OPTIONS
 from maskseg.inference.questions import answered, passed_on
+from maskseg.inference.rescale import at_pixel_size
 from maskseg.inference.settings import PostprocessSettings
 from maskseg.inference.soft_masks import STRIDE, SoftMasks
 from maskseg.inference.tile_grid import Tiles, in_tiles
@@ -64,6 +66,15 @@ class MaskRCNNPredictor(BatchedPredictor[SoftMasks]):
         names, count = super().class_names, self.cfg.MODEL.ROI_HEADS.NUM_CLASSES
         names = names if len(self.cfg.MODEL.CLASS_NAMES) or count == 1 else ()
         return (*names, *(str(number) for number in range(len(names) + 1, count + 1)))
+
+    def at_pixel_size(self, microns_per_pixel: float | None, name: str = "image") -> Self:
+        """See `Predictor`: nuclei are looked for in the size that they have there (`maskseg.inference.rescale`)."""
+        settings = at_pixel_size(self.settings, self.cfg.INPUT, microns_per_pixel, name)
+        if settings == self.settings:
+            return self
+        other = copy.copy(self)
+        other.settings = settings
+        return other
 
     def steps(
         self, image: NDArray[np.uint8], tta: str | None = None

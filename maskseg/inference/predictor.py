@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,23 @@ class Predictor(Protocol):
     cfg: CfgNode
     # A module of torch; what it has beyond that is a matter of its own predictor.
     model: Any
+
+    def at_pixel_size(self, microns_per_pixel: float | None, name: str = "image") -> Self:
+        """The same model for an image whose pixels have a size: itself, unless it makes something of that.
+
+        Parameters
+        ----------
+        microns_per_pixel : float or None
+            Side of a pixel; None where that is not known.
+        name : str
+            Of the image, for messages.
+
+        Raises
+        ------
+        InputError
+            The model has to know it.
+        """
+        return self
 
     @property
     def class_names(self) -> tuple[str, ...]:

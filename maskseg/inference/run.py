@@ -149,26 +149,30 @@ def _predict(run: Run, predictor: Predictor, settings: dict[str, Any], cluster: 
 
 
 class _Read(NamedTuple):
-    """What was read of a file: the image, all that is known of it, the seconds it took, and what the file was then."""
+    """What was read of a file, the seconds it took, what the file was then, and the model for pixels of that size."""
 
     image: NDArray[np.uint8]
     loaded: Loaded
     seconds: float
     source: Source
+    predictor: Predictor
 
 
-def _read(tiles: Tiles, microns_per_pixel: float | None, measures: Measures, file: ImageFile) -> _Read:
+def _read(
+    predictor: Predictor, tiles: Tiles, microns_per_pixel: float | None, measures: Measures, file: ImageFile
+) -> _Read:
     # Before it is read: a file that is replaced from here on is another one, and is done again.
     begin, of = time.perf_counter(), source_of(file)
     if tiles.level or tiles.mpp:
         source, _, mpp = open_source(file, tiles.level, tiles.mpp, microns_per_pixel)
-        box = (0, 0, source.shape[1], source.shape[0])
+        box = (0, 0, *source.shape[::-1])
         loaded = Loaded(np.ascontiguousarray(source.read(box)), source.values(box), mpp, source)
     else:
         loaded = file.load()
         loaded = loaded._replace(mpp=microns_per_pixel or loaded.mpp)
     measures.pixels(file.name, loaded.mpp)  # refused before it is predicted
-    return _Read(loaded.image, loaded, time.perf_counter() - begin, of)
+    fitted = predictor.at_pixel_size(loaded.mpp, file.name)
+    return _Read(loaded.image, loaded, time.perf_counter() - begin, of, fitted)
 
 
 def _ahead(
@@ -283,12 +287,12 @@ class Run:
             # A size that is asked for is looked for in every file; one that has none says so.
             whole = not in_tiles or not (tiles.level or tiles.mpp or is_large(file, tiles.large))
             (small if whole else large).append(file)
-        read = partial(_read, self.tiles, self.microns_per_pixel, self.measures)
+        read = partial(_read, predictor, self.tiles, self.microns_per_pixel, self.measures)
         written: deque[tuple[ImageFile, Future[None]]] = deque()
         # What was segmented is written, also where the loop is interrupted: the end of `writing` waits for it.
         with ThreadPoolExecutor(1) as writing, closing(_ahead(read, small)) as images:
-            for group in groups(images, batch_size):
-                for file, outcome in self._outcomes(predictor, group):
+            for group in groups(images, batch_size, lambda read: (read.image.shape, read.loaded.mpp)):
+                for file, outcome in self._outcomes(group):
                     if isinstance(outcome, Exception):
                         yield file, reason_for(file, outcome)
                         continue
@@ -307,22 +311,21 @@ class Run:
                 yield file, reason
 
     def _outcomes(
-        self, predictor: Predictor, group: Sequence[tuple[ImageFile, Future[Any]]]
+        self, group: Sequence[tuple[ImageFile, Future[Any]]]
     ) -> Iterator[tuple[ImageFile, tuple[Loaded, CropMasks, float, Source] | Exception]]:
         """Each file of a group, with its image, nuclei, seconds and source, or with what was raised."""
-        file, reading = group[0]
-        if isinstance(error := reading.exception(), Exception):
-            yield file, error
+        if isinstance(error := group[0][1].exception(), Exception):
+            yield group[0][0], error
             return
-        read = [reading.result()[1:] for _, reading in group]
+        read: list[_Read] = [reading.result() for _, reading in group]
+        predictor, begin = read[0].predictor, time.perf_counter()
         # Fixed limits are those of the values in the file.
         fixed = bool(fixed_limits(predictor.cfg.INPUT.NORMALIZE))
-        begin = time.perf_counter()
-        seen = [one.values if fixed and one.values.dtype != bool else one.image for one, _, _ in read]
+        seen = [one.loaded.values if fixed and one.loaded.values.dtype != bool else one.image for one in read]
         results = segmented(predictor, seen, self.tta)
         share = (time.perf_counter() - begin) / len(group)
-        for (file, _), (loaded, seconds, of), masks in zip(group, read, results, strict=True):
-            yield file, masks if isinstance(masks, Exception) else (loaded, masks, seconds + share, of)
+        for (file, _), one, masks in zip(group, read, results, strict=True):
+            yield file, masks if isinstance(masks, Exception) else (one.loaded, masks, one.seconds + share, one.source)
 
     def write(self, file: ImageFile, loaded: Loaded, masks: CropMasks, seconds: float, source: Source) -> None:
         """The files of an image, and then its part."""
@@ -356,7 +359,7 @@ class Run:
             with write_whole(stamp, "w", encoding="utf-8") as handle:
                 handle.write(json.dumps(of))
         begin = time.perf_counter()
-        image = TiledImage(predictor, source, parts, self.tta, tiles.side, tiles.overlap)
+        image = TiledImage(predictor.at_pixel_size(mpp, file.name), source, parts, self.tta, tiles.side, tiles.overlap)
         info = ImageInfo(
             file.id,
             source.shape,

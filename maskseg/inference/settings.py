@@ -25,6 +25,8 @@ class PostprocessSettings:
     tta_min_iou : float
     diameter : float
         Image pixels; 0 where it is not known.
+    diameter_microns : float
+        Micrometres, which `maskseg.inference.rescale.at_pixel_size` makes the diameter of; 0 where it is not given.
     rescale : (float, float) or None
         Limits, in diameters trained on, of what is left at its scale; None: everything is.
     retry_canvas : float
@@ -47,6 +49,7 @@ class PostprocessSettings:
     tta_merge: Literal["auto", "union", "average"] = "auto"
     tta_min_iou: float = 0.1
     diameter: float = 0.0
+    diameter_microns: float = 0.0
     rescale: tuple[float, float] | None = None
     retry_canvas: float = 4
     fill_holes: bool = True

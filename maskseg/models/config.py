@@ -61,6 +61,8 @@ def _add_input(cfg: CfgNode) -> None:
     cfg.INPUT.SHRINK = True
     # Median diameter in network pixels of the nuclei trained on, the median over the images; 0: not known.
     cfg.INPUT.NUCLEUS_DIAMETER = 0.0
+    # Side in micrometres of a network pixel in training, where the images said so; 0: not known.
+    cfg.INPUT.MPP = 0.0
     # U-Net: height and width to which every image is resized, whatever its aspect; () for the two rules above.
     cfg.INPUT.SIZE = ()
     # auto: each image is mapped linearly by its brightness limits (maskseg.imaging.intensity); off: it is seen as it
@@ -190,8 +192,10 @@ def _add_prediction(cfg: CfgNode) -> None:
     cfg.POSTPROCESS.TTA_MERGE = "auto"
     # A partner in another view has more mask IoU than this; a mask without partners in half of them is dropped.
     cfg.POSTPROCESS.TTA_MIN_IOU = 0.1
-    # Median diameter of the nuclei in image pixels, where it is known; 0: estimated from what is found at first.
+    # Median diameter of the nuclei, where it is known: in image pixels, or in micrometres for images that say how large
+    # their pixels are; 0: by INPUT.MPP for such images, and for others estimated from what is found at first.
     cfg.POSTPROCESS.DIAMETER = 0.0
+    cfg.POSTPROCESS.DIAMETER_MICRONS = 0.0
     # Where the median diameter found lies outside of this range times INPUT.NUCLEUS_DIAMETER, the image is magnified or
     # shrunk so that the two are equal, and predicted again. Empty: never.
     cfg.POSTPROCESS.RESCALE = []
@@ -354,8 +358,6 @@ def with_overrides(cfg: CfgNode, overrides: list[str] | None) -> CfgNode:
             node = node[section]
         if node[name] not in choices:
             raise InputError(f"{key} is {node[name]!r}; choose one of {', '.join(choices)}")
-    if not 0 < cfg.MODEL.RPN.SURE <= 1:
-        raise InputError(f"MODEL.RPN.SURE is {cfg.MODEL.RPN.SURE}; give an objectness over 0, at most 1")
     share = cfg.DATALOADER.EPOCH_SHARE
     if len(share) != 2 or not 0 < share[0] <= share[1] <= 1:
         raise InputError(f"DATALOADER.EPOCH_SHARE is {share}; give the least and the greatest, such as [0.5, 1.0]")
@@ -373,8 +375,6 @@ def with_overrides(cfg: CfgNode, overrides: list[str] | None) -> CfgNode:
     limits = cfg.POSTPROCESS.RESCALE
     if limits and not (len(limits) == 2 and 0 <= limits[0] <= 1 <= limits[1]):
         raise InputError(f"POSTPROCESS.RESCALE is {limits}; give the limits of what is left as it is, such as [0.6, 4]")
-    if not cfg.POSTPROCESS.DIAMETER >= 0:
-        raise InputError(f"POSTPROCESS.DIAMETER is {cfg.POSTPROCESS.DIAMETER}; give pixels, or 0 for an estimate")
     return cfg
 
 

@@ -27,6 +27,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     # What is too small is refused with the multiples that the network takes.
     "INPUT.SIZE": (0, _SIDE[1]),
     "INPUT.NUCLEUS_DIAMETER": (0, 10_000),
+    "INPUT.MPP": (0, 10_000),
     "INPUT.AUG.WINDOW": _SIDE,
     "INPUT.AUG.CROP_SIZE": _SIDE,
     "INPUT.AUG.CROP_PROB": _SHARE,
@@ -76,6 +77,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "POSTPROCESS.MASK_THRESHOLD": _SHARE,
     "POSTPROCESS.TTA_MIN_IOU": _SHARE,
     "POSTPROCESS.DIAMETER": (0, 10_000),
+    "POSTPROCESS.DIAMETER_MICRONS": (0, 10_000),
     "POSTPROCESS.RESCALE": (0, 1000),
     "POSTPROCESS.RETRY_CANVAS": (1, 16),
     "POSTPROCESS.MIN_AREA": (0, 1_000_000_000),
@@ -130,6 +132,10 @@ def check_config(cfg: CfgNode, default: CfgNode, typed: list[str]) -> None:
     if cfg.MODEL.RESNETS.DEPTH not in _DEPTHS:
         raise InputError(f"MODEL.RESNETS.DEPTH is {cfg.MODEL.RESNETS.DEPTH}; choose one of {_DEPTHS}")
     _check_names(cfg)
+    if not 0 < cfg.MODEL.RPN.SURE <= 1:
+        raise InputError(f"MODEL.RPN.SURE is {cfg.MODEL.RPN.SURE}; give an objectness over 0, at most 1")
+    if cfg.POSTPROCESS.DIAMETER and cfg.POSTPROCESS.DIAMETER_MICRONS:
+        raise InputError("POSTPROCESS.DIAMETER and POSTPROCESS.DIAMETER_MICRONS are both given; give one of them")
     box = cfg.MODEL.ROI_BOX_HEAD
     if cfg.MODEL.FPN.OUT_CHANNELS * box.POOLER_RESOLUTION**2 * box.FC_DIM > _LARGEST_LAYER:
         raise InputError(

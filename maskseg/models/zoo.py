@@ -82,6 +82,7 @@ def card_text(name: str) -> str:
         "file": str(model.weights),
         "network": f"{cfg.MODEL.META_ARCHITECTURE}, {values / 1e6:.1f} M values",
         "trained on nuclei of": f"{size:g} network pixels across" if size else "unknown size",
+        "pixels there": f"{cfg.INPUT.MPP:g} micrometres" if cfg.INPUT.MPP else "of unknown size",
         "brightness": f"INPUT.NORMALIZE {cfg.INPUT.NORMALIZE}",
         "threshold of scores": f"{cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST:g}",
         "views": cfg.POSTPROCESS.TTA,

@@ -80,8 +80,11 @@ def _segment(predictor: Predictor, file: ImageFile, part: Callable[[float], None
 
     if not (isinstance(predictor, TiledPredictor) and is_large(file, predictor.tiles.large)):
         loaded = file.load()
+        predictor = predictor.at_pixel_size(loaded.mpp, file.name)
         return predictor.segment(_seen(predictor, loaded.image, loaded.values))
-    source: Any = open_source(file).source
+    opened = open_source(file)
+    source: Any = opened.source
+    predictor = predictor.at_pixel_size(opened.mpp, file.name)
     with tempfile.TemporaryDirectory(prefix="maskseg-tiles-") as folder:
         return _segment_in_tiles(predictor, source, Path(folder), part)
 
@@ -126,7 +129,7 @@ def score(task: Task, say: Say) -> None:
             done = (number + place / len(records)) / len(task["models"])
             say("progress", done=done, words=f"scoring {record['image_id']}")
             image, truth = load_record(record)
-            masks = predictor.segment(image)
+            masks = predictor.at_pixel_size(record.get("microns_per_pixel"), record["file_name"]).segment(image)
             evaluator.add(record, truth, masks)
             out = Path(task["out"]) / f"{number}-{record['image_id']}.npz"
             write_masks(out, masks)

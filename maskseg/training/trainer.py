@@ -34,7 +34,7 @@ from maskseg.models.checkpoint import Checkpointer
 from maskseg.models.config import set_classes
 from maskseg.models.precision import computes_in_bfloat16
 from maskseg.training.curves import Log
-from maskseg.training.diameter import nucleus_diameter
+from maskseg.training.diameter import nucleus_diameter, pixel_size
 from maskseg.training.distributed import parallel
 from maskseg.training.hooks import KeepBest, ProgressBar, StopOnSignal, Validation
 from maskseg.training.sampler import EpochSampler, modality_weights, with_shares
@@ -144,6 +144,7 @@ def _fitted(cfg: CfgNode, records: Sequence[dict[str, Any]], validation: Sequenc
         _tell_apart(cfg, records, validation)
     if cfg.MODEL.MASK_ON:
         cfg.INPUT.NUCLEUS_DIAMETER = nucleus_diameter(records, cfg)
+        cfg.INPUT.MPP = pixel_size(records, cfg)
     cfg.freeze()
     return cfg
 
@@ -178,7 +179,8 @@ class Trainer(TrainerBase):
     Attributes
     ----------
     cfg : CfgNode
-        A copy with what follows from the data: INPUT.NUCLEUS_DIAMETER, and the schedule that `fit_schedule` makes.
+        A copy with what follows from the data: INPUT.NUCLEUS_DIAMETER, INPUT.MPP, and the schedule that `fit_schedule`
+        makes.
         `train` writes it to ``OUTPUT_DIR/config.yaml``.
     """
 

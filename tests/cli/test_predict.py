@@ -60,9 +60,11 @@ def test_a_corrupt_image_is_named_the_rest_is_done_and_the_exit_status_says_so(s
     shutil.copy(good, tmp_path / "images" / "good.png")
     (tmp_path / "images" / "bad.png").write_bytes(good.read_bytes()[:1000])
     done = maskseg("predict", "images", "-o", "out", "--formats", "table", "--tta", "none", cwd=tmp_path)
-    assert done.returncode == 2
+    assert done.returncode == 1
     assert "bad.png" in done.stderr
     assert "Traceback" not in done.stderr
+    none = maskseg("predict", "images/bad.png", "-o", "none", "--formats", "table", "--tta", "none", cwd=tmp_path)
+    assert none.returncode == 2
     rows = {row["image_id"]: row for row in csv.DictReader((tmp_path / "out" / "images.csv").open())}
     assert rows["good"]["status"] == "ok"
     assert int(rows["good"]["nuclei"]) > 0
@@ -102,7 +104,7 @@ def test_odd_images_are_right_or_one_clear_line_in_every_format(repository, tmp_
     odd_images(grey, tmp_path / "odd")
     formats = "rle,labels,coco,table,geojson,imagej,svg,parquet"
     done = maskseg("predict", "odd", "-o", "out", "--formats", formats, "--tta", "none", cwd=tmp_path)
-    assert done.returncode == 2
+    assert done.returncode == 1
     assert "Traceback" not in done.stderr
     left_out = [line for line in done.stderr.splitlines() if line.startswith("left out ")]
     assert [line.split()[2].rstrip(":") for line in left_out] == ["bad_complex", "bad_nan", "bad_two_channels"]

@@ -95,7 +95,7 @@ def test_training_prediction_and_submission_in_one_go(maskseg, data, tmp_path):
     status, _, errors = maskseg("tune", f"{data}:dev", "--folds", 2, "--model", out, "-o", tmp_path / "tuned")
     assert status == 2 and "no Mask R-CNN" in errors and errors.count("\n") == 1
     # Nor has it tiles, levels or a diameter.
-    for option, value in {"--diameter": 20.0, "--tile": 512, "--tile-overlap": 64, "--level": 1, "--mpp": 0.5}.items():
+    for option, value in {"--diameter": "20", "--tile": 512, "--tile-overlap": 64, "--level": 1, "--mpp": 0.5}.items():
         status, _, errors = maskseg("predict", pictures, "-o", tmp_path / "no", "--model", out, option, value)
         assert status == 2 and errors.count("\n") == 1
         assert f"{option} {value}: the model {out}, a U-Net, cannot follow it; leave it out" in errors

@@ -64,3 +64,35 @@ def test_one_that_is_too_large_is_one_line_with_the_remedy(picture, tmp_path, mo
     for call in (file.read, file.size):
         with pytest.raises(InputError, match=r"a\.png: 40 x 60 are more pixels .*tiled TIFF"):
             call()
+
+
+@pytest.mark.parametrize("most", [1023, 4095, 65535])
+@pytest.mark.parametrize("comment", [b"", b"# made by a camera\n"])
+def test_pnm_of_more_than_8_bits_keeps_its_values(most, comment, picture, tmp_path):
+    wide = (picture.astype(np.uint16) * 4).astype(">u2")
+    for kind, pixels in ((b"P5", wide[..., 0]), (b"P6", wide)):
+        data = kind + b"\n" + comment + b"60 40\n%d\n" % most + pixels.tobytes()
+        (tmp_path / "a.pnm").write_bytes(data)
+        values = ImageFile("a", tmp_path / "a.pnm").load().values
+        np.testing.assert_array_equal(values, pixels.reshape(values.shape))
+        (tmp_path / "b.pnm").write_bytes(data[:-99])
+        with pytest.raises(InputError, match=r"b\.pnm: damaged, cut short"):
+            ImageFile("b", tmp_path / "b.pnm").load()
+
+
+STAND_INS = {
+    "pointer of Git LFS": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12\n",
+    "web page": b"\n<!DOCTYPE html><html>please log in</html>",
+    "file is empty": b"",
+}
+
+
+@pytest.mark.parametrize("words", STAND_INS)
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+def test_what_often_stands_in_the_place_of_an_image_is_called_by_its_name(words, ending, tmp_path):
+    (tmp_path / f"a{ending}").write_bytes(STAND_INS[words])
+    file = ImageFile("a", tmp_path / f"a{ending}")
+    for call in (file.load, file.size, file.open):
+        with pytest.raises(InputError, match=rf"a\{ending}: .*{words}.*; ") as error:
+            call()
+        assert "\n" not in str(error.value)

@@ -137,6 +137,17 @@ def test_levels_and_microns_of_an_ome_tiff(picture, tmp_path):
         open_source(ImageFile("b", tmp_path / "b.tif"), mpp=0.5)
 
 
+def test_a_small_copy_that_comes_first_is_not_the_image(picture, tmp_path):
+    """Cameras and slide programs put a preview before the image, and mark it as one."""
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, picture[::8, ::8], photometric="rgb", subfiletype=1)
+    tifffile.imwrite(path, picture, photometric="rgb", append=True, tile=(64, 64))
+    np.testing.assert_array_equal(agree(path).read((0, 0, 517, 333)), picture)
+    assert ImageFile("a", path).size() == (333, 517)
+    tifffile.imwrite(tmp_path / "b.tif", picture[::8, ::8], photometric="rgb", subfiletype=1)
+    assert ImageFile("b", tmp_path / "b.tif").size() == (42, 65)
+
+
 def test_a_tiff_does_not_go_on_in_another_file(tmp_path):
     """An OME-TIFF may name files that hold its planes, by any path."""
     own, other = np.full((300, 300), 5, np.uint8), np.full((300, 300), 77, np.uint8)

@@ -227,6 +227,48 @@ def test_a_diameter_that_is_given_needs_no_first_look():
         predictor(BrightSpots(), "POSTPROCESS.DIAMETER", "15.0").segment(image)
 
 
+MICRONS = ("POSTPROCESS.DIAMETER_MICRONS", "7.5")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "mpp", "seen"),
+    [
+        (MICRONS, 0.5, (800, 1024)),  # 15 pixels
+        (MICRONS, 0.25, (416, 512)),  # 30 pixels, as in training
+        (("INPUT.MPP", "0.25"), 0.5, (800, 1024)),  # as fine as in training
+        (("INPUT.MPP", "0.25"), 0.25, (416, 512)),
+        (("INPUT.MPP", "0.25", *MICRONS), 0.5, (800, 1024)),
+        (("INPUT.MPP", "0.5", "POSTPROCESS.DIAMETER", "15.0"), 0.5, (800, 1024)),  # what is given goes before
+    ],
+)
+def test_nuclei_are_looked_for_in_the_size_that_the_pixels_say(overrides, mpp, seen):
+    network = BrightSpots()
+    found = scale_model(network, *overrides).at_pixel_size(mpp).segment(disks(10))
+    assert [shape[1:] for shape in network.seen] == [seen], "without a first look"
+    assert len(found) == 12
+
+
+@pytest.mark.parametrize(("mpp", "learned"), [(None, "0.25"), (0.5, "0.0"), (10.0, "0.25"), (0.005, "0.25")])
+def test_where_the_size_of_pixels_is_not_known_or_not_to_be_believed_it_is_estimated(mpp, learned):
+    """So it is where that of the training is not known."""
+    one, other = BrightSpots(), BrightSpots()
+    scale_model(one, "INPUT.MPP", learned).at_pixel_size(mpp).segment(disks(10))
+    scale_model(other).segment(disks(10))
+    assert one.seen == other.seen
+
+
+def test_a_diameter_in_micrometres_needs_the_size_of_a_pixel():
+    model = scale_model(BrightSpots(), *MICRONS)
+    with pytest.raises(InputError, match=r"cell\.tif: does not say how large its pixels are; give --microns-per-pixel"):
+        model.at_pixel_size(None, "cell.tif")
+    with pytest.raises(InputError, match=r"cell\.tif: has 9 micrometres a pixel, and nuclei of 7\.5 .* 0\.833 pixels"):
+        model.at_pixel_size(9.0, "cell.tif")
+    with pytest.raises(InputError, match=r"say it by the model's at_pixel_size"):
+        model.segment(disks(10))
+    with pytest.raises(InputError, match=r"POSTPROCESS\.DIAMETER and POSTPROCESS\.DIAMETER_MICRONS are both given"):
+        scale_model(BrightSpots(), *MICRONS, "POSTPROCESS.DIAMETER", "15.0")
+
+
 def test_where_the_size_trained_on_is_not_known_nothing_is_rescaled():
     network = BrightSpots()
     scale_model(network, "INPUT.NUCLEUS_DIAMETER", "0.0").segment(disks(10))

@@ -1,11 +1,11 @@
-"""The size of nuclei in network pixels, by hand."""
+"""The size of nuclei and of pixels as the network sees them, by hand."""
 
 import numpy as np
 import pytest
 
 from maskseg.core.masks import CropMasks
 from maskseg.models.config import load_config
-from maskseg.training.diameter import nucleus_diameter
+from maskseg.training.diameter import nucleus_diameter, pixel_size
 
 
 def record(side: int, *squares: int) -> dict:
@@ -28,3 +28,21 @@ def test_the_median_of_the_medians_in_network_pixels():
         expected = np.median(sides[shrink]) * np.sqrt(4 / np.pi)
         assert nucleus_diameter(records, cfg) == pytest.approx(expected, abs=0.05)
     assert nucleus_diameter([record(64)], cfg) == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ([0.5] * 10, 0.125),  # 128 pixels are magnified four times
+        ([0.5] * 9 + [None], 0.125),
+        ([0.5] * 8 + [None] * 2, 0),  # too few say it
+        ([0.5] * 5 + [1.0] * 5, 0),  # two magnifications
+        ([0.5] * 10 + [20.0], 0.125),  # one that errs
+        ([0.50, 0.52, 0.54, 0.56, 0.58], 0.135),
+        ([], 0),
+    ],
+)
+def test_the_size_of_network_pixels_is_known_where_the_images_agree_on_it(said, expected):
+    cfg = load_config("nuclei_R_18_FPN")
+    records = [{**record(128), **({"microns_per_pixel": mpp} if mpp else {})} for mpp in said]
+    assert pixel_size(records, cfg) == pytest.approx(expected)
