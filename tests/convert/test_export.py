@@ -72,7 +72,7 @@ def test_what_is_exported_converts_to_equal_masks_and_images(form, dataset, tmp_
 
 def test_aperio_xml_converts_to_equal_masks(dataset, tmp_path):
     export(str(dataset), tmp_path / "xml", "xml", progress=False)
-    tissue.convert(dataset / "images", tmp_path / "xml", tmp_path / "back", pieces=1, progress=False)
+    tissue.convert_tissue(dataset / "images", tmp_path / "xml", tmp_path / "back", pieces=1, progress=False)
     assert [masks for _, masks in nuclei(tmp_path / "back").values()] == [
         masks for _, masks in nuclei(dataset).values()
     ]
