@@ -9,7 +9,8 @@ from detectron2.solver import build_lr_scheduler
 from yaml import safe_load
 
 from maskseg.core.errors import InputError
-from maskseg.models.config import config_path, default_config, load_config
+from maskseg.models.config import default_config, load_config
+from maskseg.models.config_files import config_path
 from maskseg.training.trainer import build_optimizer
 
 NAMES = ("nuclei_R_101_FPN", "nuclei_R_18_FPN")

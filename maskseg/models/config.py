@@ -12,7 +12,7 @@ from maskseg.core.errors import InputError
 from maskseg.formats.classes import NUCLEUS
 from maskseg.imaging.intensity import fixed_limits
 from maskseg.models.config_checks import check_config
-from maskseg.models.config_files import load_yaml, parse_yaml
+from maskseg.models.config_files import config_path, load_yaml, parse_yaml
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -228,27 +228,6 @@ def set_classes(cfg: CfgNode, names: Sequence[str]) -> None:
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = len(names)
     if len(names) > 1:
         cfg.MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG = cfg.MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK = True
-
-
-def config_path(name: str | Path) -> Path:
-    """Path of a config file, given by path or by the name of one in ``configs/``.
-
-    Raises
-    ------
-    InputError
-        If there is neither.
-    """
-    path = Path(name)
-    if path.is_file():
-        return path
-    package = Path(__file__).resolve().parent.parent
-    # Only a bare name or configs/NAME: where another path is mistaken, a file of the same name here is not meant.
-    folders = (package.parent / "configs", package / "configs") if str(path.parent) in (".", "configs") else ()
-    for folder in folders:
-        for candidate in (folder / path.name, folder / f"{path.name}.yaml"):
-            if candidate.is_file():
-                return candidate
-    raise InputError(f"{name}: no such config file; give a path or a name from configs/, such as nuclei_R_18_FPN")
 
 
 def load_config(

@@ -49,6 +49,27 @@ class _BoundedLoader(yaml.SafeLoader):
             self.depth -= 1
 
 
+def config_path(name: str | Path) -> Path:
+    """Path of a config file, given by path or by the name of one in ``configs/``.
+
+    Raises
+    ------
+    InputError
+        If there is neither.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    package = Path(__file__).resolve().parent.parent
+    # Only a bare name or configs/NAME: where another path is mistaken, a file of the same name here is not meant.
+    folders = (package.parent / "configs", package / "configs") if str(path.parent) in (".", "configs") else ()
+    for folder in folders:
+        for candidate in (folder / path.name, folder / f"{path.name}.yaml"):
+            if candidate.is_file():
+                return candidate
+    raise InputError(f"{name}: no such config file; give a path or a name from configs/, such as nuclei_R_18_FPN")
+
+
 def _count(node: Node, known: dict[int, int]) -> int:
     """Values in a node, those of an alias each time anew."""
     if id(node) in known:
