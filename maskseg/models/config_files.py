@@ -13,6 +13,8 @@ import yaml
 from yaml.constructor import ConstructorError
 from yaml.nodes import MappingNode, Node, SequenceNode
 
+from maskseg.core.errors import InputError
+
 BASE = "_BASE_"
 # Of one file: characters, values, sections in sections. Detectron2's whole config has 16 KB, 400 values and 4.
 _LARGEST, _MOST, _DEEPEST = 512 << 10, 20_000, 32
