@@ -86,7 +86,7 @@ def train(
     else:
         cfg = load_config(config_file or "nuclei_R_18_FPN", opts)
     classes = class_names or ",".join(merge_classes or ())
-    _refuse_ignored(cfg, channel_rate, image_size, classes)
+    _refuse_ignored(cfg, channel_rate, classes)
     if eval_only and (folds or images or resume):
         raise InputError("--eval-only scores a model that there is: leave out --folds, --predict and --resume")
     if num_gpus == 0:
@@ -112,7 +112,7 @@ def train(
         predict(images, Path(cfg.OUTPUT_DIR) / "predicted", cfg.OUTPUT_DIR, device=device)
 
 
-def _refuse_ignored(cfg: CfgNode, channel_rate: float | None, image_size: int | None, classes: str) -> None:
+def _refuse_ignored(cfg: CfgNode, channel_rate: float | None, classes: str) -> None:
     """Refuse options that a network would not follow, in place of ignoring them."""
     from maskseg.core.errors import InputError
     from maskseg.models import tasks
@@ -121,11 +121,6 @@ def _refuse_ignored(cfg: CfgNode, channel_rate: float | None, image_size: int | 
     name, network = cfg.MODEL.META_ARCHITECTURE, tasks.part(cfg, "network")
     if channel_rate is not None and not issubclass(network, UNet):
         raise InputError(f"--channel-rate {channel_rate}: the network {name} is no U-Net; leave it out")
-    if image_size is not None and cfg.INPUT.SIZE:
-        raise InputError(
-            f"--image-size {image_size}: the config stretches every image to INPUT.SIZE {tuple(cfg.INPUT.SIZE)}; "
-            "set that instead"
-        )
     if classes and name != "GeneralizedRCNN":
         raise InputError(
             f"--class-names and --merge-classes {classes}: the network {name} tells no classes apart; leave them out"

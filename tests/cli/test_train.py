@@ -200,7 +200,7 @@ def test_a_rate_of_channels_is_refused_for_a_network_without(maskseg):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--config-file", "ultrasound_unet", "--image-size", 64], "--image-size 64: the config stretches"),
+        (["--config-file", "ultrasound_unet", "--image-size", 64], "images have the INPUT.SIZE"),
         (
             ["--config-file", "nuclei_unet", "--class-names", "a,b"],
             "--class-names and --merge-classes a,b: the network",
@@ -214,5 +214,4 @@ def test_a_rate_of_channels_is_refused_for_a_network_without(maskseg):
 def test_options_that_would_be_ignored_are_refused(maskseg, arguments, said):
     status, _, errors = maskseg("train", *arguments, "--num-gpus", 0)
     assert status == 2
-    assert said in errors
-    assert len(errors.splitlines()) == 1
+    assert said in errors.splitlines()[-1]
