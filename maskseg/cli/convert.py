@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from maskseg.core.errors import without_place
 from maskseg.formats.registry import Format, formats
 
 if TYPE_CHECKING:
@@ -291,7 +292,7 @@ def _processes(workers: int | None) -> int:
 def print_summary(out: Path, summary: Summary) -> None:
     """Print what was left out, a line each, and what was done; status 2 if anything was left out."""
     for fault in summary.left_out:
-        typer.echo(f"left out {fault.file}: {fault.kind}: {fault.reason}", err=True)
+        typer.echo(f"left out {fault.file}: {fault.kind}: {without_place(fault.file, fault.reason)}", err=True)
     for note, images in summary.notes.items():
         typer.echo(f"note: {note}" + (f" ({images} images)" if images else ""), err=True)
     typer.echo(f"{out}: {summary}")

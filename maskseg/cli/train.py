@@ -66,9 +66,7 @@ def train(
     """
     from maskseg.core.errors import InputError
     from maskseg.formats.classes import ClassRule
-    from maskseg.models import tasks
     from maskseg.models.config import load_config, to_device
-    from maskseg.projects.unet.network import UNet
     from maskseg.training.distributed import run
     from maskseg.training.finetune import default_folder, finetune_config
 
@@ -87,10 +85,10 @@ def train(
         typer.echo("\n".join(choices))
     else:
         cfg = load_config(config_file or "nuclei_R_18_FPN", opts)
-    if channel_rate is not None and not issubclass(tasks.part(cfg, "network"), UNet):
-        raise InputError(
-            f"--channel-rate {channel_rate}: the network {cfg.MODEL.META_ARCHITECTURE} is no U-Net; leave it out"
-        )
+    classes = class_names or ",".join(merge_classes or ())
+    _refuse_ignored(cfg, channel_rate, classes)
+    if eval_only and (folds or images or resume):
+        raise InputError("--eval-only scores a model that there is: leave out --folds, --predict and --resume")
     if num_gpus == 0:
         cfg.MODEL.DEVICE = "cpu"
     to_device(cfg)
@@ -112,6 +110,21 @@ def train(
 
         device = Device.cpu if cfg.MODEL.DEVICE == "cpu" else Device.auto
         predict(images, Path(cfg.OUTPUT_DIR) / "predicted", cfg.OUTPUT_DIR, device=device)
+
+
+def _refuse_ignored(cfg: CfgNode, channel_rate: float | None, classes: str) -> None:
+    """Refuse options that a network would not follow, in place of ignoring them."""
+    from maskseg.core.errors import InputError
+    from maskseg.models import tasks
+    from maskseg.projects.unet.network import UNet
+
+    name, network = cfg.MODEL.META_ARCHITECTURE, tasks.part(cfg, "network")
+    if channel_rate is not None and not issubclass(network, UNet):
+        raise InputError(f"--channel-rate {channel_rate}: the network {name} is no U-Net; leave it out")
+    if classes and name != "GeneralizedRCNN":
+        raise InputError(
+            f"--class-names and --merge-classes {classes}: the network {name} tells no classes apart; leave them out"
+        )
 
 
 def _log_to(folder: str) -> None:

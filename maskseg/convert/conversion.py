@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from maskseg.core.errors import InputError, OutputError, unexpected
+from maskseg.core.errors import InputError, OutputError, located, unexpected
 from maskseg.core.files import sync_tree, write_whole
 from maskseg.core.locks import alone_and_swept
 from maskseg.core.processes import in_order
@@ -218,7 +218,7 @@ def convert_images(
 
 
 def _nothing(summary: Summary, expected: str) -> str:
-    first = f" ({summary.left_out[0].file}: {summary.left_out[0].reason})" if summary.left_out else ""
+    first = f" ({located(summary.left_out[0].file, summary.left_out[0].reason)})" if summary.left_out else ""
     return f"no image to convert{first}; expected {expected}"
 
 

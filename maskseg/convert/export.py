@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from maskseg.convert.conversion import PendingImage, Summary, without_repeated_ids
-from maskseg.core.errors import InputError, OutputError, unexpected
+from maskseg.core.errors import InputError, OutputError, located, unexpected
 from maskseg.core.files import write_whole
 from maskseg.core.locks import alone_and_swept
 from maskseg.core.processes import in_order
@@ -224,7 +224,7 @@ def _write(form: Format, out: Path, names: tuple[str, ...], source: _Source) -> 
         with write_whole(folder / source.file_name, sync=False) as file:
             file.write(image.bytes())
     (record,) = write_all([writer], [(masks, masks.shape[0])])
-    faults = [f"{one.file}: {one.reason}" for one in nuclei.left_out] + writer.left_out
+    faults = [located(one.file, one.reason) for one in nuclei.left_out] + writer.left_out
     # A note is said once an image.
     notes = list(dict.fromkeys([*nuclei.notes, *writer.notes]))
     return _Written(count, len(masks) - len(writer.left_out), writer.shared, faults, record, notes)

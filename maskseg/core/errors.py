@@ -1,5 +1,11 @@
 """The one error that means "the input is wrong", told in one line."""
 
+import re
+from pathlib import PurePath
+
+# A message that begins with the name of a file.
+_FILE = re.compile(r"[^(]*?\.\w{1,8}: ")
+
 
 class InputError(ValueError):
     """Bad input from the user.
@@ -7,6 +13,35 @@ class InputError(ValueError):
     The message is one line that names the file (or key) and the remedy. Commands print it without a traceback
     and exit with status 2; batch functions collect it and go on with the rest.
     """
+
+
+def without_place(where: str, reason: object) -> str:
+    """A reason without the place, or the file of the place, that it begins with.
+
+    Examples
+    --------
+    >>> without_place("a/x.json: image 3", "a/x.json: no JSON")
+    'no JSON'
+    """
+    text, parts = str(reason), where.split(": ")
+    places = [": ".join(parts[:count]) for count in range(len(parts), 0, -1)]
+    for place in filter(None, [*places, PurePath(places[-1]).name]):
+        if text.startswith(f"{place}: "):
+            return text.removeprefix(f"{place}: ")
+    return text
+
+
+def located(where: str, reason: object) -> str:
+    """A reason with the place before it, once; as it is where it begins with the name of another file.
+
+    Examples
+    --------
+    >>> located("a/x.json", "no JSON"), located("a/x.json", "a/x.json: no JSON"), located("a/x.png", "b/x.tif: no TIFF")
+    ('a/x.json: no JSON', 'a/x.json: no JSON', 'b/x.tif: no TIFF')
+    """
+    text = str(reason)
+    rest = without_place(where, text)
+    return text if not where or (rest == text and (_FILE.match(text) or text.startswith(where))) else f"{where}: {rest}"
 
 
 def unexpected(error: Exception) -> str:

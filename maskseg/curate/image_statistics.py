@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from maskseg.core.errors import InputError
+from maskseg.core.errors import InputError, located
 from maskseg.core.processes import in_order
 from maskseg.curate.modality import colours, infer_modality
 from maskseg.imaging.intensity import limits
@@ -90,7 +90,7 @@ def _measure(file: ImageFile) -> ImageStatistics | InputError:
         modality = infer_modality(colours(to_rgb8(values)))
         low, high = limits(values.astype(np.uint8) if values.dtype == bool else values)
     except InputError as error:
-        return error if str(error).startswith(file.name) else InputError(f"{file.name}: {error}")
+        return InputError(located(file.name, error))
     finite = values if values.dtype.kind != "f" else values[np.isfinite(values)]
     most = np.iinfo(values.dtype).max if values.dtype.kind in "ui" else np.inf
     bits = 1 if values.dtype == bool else 8 * values.dtype.itemsize

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from maskseg.core.errors import InputError
+from maskseg.core.errors import InputError, located
 from maskseg.core.masks import CropMasks
 
 UNKNOWN = "unknown modality"
@@ -104,7 +104,7 @@ def collect(records: Sequence[Mapping[str, Any]]) -> Statistics:
         try:
             masks = CropMasks.from_rle(rles, (record["height"], record["width"]))
         except InputError as error:
-            raise InputError(f"{record['file_name']}: {error}; see maskseg check") from error
+            raise InputError(f"{located(record['file_name'], error)}; see maskseg check") from error
         boxes.append(masks.boxes)
         areas.append(masks.areas)
     return Statistics(

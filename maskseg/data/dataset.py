@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskseg.core.errors import InputError
+from maskseg.core.errors import InputError, located
 from maskseg.core.masks import CropMasks
 from maskseg.core.rle import coco_to_runs_of_all
 from maskseg.data.split import SPLIT_FILE, images_of_part, read_split
@@ -189,7 +189,7 @@ def record_layers(record: Mapping[str, Any], shape: tuple[int, int]) -> NDArray[
     try:
         return label_layers([item["segmentation"] for item in record["annotations"]], shape)
     except InputError as error:
-        raise InputError(f"{record['file_name']}: {error}; convert the data set again") from error
+        raise InputError(f"{located(record['file_name'], error)}; convert the data set again") from error
 
 
 def unreviewed(record: Mapping[str, Any], shape: tuple[int, int]) -> NDArray[np.bool_] | None:
@@ -203,7 +203,7 @@ def unreviewed(record: Mapping[str, Any], shape: tuple[int, int]) -> NDArray[np.
     try:
         region = region_of(record, shape)
     except InputError as error:
-        raise InputError(f"{record['file_name']}: {error}; convert the data set again") from error
+        raise InputError(f"{located(record['file_name'], error)}; convert the data set again") from error
     return None if region is None or region.all() else ~region
 
 

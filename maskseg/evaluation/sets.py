@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskseg.convert.pairing import by_number
-from maskseg.core.errors import InputError
+from maskseg.core.errors import InputError, located, without_place
 from maskseg.core.limits import VARIABLE, allowed, readable
 from maskseg.core.masks import CropMasks
 from maskseg.data.dataset import folder_and_part
@@ -25,12 +25,14 @@ from maskseg.data.split import SPLIT_FILE, images_of_part, read_split
 from maskseg.evaluation.results import ImageResult, compare_image
 from maskseg.formats.classes import NUCLEUS, ClassRule
 from maskseg.formats.coco import is_dataset
-from maskseg.formats.reader import Item, Note
+from maskseg.formats.reader import Item, LeftOut, Note
 from maskseg.formats.registry import recognise
 from maskseg.formats.reviewed import separate_reviewed
 
 # What is left out of an image without changing its label image.
 _HARMLESS = ("empty", "duplicate")
+# So many files that a reader left out are named; of the others their number is told.
+_SAID = 10
 _NAMED = 3  # images that a message about many names
 
 
@@ -118,7 +120,11 @@ def open_set(
         raise InputError(f"{source}: holds {missing}")
     labels = _of_items(source, items, ids, split, sizes or {}, rule or ClassRule())
     notes = [note for note in given if isinstance(note, Note)]
-    labels.notes.update({note.text: 0 for note in notes})
+    left_out = [item for item in given if isinstance(item, LeftOut) and not item.kind.startswith(_HARMLESS)]
+    said = [f"{item.file}: {item.kind}: {without_place(item.file, item.reason)}" for item in left_out[:_SAID]]
+    if len(left_out) > len(said):
+        said.append(f"{len(left_out) - len(said)} more left out")
+    labels.notes.update(dict.fromkeys([*(note.text for note in notes), *said], 0))
     return replace(labels, other_ids=labels.other_ids.union(*(note.ids for note in notes)))
 
 
@@ -162,7 +168,7 @@ def _of_items(
         for one in nuclei.left_out:
             if one.kind.startswith(_HARMLESS):
                 continue
-            raise InputError(f"{one.file}: {one.reason}")
+            raise InputError(located(one.file, one.reason))
         notes.update(nuclei.notes)
         nuclei, region = separate_reviewed(replace(nuclei, fields={**item.fields, **nuclei.fields}))
         seen.update(nuclei.class_names())

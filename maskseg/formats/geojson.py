@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskseg.core.errors import InputError
+from maskseg.core.errors import InputError, located
 from maskseg.core.files import write_whole
 from maskseg.core.masks import CropMasks
 from maskseg.core.outlines import Polygon, outlines
@@ -158,7 +158,7 @@ def read_geojson(path: str | os.PathLike[str], shape: tuple[int, int]) -> CropMa
     path = Path(path)
     nuclei = load(ImageFile(path.stem, path), shape)
     for one in nuclei.left_out:
-        raise InputError(f"{one.file} {one.reason}")
+        raise InputError(located(one.file, one.reason))
     return nuclei.masks
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from maskseg.core.errors import InputError
+from maskseg.core.errors import InputError, located
 from maskseg.core.masks import CropMasks
 from maskseg.imaging.reading import ImageFile
 
@@ -135,7 +135,10 @@ class Item:
         InputError
             If they cannot be read, or not without the size of the image.
         """
-        return self.load(shape or self.shape)
+        try:
+            return self.load(shape or self.shape)
+        except InputError as error:
+            raise InputError(located(self.where, error)) from error
 
 
 def unreadable_item(where: str, reason: str, image_id: str | None = None, annotation_count: int = 0) -> Item:

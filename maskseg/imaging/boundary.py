@@ -13,7 +13,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from maskseg.core.errors import InputError
+from maskseg.core.errors import InputError, located
 from maskseg.core.limits import check_claim
 from maskseg.imaging.stored import Stored
 from maskseg.imaging.windows import Box
@@ -39,7 +39,7 @@ def untrusted(name: str, otherwise: str = DAMAGED) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise error if str(error).startswith(name) else InputError(f"{name}: {error}") from error
+        raise InputError(located(name, error)) from error
     except MemoryError as error:
         raise InputError(f"{name}: too large for the memory there is; save it as a tiled TIFF") from error
     except Exception as error:  # the decoders have errors of their own; all mean the same here

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from maskseg.core.errors import InputError
+from maskseg.core.errors import InputError, located
 from maskseg.core.files import check_file
 from maskseg.core.limits import check_claim
 from maskseg.imaging import intensity
@@ -223,7 +223,7 @@ class ImageFile:
             check_claim(check_file(self.path, self.name), 1 << 60)
             return self.path.read_bytes()
         except InputError as error:
-            raise error if str(error).startswith(self.name) else InputError(f"{self.name}: {error}") from error
+            raise InputError(located(self.name, error)) from error
         except MemoryError as error:
             raise InputError(f"{self.name}: too large for the memory there is; unpack it") from error
         except Exception as error:  # zipfile has a dozen kinds of errors; all mean the same here

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from maskseg.core.errors import InputError, OutputError, unexpected
+from maskseg.core.errors import InputError, OutputError, located, unexpected
 from maskseg.core.masks import CropMasks
 from maskseg.imaging.names import printable
 from maskseg.imaging.reading import ImageFile
@@ -39,7 +39,7 @@ def reason_for(file: ImageFile, error: Exception) -> str:
     if isinstance(error, OutputError):
         raise error
     if isinstance(error, InputError):
-        return str(error)
+        return located(file.name, error)
     if isinstance(error, torch.OutOfMemoryError):
         error = MemoryError()
     return f"{file.name}: {unexpected(error)}"

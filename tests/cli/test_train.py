@@ -195,3 +195,23 @@ def test_a_rate_of_channels_is_refused_for_a_network_without(maskseg):
     assert errors.splitlines()[-1] == (
         "maskseg: error: --channel-rate 0.5: the network GeneralizedRCNN is no U-Net; leave it out"
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--config-file", "ultrasound_unet", "--image-size", 64], "images have the INPUT.SIZE"),
+        (
+            ["--config-file", "nuclei_unet", "--class-names", "a,b"],
+            "--class-names and --merge-classes a,b: the network",
+        ),
+        (["--config-file", "protein_small", "--merge-classes", "x=a,b"], "tells no classes apart"),
+        (["--eval-only", "--folds"], "--eval-only scores a model that there is"),
+        (["--eval-only", "--predict", "images"], "--eval-only scores a model that there is"),
+        (["--eval-only", "--resume"], "--eval-only scores a model that there is"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(maskseg, arguments, said):
+    status, _, errors = maskseg("train", *arguments, "--num-gpus", 0)
+    assert status == 2
+    assert said in errors.splitlines()[-1]

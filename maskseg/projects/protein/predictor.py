@@ -84,6 +84,7 @@ def predict_proteins(
             "tile": tiles,
             "cluster": "ray" if cluster else None,
             "expand": measures.expand if measures else None,
+            "texture": (measures and measures.texture) or None,
         },
     )
     probabilities: dict[str, NDArray[np.float32]] = {}
