@@ -119,6 +119,8 @@ def load_coco(path: str | os.PathLike[str], refuse_faults: bool = True) -> CocoD
         path = path / ANNOTATIONS
         if packed.is_file() and not path.is_file():
             path = packed
+    elif path.suffix.lower() == ".zip" and path.is_file():
+        raise InputError(f"{path}: a data set is a folder; unpack it, or make one by: maskseg convert auto")
     data = read_annotations(path)
     check_records(path, data, own, refuse_faults)
     try:

@@ -1,5 +1,6 @@
 import copy
 import json
+import zipfile
 
 import pytest
 
@@ -38,6 +39,13 @@ def test_a_damaged_record_is_named_in_one_line(tmp_path, part, key, value):
     data[part][0][key] = value
     with pytest.raises(InputError, match=r"annotations\.json: (image|annotation) record 0: .*maskseg convert"):
         load(tmp_path, data)
+
+
+def test_a_data_set_in_a_zip_is_refused_with_the_way_to_one(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.ZIP", "w") as file:
+        file.writestr("annotations.json", json.dumps(GOOD))
+    with pytest.raises(InputError, match=r"a\.ZIP: a data set is a folder; unpack it, or .* maskseg convert auto"):
+        load_coco(tmp_path / "a.ZIP")
 
 
 @pytest.mark.parametrize("data", [[], {}, {"images": 1, "annotations": []}, {"images": [1], "annotations": []}, 5])

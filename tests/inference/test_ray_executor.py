@@ -19,7 +19,8 @@ from maskseg.imaging.finding import find_images
 from maskseg.inference import ray_executor as cluster
 from maskseg.inference.ray_executor import _Actor, outcomes_on_ray
 from maskseg.inference.run import Run, Tiles, predict_files
-from tests.inference.test_run import QUICK, Stub, contents
+from tests.fixtures.mixture import write_mixture
+from tests.inference.test_run import QUICK, Outlines, Stub, contents, small
 
 pytestmark = pytest.mark.slow
 
@@ -98,6 +99,18 @@ def test_of_two_processes_one_is_killed_and_the_results_are_those_of_a_local_run
     assert given(tmp_path).sum() == times.sum() + 1
     predict_files(Cells(), files, tmp_path / "local", QUICK)
     assert contents(out) == contents(tmp_path / "local")
+
+
+def test_of_1000_files_with_50_bad_ones_of_every_kind_950_are_done_and_50_named(two_workers, tmp_path):
+    bad = write_mixture(tmp_path / "images", small)
+    files = find_images([tmp_path / "images"])
+    formats = ["rle", "table"]
+    failed = predict_files(Outlines(), files, tmp_path / "out", formats, cluster=True)
+    assert {image_id for image_id, _ in failed} == bad
+    local = predict_files(Outlines(), files, tmp_path / "local", formats)
+    assert sorted(failed) == sorted(local)
+    for name in ("submission.csv", "nuclei.csv"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "local" / name).read_bytes()
 
 
 def test_an_image_that_ends_two_processes_is_left_out_and_the_others_are_done(tmp_path, monkeypatch):
