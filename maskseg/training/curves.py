@@ -9,6 +9,7 @@ from typing import Any
 from detectron2.engine.hooks import PeriodicWriter
 from detectron2.utils.events import JSONWriter, TensorboardXWriter
 
+from maskseg.core.figures import save_figure
 from maskseg.core.files import named_if_full, remove_leftovers, write_whole
 from maskseg.core.tables import write_csv
 
@@ -71,7 +72,7 @@ def draw(folder: Path, rows: list[dict[str, Any]]) -> None:
         if validation and axis.lines:
             axis.legend()
     with write_whole(folder / PICTURE) as file:
-        figure.savefig(file, format="png", dpi=100)
+        save_figure(figure, file, format="png", dpi=100)
 
 
 class Log(PeriodicWriter):
