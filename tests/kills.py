@@ -3,13 +3,15 @@
     python -m tests.kills               50 moments for each command, with a table of figures at the end
     python -m tests.kills 10 predict    10 moments for one of them
 
-Each command runs in a process that is forked from this one, where everything is imported already, so that the moments
-lie in its work and not in its start. What is compared are the bytes of every file, hidden ones too: nothing may be
-missing, torn, doubled or left over.
+Each command runs in a process that is forked from this one, where all that it needs is imported already, so that the
+moments lie in its work and not in its start. What is compared are the bytes of every file, hidden ones too: nothing may
+be missing, torn, doubled or left over. With RAY_ADDRESS that of Ray does not start one each time.
 """
 
 from __future__ import annotations
 
+import csv
+import importlib
 import json
 import os
 import random
@@ -161,13 +163,22 @@ def contents(folder: Path) -> dict[str, object]:
     found: dict[str, object] = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
-        # Times stand in the log of a training and in its curves.
-        if path.is_dir() or name.startswith(("events.out", "log.txt", "metrics")) or name == "config.yaml":
+        # Times of day stand in the logs of a training.
+        if path.is_dir() or name.startswith(("events.out", "log.txt")):
             continue
         if name == "images.csv":
             lines = path.read_text().splitlines()
             place = lines[0].split(",").index("seconds")
             found[name] = [[cell for at, cell in enumerate(line.split(",")) if at != place] for line in lines]
+        elif name == "metrics.json":
+            rows = [json.loads(line) for line in path.read_text().splitlines()]
+            found[name] = [{key: value for key, value in row.items() if not key.endswith("time")} for row in rows]
+        elif name == "metrics.csv":
+            with path.open(newline="") as file:
+                rows = list(csv.DictReader(file))
+            found[name] = [{key: value for key, value in row.items() if not key.endswith("time")} for row in rows]
+        elif name == "config.yaml":
+            found[name] = path.read_text().replace(str(folder), "OUT")
         elif name == "edits.log":
             found[name] = [{**json.loads(line[9:]), "time": 0} for line in path.read_text().splitlines()]
         elif path.suffix == ".pth":
@@ -208,6 +219,21 @@ def begun(job: Callable[[Path, Path], None], source: Path, out: Path, said: Path
         os._exit(code)
 
 
+def import_all(job: Callable[[Path, Path], None], source: Path, out: Path) -> None:
+    """Import what a job imports, as a process that does it once finds out."""
+    names = out.with_suffix(".modules")
+
+    def told(source: Path, out: Path) -> None:
+        job(source, out)
+        names.write_text("\n".join(sys.modules))
+
+    ended(begun(told, source, out))
+    for name in names.read_text().split():
+        # Some are made by others.
+        with suppress(Exception):
+            importlib.import_module(name)
+
+
 def ended(child: int) -> None:
     """Wait for a process that is to end well."""
     _, status = os.waitpid(child, 0)
@@ -237,6 +263,7 @@ def killed(name: str, moments: int, source: Path, folder: Path, seed: int = 0) -
         An end differs from that of the unbroken run, which names the files.
     """
     job, chance, figures = JOBS[name], random.Random(seed), Killed(name)
+    import_all(job, source, folder / "first")
     start = time.monotonic()
     ended(begun(job, source, folder / "whole"))
     figures.seconds = time.monotonic() - start

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -166,16 +167,20 @@ def _train_folds(cfg: CfgNode, resume: bool) -> None:
 
 def _train(cfg: CfgNode, resume: bool) -> None:
     """Train in this process; Detectron2's `launch` starts one a GPU."""
+    from detectron2.utils import comm
+
     from maskseg.core.errors import InputError
+    from maskseg.core.locks import alone_in
     from maskseg.training.trainer import Trainer
 
     out = Path(cfg.OUTPUT_DIR)
     if not resume and (out / "last_checkpoint").exists():
         raise InputError(f"{out}: holds a training already; add --resume, or choose another OUTPUT_DIR")
-    _log_to(cfg.OUTPUT_DIR)
-    trainer = Trainer(cfg)
-    trainer.resume_or_load(resume)
-    trainer.train()
+    with alone_in(out) if comm.is_main_process() else nullcontext():
+        _log_to(cfg.OUTPUT_DIR)
+        trainer = Trainer(cfg)
+        trainer.resume_or_load(resume)
+        trainer.train()
 
 
 def _evaluate(cfg: CfgNode, model: str) -> None:

@@ -16,8 +16,8 @@ from typing import IO, Any
 from maskseg.core.errors import InputError, OutputError
 from maskseg.core.text import printable
 
-# A dot, a name with its ending, a dot and what mkstemp adds.
-_LEFTOVER = re.compile(r"\..+\.\w+\.[a-z0-9_]{8}")
+# Name of a file that is being written: a dot, a name with its ending, a dot and what mkstemp adds.
+LEFTOVER = re.compile(r"\..+\.\w+\.[a-z0-9_]{8}")
 # What the system says of names that it cannot have.
 _OF_THE_NAME = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)
 
@@ -212,24 +212,6 @@ def sync_tree(folder: Path) -> None:
                 finally:
                     os.close(handle)
             sync_folder(Path(where))
-
-
-def sweep(folder: Path) -> None:
-    """Remove what was being written whole anywhere below a folder when its process was killed.
-
-    Only where no other process writes (`maskseg.core.locks.alone_in`), and where it is not known which files a run
-    that was killed had begun.
-
-    Parameters
-    ----------
-    folder : Path
-        May be missing.
-    """
-    for where, folders, names in os.walk(folder):
-        for name in filter(_LEFTOVER.fullmatch, names):
-            (Path(where) / name).unlink(missing_ok=True)
-        for name in filter(_LEFTOVER.fullmatch, folders):
-            shutil.rmtree(Path(where) / name, ignore_errors=True)
 
 
 def remove_leftovers(folder: Path, names: Container[str]) -> None:

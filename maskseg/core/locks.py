@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from maskseg.core.errors import InputError
-from maskseg.core.files import named_if_full, sweep
+from maskseg.core.files import LEFTOVER, named_if_full
 
 if sys.platform == "win32":
     import msvcrt
@@ -62,6 +63,42 @@ def alone_and_swept(folder: Path) -> Iterator[None]:
     with alone_in(folder):
         sweep(folder)
         yield
+
+
+def sweep(folder: Path) -> None:
+    """Remove what was being written whole anywhere below a folder when its process was killed.
+
+    Only where no other process writes (`alone_in`), and where it is not known which files a run that was killed had
+    begun. Folders below that another process is alone in are left alone.
+
+    Parameters
+    ----------
+    folder : Path
+        May be missing.
+    """
+    for where, folders, names in os.walk(folder):
+        if Path(where) != folder and ".lock" in names and _held(Path(where) / ".lock"):
+            folders.clear()
+            continue
+        for name in filter(LEFTOVER.fullmatch, names):
+            (Path(where) / name).unlink(missing_ok=True)
+        for name in filter(LEFTOVER.fullmatch, folders):
+            shutil.rmtree(Path(where) / name, ignore_errors=True)
+
+
+def _held(path: Path) -> bool:
+    """Whether a process holds a lock."""
+    try:
+        handle = os.open(path, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        _lock(handle)
+    except OSError as error:
+        return error.errno in _HELD
+    finally:
+        os.close(handle)
+    return False
 
 
 def _hold(path: Path, folder: Path) -> int:

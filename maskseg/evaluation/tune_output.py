@@ -10,6 +10,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from maskseg.core.figures import save_figure
 from maskseg.core.files import write_whole
 from maskseg.core.tables import write_csv
 from maskseg.evaluation.dsb import text_table
@@ -107,7 +108,7 @@ def write_plot(path: Path, trials: Trials, tuned: Tuned) -> None:
     )
     figure.supylabel("mean IoU (DSB score)", fontsize=10)
     with write_whole(path) as file:
-        figure.savefig(file, format="png", dpi=110)
+        save_figure(figure, file, format="png", dpi=110)
 
 
 def _along(trials: Trials, best: Settings, place: int) -> list[NDArray[np.float64]]:

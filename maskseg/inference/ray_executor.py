@@ -16,11 +16,13 @@ import pickle
 import re
 import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import cv2
 import torch
@@ -40,6 +42,20 @@ _FILES, _PORTIONS = 16, 4
 _MEMORY = 2 << 30
 # For a Ray of our own: names and one model pass through it.
 _STORE = 512 << 20
+# A program that ends the processes of such a Ray when its input ends, as it does with this process: those that have a
+# file open in the folder that the input names, or have it on their command line.
+_END = """
+import os, signal, sys
+folder = sys.stdin.read()
+for number in filter(str.isdigit, os.listdir("/proc") if folder else []):
+    try:
+        with open(f"/proc/{number}/cmdline") as file:
+            words = [file.read(), *(os.readlink(file.path) for file in os.scandir(f"/proc/{number}/fd"))]
+        if any(folder in word for word in words) and int(number) not in (os.getpid(), os.getppid()):
+            os.kill(int(number), signal.SIGKILL)
+    except OSError:
+        pass
+"""
 
 
 def outcomes_on_ray(
@@ -186,32 +202,59 @@ def _connected(ray: Any) -> Iterator[None]:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     address = os.environ.get("RAY_ADDRESS")
     # Ray waits 30 s for its own parts to start, which a busy machine may not do at once.
-    for last in [True] if address else [False, False, True]:
+    with nullcontext() if address else _ended_with_this_process() as told:
+        for last in [True] if address else [False, False, True]:
+            try:
+                folder = _connect(ray, address)
+                break
+            except Exception as error:  # Ray has many, down to Exception itself; all mean the same here
+                ray.shutdown()
+                if last:
+                    where = address or "this machine"
+                    raise InputError(f"no Ray at {where} ({error}); start it or set RAY_ADDRESS") from error
+        if told and folder:
+            told.write(folder)
+            told.flush()
         try:
-            _connect(ray, address)
-            break
-        except Exception as error:  # Ray has many, down to Exception itself; all mean the same here
+            yield
+        finally:
             ray.shutdown()
-            if last:
-                where = address or "this machine"
-                raise InputError(f"no Ray at {where} ({error}); start it or set RAY_ADDRESS") from error
+
+
+@contextmanager
+def _ended_with_this_process() -> Iterator[IO[str] | None]:
+    """A process that ends Ray's at once when this one is killed: Ray itself takes a minute.
+
+    Yields
+    ------
+    file or None
+        To be told Ray's own folder; None where the system does not say which process has which file.
+    """
+    if not sys.platform.startswith("linux"):
+        yield None
+        return
+    ending = subprocess.Popen(
+        [sys.executable, "-S", "-c", _END], stdin=subprocess.PIPE, text=True, start_new_session=True
+    )
     try:
-        yield
+        yield ending.stdin
     finally:
-        ray.shutdown()
+        ending.communicate()
 
 
-def _connect(ray: Any, address: str | None) -> None:
+def _connect(ray: Any, address: str | None) -> str:
+    """Connect; the folder of a Ray of our own, else nothing."""
     if address:
         # Ray itself tries for minutes.
         if place := re.fullmatch(r"(?:ray://)?(.+):(\d+)", address):
             socket.create_connection((place[1], int(place[2])), timeout=10).close()
         ray.init(address=address, logging_level=logging.ERROR)
-    else:
-        ray.init(
-            address="local",
-            num_cpus=available_cores(),
-            object_store_memory=_STORE,
-            include_dashboard=False,
-            logging_level=logging.ERROR,
-        )
+        return ""
+    made = ray.init(
+        address="local",
+        num_cpus=available_cores(),
+        object_store_memory=_STORE,
+        include_dashboard=False,
+        logging_level=logging.ERROR,
+    )
+    return made.address_info["session_dir"] + os.sep

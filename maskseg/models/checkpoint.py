@@ -181,7 +181,11 @@ class Checkpointer(DetectionCheckpointer):
         write_checkpoint(folder / f"{name}.pth", data)
         with write_whole(folder / "last_checkpoint", "w") as file:
             file.write(f"{name}.pth")
-        for path in folder.glob("model_[0-9]*.pth"):
+        self._leave_only(name)
+
+    def _leave_only(self, name: str) -> None:
+        """Remove the checkpoints on the way but for one."""
+        for path in Path(self.save_dir).glob("model_[0-9]*.pth"):
             if path.stem != name:
                 path.unlink()
 
@@ -193,12 +197,14 @@ class Checkpointer(DetectionCheckpointer):
         InputError
             As `load`; also if the checkpoint is not of this network.
         """
+        folder = Path(self.save_dir)
         if self.save_dir and self.save_to_disk:
-            folder = Path(self.save_dir)
             # What a training that was killed had begun to write.
             begun = {left.name[1:].rpartition(".")[0] for left in folder.glob(".model_*.pth.*")}
-            remove_leftovers(folder, begun | {"last_checkpoint"})
+            remove_leftovers(folder, begun | {"last_checkpoint", "config.yaml"})
         self._whole = resume and self.has_checkpoint()
+        if self._whole and self.save_to_disk:
+            self._leave_only(last_checkpoint(folder).stem)
         if not self._whole and not path:
             damp_new_blocks(self.model, self.model.state_dict().keys())
         return super().resume_or_load(path, resume=resume)

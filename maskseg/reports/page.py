@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import maskseg
+from maskseg.core.figures import save_figure
 from maskseg.core.files import write_whole
 
 if TYPE_CHECKING:
@@ -208,7 +209,7 @@ def _encoded(picture: NDArray[np.uint8], side: int) -> _Picture:
 def _drawn(figure: Figure) -> _Picture:
     """A matplotlib figure as lossless WebP, which is smaller than PNG."""
     data = io.BytesIO()
-    figure.savefig(data, format="webp", dpi=_DPI, facecolor="white", pil_kwargs={"lossless": True})
+    save_figure(figure, data, format="webp", dpi=_DPI, facecolor="white", pil_kwargs={"lossless": True})
     width, height = figure.get_size_inches() * _SCREEN_DPI
     return _Picture(_uri(data), round(width), round(height))
 

@@ -13,9 +13,8 @@ from threading import RLock
 from typing import Any
 
 from maskseg.core.errors import InputError
-from maskseg.core.files import sweep
 from maskseg.core.json_files import read_json, write_json
-from maskseg.core.locks import alone_in
+from maskseg.core.locks import alone_in, sweep
 from maskseg.imaging.containers import BIOIO_SUFFIXES, SLIDE_SUFFIXES, SUFFIXES, can_read
 from maskseg.imaging.finding import find_images
 from maskseg.imaging.reading import ImageFile, leads_outside

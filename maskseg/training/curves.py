@@ -9,10 +9,13 @@ from typing import Any
 from detectron2.engine.hooks import PeriodicWriter
 from detectron2.utils.events import JSONWriter, TensorboardXWriter
 
+from maskseg.core.figures import save_figure
 from maskseg.core.files import named_if_full, remove_leftovers, write_whole
 from maskseg.core.tables import write_csv
 
 METRICS, TABLE, PICTURE = "metrics.json", "metrics.csv", "curves.png"
+# Values that Detectron2's writers take the median of.
+_WINDOW = 20
 # Those that are drawn, where they are written: the sum, and of Mask R-CNN's five the three that say most.
 _LOSSES = ("total_loss", "loss_rpn_cls", "loss_box_reg", "loss_mask")
 
@@ -26,7 +29,8 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
             row = json.loads(line)
         except json.JSONDecodeError:
             continue
-        rows[row["iteration"]] = {**rows.get(row["iteration"], {}), **row}
+        if isinstance(row, dict) and isinstance(row.get("iteration"), int):
+            rows[row["iteration"]] = {**rows.get(row["iteration"], {}), **row}
     return [rows[iteration] for iteration in sorted(rows)]
 
 
@@ -68,7 +72,7 @@ def draw(folder: Path, rows: list[dict[str, Any]]) -> None:
         if validation and axis.lines:
             axis.legend()
     with write_whole(folder / PICTURE) as file:
-        figure.savefig(file, format="png", dpi=100)
+        save_figure(figure, file, format="png", dpi=100)
 
 
 class Log(PeriodicWriter):
@@ -86,17 +90,43 @@ class Log(PeriodicWriter):
         super().__init__([])
         self.folder = folder
         self.period = period
+        self._before: dict[str, Any] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The last iteration that is written, and what the next lines are smoothed with: name -> hint, values."""
+        storage = self.trainer.storage
+        hints = storage.smoothing_hints()
+        recent = {
+            name: (hints[name], past.values()[-_WINDOW:])
+            for name, past in storage.histories().items()
+            if not name.endswith("time")  # those begin anew, on a machine that may be another
+        }
+        return {"written": self._writers[0]._last_write if self._writers else -1, "recent": recent}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up the record of a resumed training."""
+        self._before = state
+
+    def tidy(self) -> None:
+        """Leave of what a training that was killed has written only what it will not write again, and draw it."""
+        remove_leftovers(self.folder, (METRICS, TABLE, PICTURE))
+        forget_from(self.folder, self._before.get("written", self.trainer.start_iter - 1) + 1)
+        self.summarise()
 
     def before_train(self) -> None:
-        """Open the files; a training that was killed may have written lines that it will write again."""
-        start = self.trainer.start_iter
-        remove_leftovers(self.folder, (METRICS, TABLE, PICTURE))
-        forget_from(self.folder, start)
-        self.summarise()
+        """Open the files and go on as if there had been no break."""
+        self.tidy()
         # TensorBoard leaves out of its older files what is written again.
-        purge = {"purge_step": start} if start else {}
+        purge = {"purge_step": self.trainer.start_iter} if self.trainer.start_iter else {}
         with named_if_full(self.folder / METRICS):
             self._writers = [JSONWriter(str(self.folder / METRICS)), TensorboardXWriter(str(self.folder), **purge)]
+        storage = self.trainer.storage
+        for name, (hint, values) in self._before.get("recent", {}).items():
+            for value, storage.iter in values:
+                storage.put_scalar(name, value, smoothing_hint=hint)
+        storage.iter = self.trainer.start_iter
+        for writer in self._writers:
+            writer._last_write = self._before.get("written", -1)
 
     def after_step(self) -> None:
         """Write what is due."""

@@ -227,6 +227,7 @@ class Trainer(TrainerBase):
         self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
         self._batches: Iterator[list[dict[str, Any]]] | None = None
         self._training = multiprocessing.RawValue("b", 0)
+        self._log = Log(Path(cfg.OUTPUT_DIR), cfg.TEST.EVAL_PERIOD)
         self.register_hooks(self.build_hooks())
 
     def build_hooks(self) -> list[hooks.HookBase | None]:
@@ -238,11 +239,12 @@ class Trainer(TrainerBase):
             hooks.LRScheduler(self.optimizer, self.scheduler),
             validation,
             KeepBest(self.checkpointer, validation) if validation and main else None,
+            # Before the checkpoint, from which no iteration is done again that was not written. It comes before the
+            # bar, too: its line is the last on the screen.
+            self._log if main else None,
             hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD) if main else None,
             # Processes that train together would not end at the same iteration.
             StopOnSignal(self.checkpointer) if comm.get_world_size() == 1 else None,
-            # The writers come before the bar: its line is the last on the screen.
-            Log(Path(cfg.OUTPUT_DIR), cfg.TEST.EVAL_PERIOD) if main else None,
             ProgressBar() if main else None,
         ]
 
@@ -261,6 +263,9 @@ class Trainer(TrainerBase):
                 self.start_iter,
                 self.max_iter,
             )
+            if comm.is_main_process():
+                # It may have been killed after the last checkpoint.
+                self._log.tidy()
             return
         # Not before: a config that does not fit the checkpoint must not take the place of the one that does.
         if comm.is_main_process():

@@ -7,9 +7,9 @@ import time
 import pytest
 
 from maskseg.core.errors import InputError
-from maskseg.core.files import check_file, refuse_closed, sweep, walk, write_whole
+from maskseg.core.files import check_file, refuse_closed, walk, write_whole
 from maskseg.core.json_files import read_json
-from maskseg.core.locks import alone_and_swept
+from maskseg.core.locks import alone_and_swept, alone_in, sweep
 from maskseg.core.xml_files import read_xml
 from maskseg.formats import registry
 from maskseg.formats.labels import read_labels
@@ -41,6 +41,16 @@ def test_what_was_being_written_is_swept_at_any_depth_and_nothing_else(tmp_path)
     # The lock is let go.
     assert [path for path in others if not path.exists()] == [tmp_path / ".lock"]
     sweep(tmp_path / "missing")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked, which this system cannot")
+def test_what_another_run_writes_in_a_folder_below_is_left_alone(tmp_path):
+    below = tmp_path / "below"
+    left = begun(below / "deep" / "a.png")
+    with alone_in(below), alone_and_swept(tmp_path):
+        assert left.exists()
+    with alone_and_swept(tmp_path):
+        assert not left.exists()
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes in folders")

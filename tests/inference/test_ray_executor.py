@@ -4,7 +4,10 @@ import os
 import pickle
 import signal
 import socket
+import subprocess
 import sys
+import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -130,6 +133,38 @@ def test_an_image_that_ends_two_processes_is_left_out_and_the_others_are_done(tm
     assert [outcome["id"] for outcome in outcomes if outcome["reason"]] == ["image_05"]
     assert "image_05.png: ended two processes" in outcomes[5]["reason"]
     assert [run.is_done(file) for file in files] == [outcome["reason"] == "" for outcome in outcomes]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only there processes are found by their files")
+def test_agents_end_with_the_process_that_is_killed(tmp_path):
+    """Ray's own go on for a minute, trying to tell a server that has ended, too."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import subprocess, sys, time\nfrom maskseg.inference.ray_executor import _ended_with_this_process\n"
+        "with _ended_with_this_process() as told:\n"
+        "    with open(sys.argv[1] + 'log', 'w') as log:\n"
+        "        agent = subprocess.Popen(['sleep', '60'], stderr=log, start_new_session=True)\n"
+        "    told.write(sys.argv[1])\n    told.flush()\n    print(agent.pid, flush=True)\n    sys.stdin.read()\n"
+    )
+    (tmp_path / "session").mkdir()
+    folder = f"{tmp_path}/session{os.sep}"
+    driver = subprocess.Popen(
+        [sys.executable, script, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]
+    )
+    agent = int(driver.stdout.readline())
+    driver.kill()
+    driver.communicate()
+    end = time.monotonic() + 20
+    while alive(agent) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not alive(agent)
+
+
+def alive(number):
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_a_machine_that_does_not_see_the_folders_is_named(tmp_path):

@@ -125,9 +125,9 @@ def test_however_often_it_is_ended_it_leads_to_the_same_weights(start, settings,
     assert (broken / "last_checkpoint").read_text() == "model_0000002.pth"
     (half,) = broken.glob(".model_0000005.pth.*")
     assert 0 < half.stat().st_size < 0.6 * (broken / "model_0000002.pth").stat().st_size
-    assert written(broken) == [0, 1, 2, 3, 4]
+    assert written(broken) == [0, 1, 2, 3, 4, 5]
     with (broken / "metrics.json").open("a") as file:
-        file.write('{"iteration": 5, "total_lo')
+        file.write('{"iteration": 6, "total_lo')
 
     # Killed in an iteration.
     assert begin("broken", "step", 7, signal.SIGKILL) == -signal.SIGKILL
