@@ -73,6 +73,7 @@ export function makeClasses(): HTMLElement {
     const name = fresh.value.trim();
     if (!name) return;
     const given = forSelected;
+    forSelected = false;
     if (!(await ask("POST", "", name))) return;
     fresh.value = "";
     const made = [...store.classes.values()].find((one) => one.name === name);
