@@ -16,6 +16,14 @@ def serve(
         Path, typer.Option("-o", "--out", help="Folder for corrections, dropped images and trainings.")
     ] = Path("maskseg-serve"),
     model: Annotated[str, typer.Option(help="Training folder, weight file or bundled name.")] = "nuclei",
+    channel: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|N", help="The channel with the nuclei, by its name or its number from 0."),
+    ] = None,
+    plane: Annotated[
+        str | None,
+        typer.Option(help="Of stacks and series: z=max, z=mean, z=N or z=all (each an image), t likewise: z=max,t=0."),
+    ] = None,
     host: Annotated[
         str, typer.Option(help="Address to listen on; other machines get in only with one of this machine's own.")
     ] = "127.0.0.1",
@@ -34,6 +42,7 @@ def serve(
     Examples:
       maskseg serve images/
       maskseg serve slide.svs --model runs/mine
+      maskseg serve stack.ome.tif --channel DAPI --plane z=max
       maskseg serve -o corrections/ --port 8765 --no-browser
       maskseg serve images/ --host 0.0.0.0 --port 8765
     """
@@ -41,6 +50,8 @@ def serve(
 
     need("fastapi", "serve", "maskseg serve")
     need("uvicorn", "serve", "maskseg serve")
+    from maskseg.imaging.channels import Choice
     from maskseg.serve.run import run
 
-    run(images or [], out, model, host, port, browser, upload_limit << 20)
+    choice = Choice.parse(channel, plane)
+    run(images or [], out, model, host, port, browser, upload_limit << 20, choice)

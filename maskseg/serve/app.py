@@ -22,7 +22,6 @@ from maskseg.core.errors import InputError
 from maskseg.core.files import named_if_full
 from maskseg.data.dataset import dataset_dicts, load_record
 from maskseg.formats.overlay import overlay
-from maskseg.imaging.reading import ImageFile
 from maskseg.serve import forms
 from maskseg.serve.guard import TooLarge
 from maskseg.serve.nuclei import read_masks
@@ -152,7 +151,6 @@ async def _upload(server: Server, name: str, request: Request) -> dict[str, Any]
         row = await run_in_threadpool(_take, server, name, Path(temporary))
     finally:
         Path(temporary).unlink(missing_ok=True)
-    server.events.send("images", {"key": row["key"]})
     return row
 
 
@@ -166,12 +164,16 @@ def _take(server: Server, name: str, temporary: Path) -> dict[str, Any]:
             temporary.rename(path)
     try:
         # Read now: a file that is no image is refused with the reason, and not kept.
-        Picture(ImageFile(path.stem, path))
+        files = workspace.files_of(path)
+        for file in files:
+            Picture(file)
     except InputError as error:
         path.unlink(missing_ok=True)
         raise InputError(str(error).replace(str(path), name)) from error
-    item = workspace.add(ImageFile(path.stem, path))
-    return workspace.describe(item.key)
+    items = [workspace.add(file) for file in files]
+    for item in items:
+        server.events.send("images", {"key": item.key})
+    return workspace.describe(items[0].key)
 
 
 def _add_class_routes(app: FastAPI) -> None:

@@ -208,7 +208,8 @@ class Jobs:
             for key in job.given["images"]:
                 file = self.workspace.item(key).file
                 out = str(Path(folder) / f"{key}.npz")
-                images.append({"key": key, "path": str(file.path.absolute()), "member": file.member, "out": out})
+                image = {"key": key, "path": str(file.path.absolute()), "member": file.member, "out": out}
+                images.append(image | {"channel": file.choice.channel, "planes": dict(file.choice.planes)})
             for answer in self._child.run({"do": "predict", "model": model, "images": images}):
                 if job.cancel.is_set():
                     self._child.stop()

@@ -14,13 +14,24 @@ import uvicorn
 
 import maskseg
 from maskseg.core.errors import InputError
+from maskseg.imaging.channels import Choice
+from maskseg.models.library import added
 from maskseg.serve.app import create_app
 from maskseg.serve.guard import Guard, own_names
 from maskseg.serve.state import Server
 from maskseg.serve.workspace import Workspace
 
 
-def run(images: Sequence[str], out: Path, model: str, host: str, port: int, browser: bool, upload_limit: int) -> None:
+def run(
+    images: Sequence[str],
+    out: Path,
+    model: str,
+    host: str,
+    port: int,
+    browser: bool,
+    upload_limit: int,
+    choice: Choice | None = None,
+) -> None:
     """Serve until Ctrl-C.
 
     Parameters
@@ -37,6 +48,8 @@ def run(images: Sequence[str], out: Path, model: str, host: str, port: int, brow
         Open the page.
     upload_limit : int
         Bytes.
+    choice : Choice, optional
+        Channel and plane of images that have several.
 
     Raises
     ------
@@ -46,7 +59,7 @@ def run(images: Sequence[str], out: Path, model: str, host: str, port: int, brow
     _check_model(model)
     listening = _listen(host, port)
     port = listening.getsockname()[1]
-    server = Server(Workspace(out, images, model), upload_limit)
+    server = Server(Workspace(out, images, model, choice), upload_limit)
     token = secrets.token_urlsafe(24)
     app = Guard(create_app(server), token, port, own_names(host), upload_limit)
     shown = socket.getfqdn() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
@@ -65,8 +78,8 @@ def _check_model(model: str) -> None:
     """Only whether there is one: loading it takes seconds, in which the page is open already."""
     # As in `maskseg.models.zoo.bundled`, which imports the network.
     bundled = [path.stem for path in sorted((Path(maskseg.__file__).parent / "weights").glob("*.safetensors"))]
-    if model not in bundled and not Path(model).exists():
-        names = ", ".join(bundled) or "none"
+    if model not in bundled and model not in (kept := added()) and not Path(model).exists():
+        names = ", ".join([*bundled, *kept]) or "none"
         raise InputError(f"{model}: no such model; give a training folder, a weight file or a bundled name ({names})")
 
 

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks
+from maskseg.imaging.channels import Choice
 from maskseg.imaging.intensity import fixed_limits
 from maskseg.imaging.reading import ImageFile
 from maskseg.serve.nuclei import to_json, write_masks
@@ -58,7 +59,8 @@ def predict(task: Task, say: Say) -> None:
     predictor = _model(task)
     images = task["images"]
     for number, image in enumerate(images):
-        file = ImageFile(Path(image["path"]).stem, Path(image["path"]), image["member"])
+        choice = Choice(image["channel"], image["planes"])
+        file = ImageFile(Path(image["path"]).stem, Path(image["path"]), image["member"], choice)
         begin = time.perf_counter()
 
         def part(share: float, number: int = number, name: str = file.id) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from maskseg.core.errors import InputError
 from maskseg.core.json_files import read_json, write_json
 from maskseg.core.locks import alone_in, sweep
+from maskseg.imaging.channels import Choice
 from maskseg.imaging.containers import BIOIO_SUFFIXES, SLIDE_SUFFIXES, SUFFIXES, can_read
 from maskseg.imaging.finding import find_images
 from maskseg.imaging.reading import ImageFile, leads_outside
@@ -80,6 +81,8 @@ class Workspace:
         What `find_images` takes.
     model : str
         The model to begin with; one that was kept after a retraining goes before it.
+    choice : Choice, optional
+        Which channel and plane of images that have several, dropped ones too.
 
     Raises
     ------
@@ -87,8 +90,10 @@ class Workspace:
         If there are no such images or another server uses the folder.
     """
 
-    def __init__(self, folder: Path, images: Iterable[str] = (), model: str = "nuclei") -> None:
-        self.folder = folder.resolve()
+    def __init__(
+        self, folder: Path, images: Iterable[str] = (), model: str = "nuclei", choice: Choice | None = None
+    ) -> None:
+        self.folder, self._choice = folder.resolve(), choice or Choice()
         self.lock = RLock()
         self._held = ExitStack()
         self._held.enter_context(alone_in(self.folder))
@@ -100,12 +105,13 @@ class Workspace:
         self._sessions: dict[str, Session] = {}
         self.uploads = self.folder / "uploads"
         named = list(images)
-        for file in find_images(named, out=self.folder) if named else []:
+        for file in find_images(named, choice, self.folder) if named else []:
             self.add(file)
         if self.uploads.is_dir():
             for path in sorted(self.uploads.rglob("*")):
                 if path.is_file() and path.suffix.lower() in DROPPED and not path.name.startswith("."):
-                    self.add(ImageFile(path.stem, path))
+                    for file in self.files_of(path):
+                        self.add(file)
         self._models = self.folder / "models.json"
         kept = read_settings(self._models)
         self.models: list[str] = list(dict.fromkeys([model, *kept.get("models", [])]))
@@ -122,9 +128,16 @@ class Workspace:
     def add(self, file: ImageFile) -> Item:
         """Make an image known to the page."""
         name = f"{file.path.resolve()}\n{file.member or ''}"
+        if file.choice.channel is not None or file.choice.planes:
+            # Each plane, and each channel, has nuclei of its own.
+            name += f"\n{file.choice.channel}\n{sorted(file.choice.planes.items())}"
         key = hashlib.blake2s(name.encode("utf-8", "surrogateescape"), digest_size=6).hexdigest()
         with self.lock:
             return self._items.setdefault(key, Item(key, file))
+
+    def files_of(self, path: Path) -> list[ImageFile]:
+        """The images in a dropped file: one, or where all planes were asked for, each of them."""
+        return find_images([path], self._choice)
 
     def place_for(self, name: str) -> Path:
         """Where a dropped file goes; a second one of the same name gets a number.

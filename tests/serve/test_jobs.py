@@ -1,5 +1,6 @@
 """The queue: real work in real children, cancelled, failing, and gone with the server."""
 
+import io
 import shutil
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+import tifffile
 
 from maskseg.core.errors import InputError
 from maskseg.data.dataset import dataset_dicts, load_record
@@ -104,3 +106,38 @@ def test_a_damaged_list_of_models_is_named(tmp_path):
     (tmp_path / "work" / "models.json").write_text('{"model": "nucl')
     with pytest.raises(InputError, match=r"models\.json: not a JSON file.*move it away"):
         Workspace(tmp_path / "work")
+
+
+def test_channel_and_plane_are_chosen_for_all_images(serve, tmp_path):
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:96, :96]
+    disks = sum(((x - a) ** 2 + (y - b) ** 2 < 100) for a, b in ((20, 20), (60, 30), (40, 70)))
+    noise = rng.integers(0, 9, (3, 2, 96, 96))
+    stack = np.stack([np.stack([40 * disks.T * (z == 1), 200 * disks * (z == 1)]) for z in range(3)])
+    path = tmp_path / "stack.ome.tif"
+    tifffile.imwrite(
+        path,
+        (stack + noise).astype(np.uint8),
+        photometric="minisblack",
+        metadata={"axes": "ZCYX", "Channel": {"Name": ["FITC", "DAPI"]}},
+    )
+    unread = serve(path, folder=tmp_path / "unread")
+    key = unread.get("/api/state")["images"][0]["key"]
+    status, said = unread.ask("GET", f"/api/images/{key}")
+    assert status == 422 and "--plane" in said["detail"]
+
+    server = serve(path, "--channel", "DAPI", "--plane", "z=max", folder=tmp_path / "max")
+    (row,) = server.get("/api/state")["images"]
+    done = server.wait_for(server.ask("POST", "/api/predictions", {"images": [row["key"]]})[1])
+    assert done["state"] == "done" and not done["result"]["left_out"], done
+    labels = tifffile.imread(io.BytesIO(server.get(f"/api/images/{row['key']}/download/labels")))
+    assert labels.max() == 3 and (labels[disks > 0] > 0).mean() > 0.8
+
+    planes = serve("--channel", "1", "--plane", "z=all", folder=tmp_path / "all")
+    headers = {"Content-Type": "application/octet-stream"}
+    assert planes.ask("PUT", "/api/upload/stack.ome.tif", path.read_bytes(), headers)[0] == 200
+    rows = planes.get("/api/state")["images"]
+    assert len({row["key"] for row in rows}) == len({row["name"] for row in rows}) == 3
+    planes.kill()
+    planes.start()
+    assert planes.get("/api/state")["images"] == rows

@@ -249,6 +249,7 @@ def test_classes_are_named_shown_and_hidden(corrected, page_of, tmp_path):
     page.page.fill("#new-class", "stroma")
     page.page.click("#add-class")
     page.until("maskseg.store.classes.size === 3")
+    assert [row["kind"] for row in page.rows.values()] == [1, 1, 0, 0, 0, 0]
     page.js("maskseg.store.select([3]); document.activeElement.blur()")
     page.key("2")
     page.until("maskseg.store.rows.get(3).kind === 2")

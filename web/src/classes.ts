@@ -28,6 +28,35 @@ export function nameNewClass(): void {
   document.getElementById("new-class")!.focus();
 }
 
+type Line = { element: HTMLElement; update: (one: ClassRow, count: number) => void };
+
+/** Of a class: whether it is shown, its colour, its name, how many nuclei of the image have it. */
+function makeLine(kind: number): Line {
+  const shown = h("input", { type: "checkbox", title: T.classes.show });
+  shown.onchange = () => store.hide(kind, !shown.checked);
+  const mark = h("i", { class: "kind" });
+  const name = h("input", { type: "text", maxLength: 60, title: T.classes.rename });
+  name.onchange = () => void ask("PUT", `/${kind}`, name.value);
+  name.onkeydown = (event) => event.key === "Enter" && name.blur();
+  const select = button("", () => store.select(store.shown.filter((row) => row.kind === kind).map((row) => row.id)), { title: T.classes.select, class: "count" });
+  const gone = button("×", () => void ask("DELETE", `/${kind}`), { title: T.classes.remove, class: "remove" });
+  const key = h("kbd", {}, kind && kind < 10 ? String(kind) : "");
+  const element = h("div", { class: "class", "data-kind": String(kind) }, shown, mark, key, kind ? name : h("span", {}, T.classes.none), select, kind ? gone : null);
+  function update(one: ClassRow, count: number): void {
+    shown.checked = !store.hidden.has(kind);
+    shown.setAttribute("aria-label", `${T.classes.show}: ${one.name}`);
+    name.setAttribute("aria-label", `${T.classes.rename}: ${one.name}`);
+    gone.setAttribute("aria-label", `${T.classes.remove}: ${one.name}`);
+    mark.style.background = one.colour;
+    // Not under the hand of somebody who is typing it.
+    if (document.activeElement !== name) name.value = one.name;
+    select.textContent = count.toLocaleString("en");
+    select.disabled = !count || store.hidden.has(kind);
+    gone.disabled = count > 0;
+  }
+  return { element, update };
+}
+
 export function makeClasses(): HTMLElement {
   const list = h("div", { class: "list" });
   const fresh = h("input", { id: "new-class", type: "text", placeholder: T.classes.fresh, "aria-label": T.classes.fresh, maxLength: 60 });
@@ -44,37 +73,27 @@ export function makeClasses(): HTMLElement {
     const name = fresh.value.trim();
     if (!name) return;
     const given = forSelected;
+    forSelected = false;
     if (!(await ask("POST", "", name))) return;
     fresh.value = "";
     const made = [...store.classes.values()].find((one) => one.name === name);
     if (given && made && store.selection.size) classify(made.kind);
   }
 
-  function line(one: ClassRow, count: number): HTMLElement {
-    const shown = h("input", { type: "checkbox", checked: !store.hidden.has(one.kind), title: T.classes.show, "aria-label": `${T.classes.show}: ${one.name}` });
-    shown.onchange = () => store.hide(one.kind, !shown.checked);
-    const mark = h("i", { class: "kind" });
-    mark.style.background = one.colour;
-    const select = button(count.toLocaleString("en"), () => store.select(store.shown.filter((row) => row.kind === one.kind).map((row) => row.id)), {
-      title: T.classes.select,
-      class: "count",
-      disabled: !count || store.hidden.has(one.kind),
-    });
-    if (!one.kind) return h("div", { class: "class", "data-kind": "0" }, shown, mark, h("span", {}, T.classes.none), select);
-    const name = h("input", { type: "text", value: one.name, maxLength: 60, title: T.classes.rename, "aria-label": `${T.classes.rename}: ${one.name}` });
-    name.onchange = () => void ask("PUT", `/${one.kind}`, name.value);
-    name.onkeydown = (event) => event.key === "Enter" && name.blur();
-    const gone = button("×", () => void ask("DELETE", `/${one.kind}`), { title: T.classes.remove, "aria-label": `${T.classes.remove}: ${one.name}`, class: "remove", disabled: count > 0 });
-    return h("div", { class: "class", "data-kind": String(one.kind) }, shown, mark, h("kbd", {}, one.kind < 10 ? String(one.kind) : ""), name, select, gone);
-  }
+  /** The lines as they stand, by the numbers of their classes; they are updated in place, under the hand that clicks. */
+  const lines = new Map<number, Line>();
 
   function show(): void {
-    // Not under the hand of somebody who is typing a name.
-    if (list.contains(document.activeElement) && (document.activeElement as HTMLInputElement).type === "text") return soon();
     const counts = new Map<number, number>();
     for (const row of store.rows.values()) counts.set(row.kind, (counts.get(row.kind) ?? 0) + 1);
-    list.replaceChildren(...[...store.classes.values()].map((one) => line(one, counts.get(one.kind) ?? 0)));
-    const named = Math.max(0, store.classes.size - 1);
+    const wanted = [...store.classes.values()];
+    if (wanted.map((one) => one.kind).join() !== [...lines.keys()].join()) {
+      lines.clear();
+      for (const one of wanted) lines.set(one.kind, makeLine(one.kind));
+      list.replaceChildren(...[...lines.values()].map((one) => one.element));
+    }
+    for (const one of wanted) lines.get(one.kind)!.update(one, counts.get(one.kind) ?? 0);
+    const named = Math.max(0, wanted.length - 1);
     summary.textContent = named ? `${T.classes.title} (${named})` : T.classes.title;
   }
 
