@@ -17,7 +17,8 @@ and its noise becomes white. So the limits come from what stands out, by rank fi
    haze and noise that are counted as outstanding in a large field hardly move the limit, since they have little of it.
    In the images of the 2018 Data Science Bowl that is about where the 0.5 and 99.5 percentiles of all pixels are.
 5. The limits are apart by at least a multiple of the noise, so that noise alone stays dim; by a greater one where what
-   stands out most is no more than noise of any grain has by chance.
+   stands out most is no more than noise of any grain has by chance. What varies in every part of the picture is noise
+   only if its values are distributed as those of noise: a dense layer of nuclei has a background between them.
 """
 
 from __future__ import annotations
@@ -50,6 +51,10 @@ _NOISES, _SIGNALS = (80.0, 18.0), (7.0, 14.0)
 # To the noise belongs what even the quietest twentieth of the squares have; whole numbers have so much at least, and
 # such a spread.
 _QUIET, _LEAST_NOISE, _LEAST_SPREAD = 0.05, 0.5, 0.25
+# Nuclei are in every square where the half of the samples in the middle lies so many times as far apart as it would be
+# by the shortest interval that holds this share of them (noise of any grain: up to 1.75 times; a layer of nuclei with
+# some background between them: 2 to 30), whose width is so many standard deviations of normally distributed values.
+_DENSE, _SHORTEST_SHARE, _SHORTEST_WIDTH = 2.0, 0.2, 0.5067
 # Where no _FEWEST samples differ from the local background by this part of the distance of the limits, it is widened,
 # by the square of what is missing, up to so many times.
 _FEWEST, _LEAST_CONTRAST, _MOST_WIDER = 4, 0.5, 8.0
@@ -222,7 +227,7 @@ def _squares(samples: NDArray[Any], outside: Any) -> NDArray[Any]:
 
 def _background(compact: NDArray[np.float32], kept: NDArray[np.bool_]) -> tuple[NDArray[np.float32], float]:
     """The local background (h, w, C) of samples of which some are kept, and its noise where it is quietest."""
-    background, noises = np.empty_like(compact), [np.zeros(0, np.float32)]
+    background, noises = np.empty_like(compact), list[NDArray[np.float32]]()
     for channel in range(compact.shape[2]):
         values = np.where(kept[..., channel], compact[..., channel], np.float32(np.inf))
         ranked = np.sort(_squares(values, np.inf), axis=2)
@@ -233,14 +238,35 @@ def _background(compact: NDArray[np.float32], kept: NDArray[np.bool_]) -> tuple[
         many = counts >= _LEAST_SHARE * _SQUARE**2
         if many.any():
             medians[~many] = _quantile(medians[many], 0.5)
-            noises.append((third[many] - first[many]) / 1.349)
+            noises.append(np.stack([(third[many] - first[many]) / 1.349, _shortest(ranked[many], counts[many])]))
         else:
             medians[:] = _quantile(compact[kept], 0.5) if kept.any() else 0
         medians = cv2.medianBlur(medians, 3)
         large = cv2.resize(medians, None, fx=_SQUARE, fy=_SQUARE, interpolation=cv2.INTER_LINEAR)
         background[..., channel] = large[: compact.shape[0], : compact.shape[1]]
-    quartiles = np.concatenate(noises)
-    return background, _quantile(quartiles, _QUIET) if quartiles.size else 0.0
+    if not noises:
+        return background, 0.0
+    whole, middle = (_quantile(values, _QUIET) for values in np.concatenate(noises, axis=1))
+    # Of noise the two agree. Where they do not there are nuclei in every square, even in the quietest.
+    return background, middle if whole > _DENSE * middle else whole
+
+
+def _shortest(ranked: NDArray[np.float32], counts: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Standard deviation of normally distributed values, by the shortest interval that holds a share of them.
+
+    Parameters
+    ----------
+    ranked : array (N, M)
+        In rows by size, infinite behind the last.
+    counts : int array (N,)
+        How many there are in each row.
+    """
+    shortest = np.zeros(len(ranked), np.float32)
+    for count in np.unique(counts):
+        some = ranked[counts == count, :count]
+        inside = max(int(_SHORTEST_SHARE * count), 1)
+        shortest[counts == count] = (some[:, inside:] - some[:, : count - inside]).min(axis=1)
+    return shortest / _SHORTEST_WIDTH
 
 
 def _fill(plain: NDArray[np.float32], used: NDArray[np.bool_], extreme: Any, whole: bool) -> NDArray[np.bool_]:

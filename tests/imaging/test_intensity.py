@@ -226,3 +226,22 @@ def test_off_leaves_an_image_as_it_is():
 def test_other_ways_are_refused(how):
     with pytest.raises(InputError, match="give auto, off, or the two values"):
         intensity.fixed_limits(how)
+
+
+@pytest.mark.parametrize("radius", [8, 12, 20, 30])
+@pytest.mark.parametrize("gap", [4, 10, 20])
+@pytest.mark.parametrize("negative", [False, True])
+def test_a_dense_layer_of_nuclei_is_no_noise(radius, gap, negative):
+    """There are nuclei in every square, even in the quietest."""
+    rng = np.random.default_rng(radius + gap)
+    image, step = np.zeros((400, 400), np.float32), 2 * radius + gap
+    for row, y in enumerate(range(0, 400 + step, step)):
+        for x in range(-(row % 2) * step // 2, 400 + step, step):
+            cv2.circle(image, (x, y), radius, float(rng.uniform(0.7, 1.3)), -1)
+    values = 30 + 120 * cv2.GaussianBlur(image, (0, 0), 1) + rng.normal(0, 2, image.shape)
+    values = 255 - values if negative else values
+    low, high = limits(np.rint(values.clip(0, 255)).astype(np.uint8))
+    dark, bright = np.percentile(values, [5, 95])
+    assert high - low < 1.6 * (bright - dark), "the picture keeps its contrast"
+    assert low <= dark + 0.1 * (bright - dark)
+    assert high >= bright - 0.15 * (bright - dark)

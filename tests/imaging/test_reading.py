@@ -6,13 +6,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import skimage.data
 import tifffile
 from PIL import Image
 
 from maskseg.core.errors import InputError
 from maskseg.imaging.finding import find_images
 from maskseg.imaging.intensity import limits
-from maskseg.imaging.reading import read_image
+from maskseg.imaging.reading import ImageFile, read_image
 
 HELDOUT = Path(__file__).parents[2] / "datasets" / "sample" / "heldout"
 
@@ -253,3 +254,23 @@ def test_a_damaged_zip_is_named(tmp_path):
     (tmp_path / "a.zip").write_bytes(b"PK no zip")
     with pytest.raises(InputError, match=r"a\.zip: not a readable zip"):
         find_images([tmp_path / "a.zip"])
+
+
+# Those of scikit-image that hold several pages or frames.
+SEVERAL = ("multipage", "multipage_rgb", "no_time_for_that_tiny")
+
+
+def test_the_pictures_that_come_with_scikit_image_are_read_as_the_docs_say(repository):
+    """None of them is ours."""
+    folder = Path(skimage.data.__file__).parent
+    text = (repository / "docs" / "images.md").read_text(encoding="utf-8")
+    found = {path.stem: path for path in folder.iterdir() if path.suffix in (".png", ".jpg", ".tif", ".gif")}
+    assert len(found) > 20
+    for name, path in found.items():
+        assert f"`{name}" in text
+        if name in SEVERAL:
+            with pytest.raises(InputError, match="choose with --plane"):
+                read_image(path)
+        else:
+            pixels = read_image(path)
+            assert pixels.shape[:2] == ImageFile(name, path).size()
