@@ -34,11 +34,17 @@ def check(
       maskseg check data/mine --page check.html --table findings.csv
       maskseg check data/mine --fix data/fixed --ignore no-nuclei
     """
+    from maskseg.core.files import check_output
     from maskseg.core.processes import available_cores
     from maskseg.curate.check import FINDING_KINDS, Report, write_findings
     from maskseg.curate.check import check as find
     from maskseg.curate.repair import CHANGES, write_repaired
+    from maskseg.data.split import SPLIT_FILE
 
+    if table is not None:
+        check_output(table, (".csv",), (dataset / SPLIT_FILE,))
+    if page is not None:
+        check_output(page, (".html",))
     workers = workers or available_cores()
 
     def echo_counts(where: Path, report: Report) -> None:

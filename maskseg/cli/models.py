@@ -118,6 +118,9 @@ def export_model(
       maskseg models export runs/unet -o unet.zip
       maskseg models export runs/mine -o mine.safetensors POSTPROCESS.MASK_THRESHOLD 0.5
     """
+    from maskseg.core.files import check_output
+
+    check_output(out, (".safetensors", ".zip"), (model,))
     if out.suffix == ".zip":
         from maskseg.inference.bioimageio import write_package
 

@@ -60,9 +60,11 @@ def data(
       maskseg report data data/hpa -o hpa.html
     """
     from maskseg.core.errors import InputError
+    from maskseg.core.files import check_output
     from maskseg.data.dataset import folder_and_part, is_dataset
     from maskseg.projects.protein.page import is_protein_set
 
+    check_output(out, (".html",))
     folder, part = folder_and_part(dataset)
     where = Path(folder)
     chosen = channel is not None or plane is not None

@@ -35,12 +35,14 @@ def report_run(
     from tqdm import tqdm
 
     from maskseg.core.errors import InputError
+    from maskseg.core.files import check_output
     from maskseg.data.dataset import folder_and_part
     from maskseg.evaluation.sets import compare as compare_sets
     from maskseg.evaluation.sets import open_set
     from maskseg.imaging.finding import find_images
     from maskseg.reports.report import build_page
 
+    check_output(out, (".html",))
     true = open_set(truth)
     if images is None:
         source = Path(folder_and_part(truth)[0])

@@ -8,7 +8,7 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -48,6 +48,32 @@ def check_file(path: Path, name: str = "", remedy: str = "check the path") -> in
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe, socket or device"
         raise InputError(f"{name}: is {kind} and no file; check the path")
     return status.st_size
+
+
+def check_output(path: Path, endings: Iterable[str], inputs: Iterable[str | os.PathLike[str]] = ()) -> None:
+    """Before the work: a file that is written in the end does not take the place of another thing.
+
+    Parameters
+    ----------
+    path : Path
+    endings : iterable of str
+        Of such files: one of these is replaced.
+    inputs : iterable of path-like
+        Files that are read; names of others do no harm.
+
+    Raises
+    ------
+    InputError
+        There is a folder, an input, or a file of another kind.
+    """
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; name a file in it")
+    if not path.exists():
+        return
+    if any(os.path.exists(one) and path.samefile(one) for one in inputs):  # noqa: PTH110  also what is no path
+        raise InputError(f"{path}: is read by this command; choose another name for what is written")
+    if path.suffix.lower() not in endings:
+        raise InputError(f"{path}: is there already, and no {' or '.join(endings)} file; choose another name")
 
 
 @contextmanager

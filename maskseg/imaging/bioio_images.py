@@ -22,7 +22,7 @@ logging.getLogger("bioio").addHandler(logging.NullHandler())
 # The package that reads each ending.
 PACKAGES = {".czi": "bioio_czi", ".nd2": "bioio_nd2", ".lif": "bioio_lif", ".dv": "bioio_dv", ".r3d": "bioio_dv"}
 # In the extra; the licences of the others (GPL) are for everybody to choose.
-_OF_EXTRA = ("bioio_czi", "bioio_nd2")
+_OF_EXTRA = ("bioio_nd2",)
 
 
 def how_to_read(suffix: str) -> str:

@@ -94,6 +94,8 @@ class Log(PeriodicWriter):
 
     def state_dict(self) -> dict[str, Any]:
         """The last iteration that is written, and what the next lines are smoothed with: name -> hint, values."""
+        if not self._writers:  # not begun
+            return self._before
         storage = self.trainer.storage
         hints = storage.smoothing_hints()
         recent = {
@@ -101,7 +103,7 @@ class Log(PeriodicWriter):
             for name, past in storage.histories().items()
             if not name.endswith("time")  # those begin anew, on a machine that may be another
         }
-        return {"written": self._writers[0]._last_write if self._writers else -1, "recent": recent}
+        return {"written": self._writers[0]._last_write, "recent": recent}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up the record of a resumed training."""

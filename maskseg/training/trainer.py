@@ -30,7 +30,7 @@ from maskseg.data.classes import assign_category_ids, chosen_classes, rename_cla
 from maskseg.data.dataset import dataset_dicts
 from maskseg.formats.classes import ClassRule
 from maskseg.models import tasks
-from maskseg.models.checkpoint import Checkpointer
+from maskseg.models.checkpoint import Checkpointer, last_checkpoint
 from maskseg.models.config import set_classes
 from maskseg.models.precision import computes_in_bfloat16
 from maskseg.training.curves import Log
@@ -42,6 +42,8 @@ from maskseg.training.schedule import fit_schedule
 
 logger = logging.getLogger(__name__)
 
+# What Detectron2 calls the last checkpoint.
+FINAL = "model_final"
 _OPTIMIZERS = {"SGD": torch.optim.SGD, "Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}
 
 
@@ -264,8 +266,10 @@ class Trainer(TrainerBase):
                 self.max_iter,
             )
             if comm.is_main_process():
-                # It may have been killed after the last checkpoint.
+                # It may have been killed after the last checkpoint, or before that got its last name.
                 self._log.tidy()
+                if self.start_iter == self.max_iter and last_checkpoint(Path(self.cfg.OUTPUT_DIR)).stem != FINAL:
+                    self.checkpointer.save(FINAL, iteration=self.iter)
             return
         # Not before: a config that does not fit the checkpoint must not take the place of the one that does.
         if comm.is_main_process():

@@ -165,7 +165,40 @@ def test_on_a_full_disk_each_command_ends_in_one_line_and_the_next_one_is_as_if_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["convert", "check", "pack"])
+def test_a_training_on_a_full_disk_ends_in_one_line_and_goes_on_where_there_is_room(disk, tmp_path):
+    """Its config and its log have found their place, its checkpoint has not."""
+    kills.write_source(tmp_path / "source")
+    assert ended(kills.train, tmp_path / "source", tmp_path / "whole", tmp_path / "said")[0] == 0
+    status, said = ended(kills.train, tmp_path / "source", disk / "out", tmp_path / "said")
+    assert status == 0, said  # `kills.command` takes exit status 2 for an end that was said
+    assert said.count("No space left on device") == said.count("maskseg: error:") == 1
+    assert "Traceback" not in said
+    assert "Logging error" not in said
+    subprocess.run(["mount", "-o", "remount,size=1g", str(disk)], check=True)
+    assert ended(kills.train, tmp_path / "source", disk / "out", tmp_path / "said")[0] == 0
+    assert kills.contents(disk / "out") == kills.contents(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_training_into_what_is_a_file_or_another_run_s_folder_is_one_line(tmp_path):
+    kills.write_source(tmp_path / "source")
+    (tmp_path / "file").write_text("mine")
+    with alone_in(tmp_path / "busy"):
+        for name, reason in (
+            ("file", "cannot be written"),
+            ("file/below", "cannot be written"),
+            ("busy", "another run"),
+        ):
+            status, said = ended(kills.train, tmp_path / "source", tmp_path / name, tmp_path / "said")
+            assert status == 0, said
+            assert said.count(reason) == said.count("maskseg: error:") == 1
+            assert "Traceback" not in said
+    assert (tmp_path / "file").read_text() == "mine"
+    assert list((tmp_path / "busy").iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["convert", "check", "pack", "train"])
 def test_on_a_read_only_disk_each_command_ends_in_one_line(disk, tmp_path, name):
     kills.write_source(tmp_path / "source")
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)

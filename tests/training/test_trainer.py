@@ -11,7 +11,7 @@ from detectron2.engine import HookBase
 
 from maskseg.core.errors import InputError
 from maskseg.data.dataset import dataset_dicts
-from maskseg.models.checkpoint import read_weights
+from maskseg.models.checkpoint import Checkpointer, read_weights
 from maskseg.models.config import load_config
 from maskseg.training.hooks import Validation, validation_losses
 from maskseg.training.trainer import Trainer, load_records
@@ -326,6 +326,29 @@ def test_an_error_of_the_program_stays_what_it_is(trainer):
     made.model.forward = broken
     with pytest.raises(AssertionError, match="a bug"):
         trained(made)
+
+
+def test_killed_between_its_last_two_checkpoints_it_still_has_the_final_one(trainer, tmp_path, monkeypatch):
+    save = Checkpointer.save
+
+    def killed_before(self, name, **kwargs):
+        if name == "model_final":
+            raise KeyboardInterrupt
+        save(self, name, **kwargs)
+
+    monkeypatch.setattr(Checkpointer, "save", killed_before)
+    with pytest.raises(KeyboardInterrupt):
+        trained(trainer(3))
+    assert (tmp_path / "run" / "last_checkpoint").read_text() == "model_0000002.pth"
+    weights = read_weights(tmp_path / "run" / "model_0000002.pth")["model"]
+    monkeypatch.setattr(Checkpointer, "save", save)
+    for _ in range(2):
+        trained(trainer(3), resume=True)
+        assert {path.name for path in (tmp_path / "run").glob("*.pth")} == {"model_final.pth"}
+        assert (tmp_path / "run" / "last_checkpoint").read_text() == "model_final.pth"
+    found = read_weights(tmp_path / "run" / "model_final.pth")
+    assert found["iteration"] == 2
+    assert all(torch.equal(value, found["model"][name]) for name, value in weights.items())
 
 
 def test_at_its_end_it_says_so_and_changes_nothing(trainer, tmp_path, caplog):
