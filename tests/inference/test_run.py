@@ -27,42 +27,12 @@ from maskseg.imaging.channels import Choice
 from maskseg.imaging.finding import find_images
 from maskseg.imaging.reading import ImageFile
 from maskseg.inference import run as batch
-from maskseg.inference.predictor import OPTIONS, Predictor
 from maskseg.inference.run import predict_files
-from maskseg.inference.tile_grid import Tiles
 from tests.fixtures.mixture import write_mixture
+from tests.fixtures.squares import Squares, Stub
 
 # All that is not slow to write.
 QUICK = [name for name in registry.predicted() if name not in ("overlay", "zarr")]
-
-
-class Stub(Predictor):
-    """Stands for a predictor of nuclei."""
-
-    title = "stub"
-    options = frozenset(OPTIONS)
-    cfg = SimpleNamespace(
-        MODEL=SimpleNamespace(META_ARCHITECTURE="GeneralizedRCNN"),
-        TEST=SimpleNamespace(IMS_PER_BATCH=1),
-        INPUT=SimpleNamespace(NORMALIZE="auto"),
-    )
-
-
-class Squares(Stub):
-    """Every image has one square nucleus, placed by its first pixel."""
-
-    def __init__(self, stop_after: int | None = None):
-        self.calls = 0
-        self.stop_after = stop_after
-
-    def segment(self, image, tta):
-        if self.calls == self.stop_after:
-            raise KeyboardInterrupt
-        self.calls += 1
-        labels = np.zeros(image.shape[:2], np.int32)
-        if image[0, 0, 0]:
-            labels[2:7, image[0, 0, 0] :][:, :5] = 1
-        return CropMasks.from_labels(labels)
 
 
 def contents(folder):
@@ -338,45 +308,6 @@ def test_the_size_of_a_pixel_that_a_file_says_fills_the_micrometres(tmp_path):
     assert column(tmp_path / "said", "area_um2") == [25 * 0.25]
     predict_files(Squares(), files, tmp_path / "given", ["table"], microns_per_pixel=2.0)
     assert column(tmp_path / "given", "area_um2") == [25 * 4.0]
-
-
-class Sized(Squares):
-    """Knows the size of the pixels of each image that it is given."""
-
-    def __init__(self, seen, mpp=None):
-        super().__init__()
-        self.seen, self.mpp = seen, mpp
-
-    def at_pixel_size(self, microns_per_pixel, name="image"):
-        if microns_per_pixel is None:
-            raise InputError(f"{name}: does not say how large its pixels are")
-        return Sized(self.seen, microns_per_pixel)
-
-    def segment(self, image, tta):
-        self.seen.append((int(image[0, 0, 0]), self.mpp))
-        return super().segment(image, tta)
-
-
-@pytest.mark.parametrize(("tiles", "half"), [({}, None), ({"mpp": 0.5}, None), ({"level": 0, "large": 1}, 4.0)])
-def test_each_image_is_predicted_by_the_size_of_its_own_pixels(tmp_path, tiles, half):
-    """Of a batch too, and where it is read at another size; what does not say it is left out."""
-    (tmp_path / "images").mkdir()
-    for number, mpp in enumerate([0.5, 0.5, 0.25, None, 1.0], start=1):
-        said = {"resolution": (1e4 / mpp,) * 2, "resolutionunit": 3} if mpp else {}
-        pixels = np.full((30, 40), number, np.uint8)
-        tifffile.imwrite(tmp_path / "images" / f"{number}.tif", pixels, photometric="minisblack", **said)
-    seen = []
-    model = Sized(seen)
-    model.cfg = SimpleNamespace(**(vars(Stub.cfg) | {"TEST": SimpleNamespace(IMS_PER_BATCH=3)}))
-    files = find_images([tmp_path / "images"])
-    failed = predict_files(model, files, tmp_path / "out", ["table"], tiles=Tiles(**tiles), microns_per_pixel=half)
-    if half:
-        assert sorted(seen) == [(number, half) for number in range(1, 6)]
-        return
-    assert [name for name, _ in failed] == ["4"]
-    assert "does not say how large its pixels are" in failed[0][1]
-    sizes = dict.fromkeys((1, 2, 3, 5), 0.5) if tiles else {1: 0.5, 2: 0.5, 3: 0.25, 5: 1.0}
-    assert dict(seen) == sizes
 
 
 def test_another_channel_is_another_image(tmp_path):
