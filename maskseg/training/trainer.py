@@ -92,9 +92,7 @@ def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimiz
     return kind(parameters, lr=solver.BASE_LR, **extra)
 
 
-def _with_faster_classes(
-    groups: list[dict[str, Any]], model: torch.nn.Module, factor: float
-) -> list[dict[str, Any]]:
+def _with_faster_classes(groups: list[dict[str, Any]], model: torch.nn.Module, factor: float) -> list[dict[str, Any]]:
     """Parameter groups in which the layer that tells classes apart has a learning rate of its own."""
     own = {id(value) for name, value in model.named_parameters() if ".box_predictor.cls_score." in name}
     parted = []
