@@ -234,6 +234,21 @@ def test_every_tool_draws_what_it_says(corrected, page_of):
     assert server.get(f"/api/images/{key}")["count"] == 0
 
 
+def hide_and_show_a_class(page):
+    """What is hidden is not in the table, not in the picture, not selected with the others."""
+    page.page.uncheck("#classes .class[data-kind='1'] input[type=checkbox]")
+    page.until("document.querySelectorAll('#rows .row').length === 4")
+    assert "4 of 6" in page.page.inner_text("#count")
+    page.key("a")
+    assert page.selection == {3, 4, 5, 6}
+    page.key("Escape")
+    page.click(30, 30)
+    assert page.selection == set()
+    page.page.check("#classes .class[data-kind='1'] input[type=checkbox]")
+    page.page.click("#classes .class[data-kind='1'] .count")
+    assert page.selection == {1, 2}
+
+
 def test_classes_are_named_shown_and_hidden(corrected, page_of, tmp_path):
     server, _ = corrected
     page = page_of(server.opened)
@@ -258,18 +273,7 @@ def test_classes_are_named_shown_and_hidden(corrected, page_of, tmp_path):
     assert page.js("[...maskseg.store.classes.values()].map(one => one.colour)")[:2] == ["#c80000", "#96c896"]
     picture(page, tmp_path, "classes")
 
-    # Hidden: not in the table, not in the picture, not selected with the others.
-    page.page.uncheck("#classes .class[data-kind='1'] input[type=checkbox]")
-    page.until("document.querySelectorAll('#rows .row').length === 4")
-    assert "4 of 6" in page.page.inner_text("#count")
-    page.key("a")
-    assert page.selection == {3, 4, 5, 6}
-    page.key("Escape")
-    page.click(30, 30)
-    assert page.selection == set()
-    page.page.check("#classes .class[data-kind='1'] input[type=checkbox]")
-    page.page.click("#classes .class[data-kind='1'] .count")
-    assert page.selection == {1, 2}
+    hide_and_show_a_class(page)
 
     # Renamed, here and in another window, and after a kill.
     other = page_of(server.opened)
