@@ -101,6 +101,8 @@ def _add_augmentation(cfg: CfgNode) -> None:
     cfg.INPUT.AUG.GAMMA = 0.0
     # Random strength of each stain in pictures with colour: factors of 1 - STAIN to 1 + STAIN; 0 is off.
     cfg.INPUT.AUG.STAIN = 0.0
+    # Probability of the noise of a camera, of random strength (maskseg.training.noise).
+    cfg.INPUT.AUG.NOISE = 0.0
     # Probability that a sample is a made-up picture without nuclei (maskseg.training.negatives) in place of an image.
     cfg.INPUT.AUG.NEGATIVES = 0.0
     # A nucleus of which fewer network pixels than this are left in the sample is not a target.

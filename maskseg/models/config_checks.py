@@ -37,6 +37,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "INPUT.AUG.BRIGHTNESS": (0, 10),
     "INPUT.AUG.GAMMA": (0, 10),
     "INPUT.AUG.STAIN": (0, 1),
+    "INPUT.AUG.NOISE": _SHARE,
     "INPUT.AUG.NEGATIVES": _SHARE,
     "INPUT.AUG.MIN_PIXELS": _COUNT,
     "DATASETS.TRAIN_SHARES": (0, 1e9),

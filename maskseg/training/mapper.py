@@ -24,6 +24,7 @@ from maskseg.training.augment import RandomWarp, Warp, warp_image, warp_labels
 from maskseg.training.cache import ImageCache, kept_file
 from maskseg.training.label_masks import LabelMasks
 from maskseg.training.negatives import negative
+from maskseg.training.noise import add_noise
 from maskseg.training.stain import jitter_stain
 
 # Warps that are drawn, at most, until one shows something that was reviewed.
@@ -88,6 +89,7 @@ class Samples(Dataset):
         layers = warp_labels(layers, warp, self.aug.WINDOW)
         image = jitter_stain(image, rng, self.aug.STAIN)
         image = intensity.jitter(image, rng, self.aug.CONTRAST, self.aug.BRIGHTNESS, self.aug.GAMMA)
+        image = add_noise(image, rng, self.aug.NOISE)
         return self._sample(channels_first(image, self.order), layers, record)
 
     def _negative(self, rng: np.random.Generator) -> dict[str, Any]:
@@ -97,6 +99,8 @@ class Samples(Dataset):
         if rng.random() < 0.5:
             image = intensity.normalized(image, self.normalize)
         image = intensity.jitter(image, rng, self.aug.CONTRAST, self.aug.BRIGHTNESS, self.aug.GAMMA)
+        # As with the images: otherwise noise alone would tell these pictures from them.
+        image = add_noise(image, rng, self.aug.NOISE)
         record = {"image_id": "negative", "height": side, "width": side, "annotations": []}
         return self._sample(channels_first(image, self.order), np.zeros((1, side, side), np.int32), record)
 

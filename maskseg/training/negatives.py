@@ -32,7 +32,7 @@ def negative(rng: np.random.Generator, side: int) -> NDArray[np.uint8]:
     picture = dark + (light - dark) * shape[..., None]
     if rng.random() < 0.3:
         picture *= 1 - rng.uniform(0.1, 0.6) * _light(rng, side)[..., None]
-    grain = rng.normal(0, rng.uniform(0, 8), (*picture.shape[:2], 1))
+    grain = rng.normal(0, rng.uniform(0, 2), (*picture.shape[:2], 1))
     return np.clip(picture + grain, 0, 255).astype(np.uint8)
 
 
