@@ -145,7 +145,7 @@ def test_what_lies_outside_the_image_is_said(tmp_path):
     path = tmp_path / "x.geojson"
     far = {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [[[90, 90, 0], [99, 90, 0], [99, 99, 0]]]}}
     path.write_text(json.dumps([square(), far]))
-    with pytest.raises(InputError, match="feature 2 not one pixel"):
+    with pytest.raises(InputError, match="feature 2: not one pixel"):
         read_geojson(path, (5, 6))
 
 

@@ -48,5 +48,6 @@ def test_what_is_damaged_or_cannot_be_read_is_one_line(tmp_path, suffix, content
     left = LeftFiles()
     left.kinds.update([".czi", ".nd2", ".lif", ".txt"])
     said = str(left)
-    assert "pip install 'maskseg[formats]' reads .czi, .nd2" in said
+    assert "pip install 'maskseg[formats]' bioio-czi reads .czi" in said
+    assert "pip install 'maskseg[formats]' reads .nd2" in said
     assert "pip install 'maskseg[formats]' bioio-lif reads .lif" in said

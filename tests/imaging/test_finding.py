@@ -197,7 +197,7 @@ def test_the_way_to_read_a_microscopes_own_format_is_named(tmp_path, colour, mon
     (tmp_path / "b.czi").write_bytes(b"ZISRAWFILE")
     left = LeftFiles()
     assert [file.id for file in find_images([tmp_path], left=left)] == ["a"]
-    assert str(left) == "1 file of other kinds left: .czi 1; pip install 'maskseg[formats]' reads .czi"
+    assert str(left) == "1 file of other kinds left: .czi 1; pip install 'maskseg[formats]' bioio-czi reads .czi"
 
 
 def ome_set(folder, planes):

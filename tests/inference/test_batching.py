@@ -89,7 +89,7 @@ def test_what_is_wrong_with_one_image_is_no_matter_of_the_others(tmp_path):
         cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((20, 30, 3), number, np.uint8))
     predictor = Picky()
     failed = predict_files(predictor, find_images([tmp_path]), tmp_path / "out", ["labels"])
-    assert failed == [("3", "three is not known")]
+    assert failed == [("3", f"{tmp_path / '3.png'}: three is not known")]
     assert predictor.batches == [4, 1, 1, 1, 1, 2]
     assert [read_labels(tmp_path / "out/labels" / f"{n}.tif").max() for n in (0, 1, 2, 4, 5)] == [0, 0, 0, 1, 1]
 
