@@ -19,6 +19,7 @@ import contextlib
 import math
 import shutil
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,10 @@ import maskseg  # noqa: F401  first: detectron2 may be the copy that it carries
 from detectron2.config import CfgNode
 from detectron2.engine import HookBase, hooks
 
-from maskseg.cli.train import _log_to
+from maskseg.cli.train import train_here
 from maskseg.models.checkpoint import write_checkpoint
 from maskseg.models.config import load_config, to_device
-from maskseg.training.trainer import Trainer
+from maskseg.training.trainer import FINAL, Trainer
 
 WARMUP, LAST = 0.05, 0.01
 QUARTERS = 4
@@ -50,12 +51,10 @@ class Clock(HookBase):
     ----------
     seconds : float
         Of the whole training.
-    rate : float
-        Largest learning rate.
     """
 
-    def __init__(self, seconds: float, rate: float) -> None:
-        self.seconds, self.rate = seconds, rate
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
         self.spent, self.begin = 0.0, math.nan
 
     def share(self) -> float:
@@ -68,7 +67,8 @@ class Clock(HookBase):
         share = self.share()
         factor = LAST + (1 - LAST) * (1 + math.cos(math.pi * share)) / 2
         for group in self.trainer.optimizer.param_groups:
-            group["lr"] = self.rate * min(factor, max(share, 0.01) / WARMUP)
+            # As the schedule of the trainer found it: some layers may have a rate of their own.
+            group["lr"] = group["initial_lr"] * min(factor, max(share, 0.01) / WARMUP)
 
     def after_step(self) -> None:
         """Keep the weights at each quarter; end after the last."""
@@ -94,7 +94,7 @@ class Clock(HookBase):
         self.spent = state["spent"]
 
 
-class TimedTrainer(Trainer):
+class ClockTrainer(Trainer):
     """The trainer whose schedule is the clock's.
 
     Parameters
@@ -109,8 +109,22 @@ class TimedTrainer(Trainer):
 
     def build_hooks(self) -> list[HookBase | None]:
         """Those of the trainer, with the clock in the place of the schedule."""
-        clock = Clock(60 * self.minutes, self.cfg.SOLVER.BASE_LR)
+        clock = Clock(60 * self.minutes)
         return [clock if isinstance(hook, hooks.LRScheduler) else hook for hook in super().build_hooks()]
+
+    def train(self) -> None:
+        """Train until the time is over, and say how fast."""
+        begin, first = time.monotonic(), self.start_iter
+        with contextlib.suppress(OutOfTime):
+            super().train()
+        out, size = Path(self.cfg.OUTPUT_DIR), self.cfg.SOLVER.IMS_PER_BATCH
+        shutil.copy(out / f"quarter_{QUARTERS}.pth", out / f"{FINAL}.pth")
+        count, seconds = self.iter + 1 - first, time.monotonic() - begin
+        memory = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0.0
+        print(
+            f"{out}: {count} iterations of {size} windows of {self.cfg.INPUT.AUG.WINDOW} pixels in {seconds:.0f} s, "
+            f"{count * size / seconds:.1f} windows/s, {memory:.1f} GiB of GPU memory"
+        )
 
 
 def timed(cfg: CfgNode) -> CfgNode:
@@ -126,7 +140,7 @@ def timed(cfg: CfgNode) -> CfgNode:
 
 
 def main() -> None:
-    """Train, and say how fast."""
+    """Train."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", required=True)
     parser.add_argument("--minutes", type=float, required=True)
@@ -135,21 +149,7 @@ def main() -> None:
     options = parser.parse_args()
     cfg = load_config(options.config_file, options.opts)
     to_device(cfg)
-    cfg = timed(cfg)
-    _log_to(cfg.OUTPUT_DIR)
-    trainer = TimedTrainer(cfg, options.minutes)
-    trainer.resume_or_load(options.resume)
-    begin, first = time.monotonic(), trainer.start_iter
-    with contextlib.suppress(OutOfTime):
-        trainer.train()
-    out, count = Path(cfg.OUTPUT_DIR), trainer.iter + 1 - first
-    shutil.copy(out / f"quarter_{QUARTERS}.pth", out / "model_final.pth")
-    seconds = time.monotonic() - begin
-    memory = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0.0
-    print(
-        f"{out}: {count} iterations of {cfg.SOLVER.IMS_PER_BATCH} windows of {cfg.INPUT.AUG.WINDOW} pixels in "
-        f"{seconds:.0f} s, {count * cfg.SOLVER.IMS_PER_BATCH / seconds:.1f} windows/s, {memory:.1f} GiB of GPU memory"
-    )
+    train_here(timed(cfg), options.resume, partial(ClockTrainer, minutes=options.minutes))
 
 
 if __name__ == "__main__":

@@ -45,9 +45,9 @@ def evaluate(
     thresholds 0.50, 0.55 ... 0.95 of TP / (TP + FP + FN); that of a set is the mean over its images. "found" counts
     nuclei above IoU 0.5, "matched IoU" is their mean IoU, "area" their found over their true area: above 1 the outlines
     are wider than the annotator's. F1, PQ, AJI, AJI+ and Dice are means over the images too. Intervals are by bootstrap
-    over the images. COCO's AP needs scores, which a COCO JSON has. Where both sides have
-    classes, PQ of each class (as in CoNIC), F_d and F_c (Hover-Net) and a table of confusions follow; the figures above
-    them do not look at classes. Where T says what was reviewed, only that counts.
+    over the images. COCO's AP needs scores, which a COCO JSON has. Where both sides have classes, PQ of each class (as
+    in CoNIC), F_d and F_c (Hover-Net) and a table of confusions follow; the figures above them do not look at classes.
+    Where T says what was reviewed, only that counts.
 
     An image without prediction counts as one in which nothing was found; nothing found where nothing is scores 1.
     Labels may be any whole numbers. Where masks of an image overlap, a pixel counts for the higher score, of

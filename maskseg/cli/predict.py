@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from maskseg.cli.options import Channel, Plane
 from maskseg.formats.registry import default_formats, describe, predicted
 from maskseg.formats.registry import formats as formats_by_name
 
@@ -90,14 +91,8 @@ def predict(
     mpp: Annotated[
         float | None, typer.Option(help="Micrometres per pixel in which images are read, in place of a level.")
     ] = None,
-    channel: Annotated[
-        str | None,
-        typer.Option(metavar="NAME|N", help="The channel with the nuclei, by its name or its number from 0."),
-    ] = None,
-    plane: Annotated[
-        str | None,
-        typer.Option(help="Of stacks and series: z=max, z=mean, z=N or z=all (each an image), t likewise: z=max,t=0."),
-    ] = None,
+    channel: Channel = None,
+    plane: Plane = None,
     device: Annotated[
         Device, typer.Option(help="auto takes a CUDA GPU where there is one; mps is the GPU of a Mac.")
     ] = Device.auto,

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from maskseg.cli.options import Channel, Plane
+
 
 def serve(
     images: Annotated[
@@ -16,14 +18,8 @@ def serve(
         Path, typer.Option("-o", "--out", help="Folder for corrections, dropped images and trainings.")
     ] = Path("maskseg-serve"),
     model: Annotated[str, typer.Option(help="Training folder, weight file or bundled name.")] = "nuclei",
-    channel: Annotated[
-        str | None,
-        typer.Option(metavar="NAME|N", help="The channel with the nuclei, by its name or its number from 0."),
-    ] = None,
-    plane: Annotated[
-        str | None,
-        typer.Option(help="Of stacks and series: z=max, z=mean, z=N or z=all (each an image), t likewise: z=max,t=0."),
-    ] = None,
+    channel: Channel = None,
+    plane: Plane = None,
     host: Annotated[
         str, typer.Option(help="Address to listen on; other machines get in only with one of this machine's own.")
     ] = "127.0.0.1",

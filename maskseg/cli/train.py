@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from detectron2.config import CfgNode
+
+    from maskseg.training.trainer import Trainer
 
 
 def train(
@@ -105,7 +109,7 @@ def train(
         # A config's own MODEL.WEIGHTS is where training starts, not what it led to.
         _evaluate(cfg, cfg.MODEL.WEIGHTS if "MODEL.WEIGHTS" in opts[::2] else cfg.OUTPUT_DIR)
         return
-    run(_train_folds if folds else _train, num_gpus, (cfg, resume))
+    run(_train_folds if folds else train_here, num_gpus, (cfg, resume))
     if images:
         from maskseg.cli.predict import Device, predict
 
@@ -156,7 +160,7 @@ def _train_folds(cfg: CfgNode, resume: bool) -> None:
 
     configs = fold_configs(cfg)
     for one in configs:
-        _train(one, resume)
+        train_here(one, resume)
     if comm.is_main_process():
         scores = pooled_scores(configs, Path(cfg.OUTPUT_DIR))
         pooled = scores.pop("pooled")
@@ -165,8 +169,11 @@ def _train_folds(cfg: CfgNode, resume: bool) -> None:
         typer.echo(f"all folds, each image by the training that did not see it\n{evaluator.table(pooled)}")
 
 
-def _train(cfg: CfgNode, resume: bool) -> None:
-    """Train in this process; Detectron2's `launch` starts one a GPU."""
+def train_here(cfg: CfgNode, resume: bool, make: Callable[[CfgNode], Trainer] | None = None) -> None:
+    """Train in this process; Detectron2's `launch` starts one a GPU.
+
+    `make` makes another trainer than the usual one.
+    """
     from detectron2.utils import comm
 
     from maskseg.core.errors import InputError
@@ -178,7 +185,7 @@ def _train(cfg: CfgNode, resume: bool) -> None:
         raise InputError(f"{out}: holds a training already; add --resume, or choose another OUTPUT_DIR")
     with alone_in(out) if comm.is_main_process() else nullcontext():
         _log_to(cfg.OUTPUT_DIR)
-        trainer = Trainer(cfg)
+        trainer = (make or Trainer)(cfg)
         trainer.resume_or_load(resume)
         trainer.train()
 

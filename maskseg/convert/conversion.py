@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from maskseg.core.errors import InputError, OutputError, located, unexpected
+from maskseg.core.errors import InputError, located, or_reason
 from maskseg.core.files import sync_tree, write_whole
 from maskseg.core.locks import alone_and_swept
 from maskseg.core.processes import in_order
@@ -248,21 +248,18 @@ class _EncodedImages(NamedTuple):
 
 def _work(read: Callable[[Any], Converted], folder: Path, pending: PendingImage) -> _EncodedImages | str:
     """Read one image and write its files; a text says why not."""
-    try:
-        result = read(pending.source)
-        images = []
-        for image in result.images:
-            if image.data is not None:
-                # Not synced one by one: that takes longer than all the rest, and annotations.json makes them valid.
-                with write_whole(folder / image.file_name, sync=False) as file:
-                    file.write(image.data)
-            height, width = image.shape
-            record = {"file_name": image.file_name, "height": height, "width": width, **image.fields}
-            images.append((record, encoded(image.annotations), image.classes))
-        return _EncodedImages(images, result.annotation_count, result.left_out, result.rows, result.notes, result.seen)
-    except OutputError:
-        raise
-    except InputError as error:
-        return str(error)
-    except Exception as error:  # of one image, whatever it is: the others are converted
-        return unexpected(error)
+    return or_reason(partial(_write, read, folder, pending.source))
+
+
+def _write(read: Callable[[Any], Converted], folder: Path, source: Any) -> _EncodedImages:
+    result = read(source)
+    images = []
+    for image in result.images:
+        if image.data is not None:
+            # Not synced one by one: that takes longer than all the rest, and annotations.json makes them valid.
+            with write_whole(folder / image.file_name, sync=False) as file:
+                file.write(image.data)
+        height, width = image.shape
+        record = {"file_name": image.file_name, "height": height, "width": width, **image.fields}
+        images.append((record, encoded(image.annotations), image.classes))
+    return _EncodedImages(images, result.annotation_count, result.left_out, result.rows, result.notes, result.seen)

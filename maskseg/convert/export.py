@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from maskseg.convert.conversion import PendingImage, Summary, without_repeated_ids
-from maskseg.core.errors import InputError, OutputError, located, unexpected
+from maskseg.core.errors import InputError, located, or_reason
 from maskseg.core.files import write_whole
 from maskseg.core.locks import alone_and_swept
 from maskseg.core.processes import in_order
@@ -182,16 +182,9 @@ class _Written(NamedTuple):
 
 def _work(form: Format, out: Path, names: tuple[str, ...], pending: PendingImage) -> _Written | str:
     """Write the files of one image; a text says why not."""
-    try:
-        if isinstance(pending.source, str):
-            raise InputError(pending.source)
-        return _write(form, out, names, pending.source)
-    except OutputError:
-        raise
-    except InputError as error:
-        return str(error)
-    except Exception as error:  # of one image, whatever it is: the others are written
-        return unexpected(error)
+    if isinstance(pending.source, str):
+        return pending.source
+    return or_reason(partial(_write, form, out, names, pending.source))
 
 
 def _write(form: Format, out: Path, names: tuple[str, ...], source: _Source) -> _Written:

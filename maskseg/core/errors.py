@@ -1,7 +1,11 @@
 """The one error that means "the input is wrong", told in one line."""
 
 import re
+from collections.abc import Callable
 from pathlib import PurePath
+from typing import TypeVar
+
+Result = TypeVar("Result")
 
 # A message that begins with the name of a file.
 _FILE = re.compile(r"[^(]*?\.\w{1,8}: ")
@@ -42,6 +46,24 @@ def located(where: str, reason: object) -> str:
     text = str(reason)
     rest = without_place(where, text)
     return text if not where or (rest == text and (_FILE.match(text) or text.startswith(where))) else f"{where}: {rest}"
+
+
+def or_reason(work: Callable[[], Result]) -> Result | str:
+    """What `work` makes of one image of many, or a text that says why it made nothing.
+
+    Raises
+    ------
+    OutputError
+        That is a matter of all images.
+    """
+    try:
+        return work()
+    except OutputError:
+        raise
+    except InputError as error:
+        return str(error)
+    except Exception as error:  # of one image, whatever it is: the others are done
+        return unexpected(error)
 
 
 def unexpected(error: Exception) -> str:

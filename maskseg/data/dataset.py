@@ -64,7 +64,7 @@ def dataset_dicts(spec: str) -> list[dict[str, Any]]:
         ``categories`` (names of all classes of the set), ``reviewed`` where only a part of the image was looked at
         (`maskseg.formats.reviewed`), ``microns_per_pixel`` where it is known, and ``annotations``, each with ``bbox``
         (x, y, w, h), ``bbox_mode``, ``segmentation`` (COCO RLE), ``class`` (its name) and ``category_id`` 0 (see
-        `maskseg.data.classes.numbered`).
+        `maskseg.data.classes.assign_category_ids`).
 
     Raises
     ------

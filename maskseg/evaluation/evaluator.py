@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from maskseg.core.masks import CropMasks
-from maskseg.data.dataset import load_record
+from maskseg.data.dataset import MICRONS, load_record
 from maskseg.evaluation import dsb
 from maskseg.evaluation.classes import class_figures, class_pairs, class_table
 from maskseg.evaluation.matching import overlaps
@@ -113,8 +113,7 @@ class NucleusEvaluator(Evaluator):
         """Segment an image and score it."""
         image, truth = load_record(record)
         self.names = getattr(predictor, "class_names", self.names)
-        if microns := record.get("microns_per_pixel"):
-            predictor = predictor.at_pixel_size(microns, record["file_name"])
+        predictor = predictor.at_pixel_size(record.get(MICRONS), record["file_name"])
         self.add(record, truth, predictor.segment(image, tta))
 
     def add(self, record: Mapping[str, Any], truth: NDArray[np.int32], found: CropMasks) -> None:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from maskseg.core.masks import CropMasks, SoftCrops
 from maskseg.core.optional import need
-from maskseg.data.dataset import load_record
+from maskseg.data.dataset import MICRONS, load_record
 from maskseg.data.split import stratified_split
 from maskseg.evaluation.bootstrap import mean_interval
 from maskseg.evaluation.detections import DetectionCache, Detections
@@ -24,6 +24,7 @@ from maskseg.evaluation.reviewed import counted
 from maskseg.formats.reviewed import region_of
 from maskseg.imaging import intensity
 from maskseg.imaging.scaling import input_scale
+from maskseg.inference.rescale import at_pixel_size
 from maskseg.inference.settings import PostprocessSettings
 from maskseg.inference.tta import VIEWS, View, assemble, views_of
 from maskseg.models.zoo import Model
@@ -102,7 +103,9 @@ class Trials:
 
     def segment(self, number: int, cfg: CfgNode) -> CropMasks:
         """Final masks of an image, as `Predictor.segment` has them under this config, in one piece."""
-        shape, heads, settings = self._truth[number].shape, cfg.MODEL.ROI_HEADS, PostprocessSettings.from_config(cfg)
+        shape, heads, record = self._truth[number].shape, cfg.MODEL.ROI_HEADS, self._records[number]
+        settings = PostprocessSettings.from_config(cfg)
+        settings = at_pixel_size(settings, cfg.INPUT, record.get(MICRONS), record["file_name"])
         suppression = self.space[SUPPRESSION].index(heads.NMS_THRESH_TEST)
 
         def look(view: View, magnify: float) -> SoftCrops:

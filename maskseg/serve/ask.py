@@ -117,20 +117,19 @@ def _mask_of_box(predictor: MaskRCNNPredictor, canvas: NDArray[np.uint8], scale:
     given.pred_classes = torch.zeros(1, dtype=torch.int64)
     sample = {"image": torch.from_numpy(channels_first(canvas, predictor.cfg.INPUT.FORMAT))}
     model: Any = predictor.model
-    (found,) = model.inference([sample], [given], do_postprocess=False)
+    features = model.backbone(model.preprocess_image([sample]).tensor)
+    (found,) = model.roi_heads.forward_with_given_boxes(features, [given])
     soft = found.pred_masks[:, 0].float().cpu().numpy()
     height, width = canvas.shape[:2]
     crops = SoftCrops.paste(soft, np.array([box], np.float32), (int(height / scale), int(width / scale)))
     masks = crops.masks(predictor.settings.mask_threshold)
-    return replace(masks, classes=np.array([_class_of_box(model, sample, given)], np.int32))
+    return replace(masks, classes=np.array([_class_of_box(model.roi_heads, features, given)], np.int32))
 
 
-def _class_of_box(model: Any, sample: dict[str, torch.Tensor], given: Instances) -> int:
+def _class_of_box(heads: Any, features: dict[str, torch.Tensor], given: Instances) -> int:
     """The likeliest class of what is in a box, by the box head."""
-    heads = model.roi_heads
     if heads.num_classes == 1:
         return 0
-    features = model.backbone(model.preprocess_image([sample]).tensor)
     pooled = heads.box_pooler([features[name] for name in heads.box_in_features], [given.pred_boxes])
     scores, _ = heads.box_predictor(heads.box_head(pooled))
     return int(scores[0, :-1].argmax())

@@ -120,7 +120,7 @@ def _segment_in_tiles(
 
 def score(task: Task, say: Say) -> None:
     """Score models on the records of a data set, and give what each of them finds there."""
-    from maskseg.data.dataset import dataset_dicts, load_record
+    from maskseg.data.dataset import MICRONS, dataset_dicts, load_record
     from maskseg.evaluation.evaluator import NucleusEvaluator
 
     records = dataset_dicts(task["data"])
@@ -131,7 +131,7 @@ def score(task: Task, say: Say) -> None:
             done = (number + place / len(records)) / len(task["models"])
             say("progress", done=done, words=f"scoring {record['image_id']}")
             image, truth = load_record(record)
-            masks = predictor.at_pixel_size(record.get("microns_per_pixel"), record["file_name"]).segment(image)
+            masks = predictor.at_pixel_size(record.get(MICRONS), record["file_name"]).segment(image)
             evaluator.add(record, truth, masks)
             out = Path(task["out"]) / f"{number}-{record['image_id']}.npz"
             write_masks(out, masks)

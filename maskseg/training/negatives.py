@@ -155,6 +155,7 @@ _KINDS: tuple[Callable[[np.random.Generator, int], Picture], ...] = (
     _print,
     _lattice,
     _scratches,
+    # Photographs are more various than all the others.
     _shapes,
     _shapes,
 )

@@ -55,6 +55,19 @@ def test_a_trial_has_the_score_of_an_ordinary_prediction_under_its_settings(tria
     assert min(expected) < 1
 
 
+def test_a_trial_sees_an_image_by_the_size_of_its_pixels_as_a_prediction_does(records, tmp_path):
+    record = {**records[0], "microns_per_pixel": 0.5}
+    model = find_model("nuclei", [*CPU, "INPUT.MPP", "0.35"])
+    trials = Trials(model, [record], tmp_path)
+    predictor, (image, truth) = build_predictor(model.cfg, model.weights), load_record(record)
+    expected, other = (
+        image_scores(truth, one.segment(image).to_labels())["dsb_score"]
+        for one in (predictor.at_pixel_size(0.5), predictor)
+    )
+    assert trials.scores(trials.own) == pytest.approx([expected], abs=0.01)
+    assert abs(expected - other) > 0.02
+
+
 class Landscape:
     """Stands for `Trials`: the score of an image is a given function of the settings, its own noise added."""
 
