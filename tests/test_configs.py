@@ -27,7 +27,7 @@ def test_the_reference_has_the_numbers_of_the_method(reference):
     assert model.ANCHOR_GENERATOR.SIZES == [[8], [16], [32], [64], [128]]
     assert model.ANCHOR_GENERATOR.ASPECT_RATIOS == [[0.5, 1.0, 2.0]]
     assert model.RPN.BATCH_SIZE_PER_IMAGE == 320
-    assert model.RPN.NMS_THRESH == 0.7
+    assert model.RPN.NMS_THRESH == model.RPN.NMS_THRESH_TEST == 0.7
     assert model.RPN.CONV_DIMS == [512]
     assert model.RPN.POST_NMS_TOPK_TRAIN == model.RPN.POST_NMS_TOPK_TEST == 2048
     assert model.RPN.PRE_NMS_TOPK_ALL == 6000
