@@ -177,7 +177,7 @@ def xml(
     \b
     Examples:
       maskseg convert xml tissue_images annotations -o data/tissue
-      maskseg convert xml monuseg.zip monuseg.zip -o data/tissue --pieces 4
+      maskseg convert xml monuseg.zip monuseg.zip -o data/tissue
     """
     from maskseg.convert.tissue import convert_tissue, fates
 
