@@ -2,36 +2,57 @@
 
 import ast
 import inspect
+import os
 import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
+# Pages that stand in the repository with what they describe.
+PAGES = {
+    "configs": "configs/README.md",
+    "datasets": "datasets/README.md",
+    "benchmarks": "benchmarks/README.md",
+    "card": "maskseg/weights/CARD.md",
+}
+
+
 def write(folder):
-    """Write all of them into a folder."""
+    """Write all of them into a folder of docs/."""
     folder.mkdir(exist_ok=True)
-    pages = {
-        "commands": commands(),
-        "config": config_keys(),
-        "configs": (ROOT / "configs" / "README.md").read_text(encoding="utf-8"),
-        "datasets": (ROOT / "datasets" / "README.md").read_text(encoding="utf-8"),
-        "benchmarks": (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8"),
-        "card": (ROOT / "maskseg" / "weights" / "CARD.md").read_text(encoding="utf-8").split("---\n", 2)[2],
-    }
-    places = {
-        "](../maskseg/weights/CARD.md": "](card.md",
-        "](../../docs/": "](../",
-        "](protein_speed.png": "](../../benchmarks/protein_speed.png",
-    }
+    pages = {"commands": commands(), "config": config_keys()}
+    for name, source in PAGES.items():
+        text = (ROOT / source).read_text(encoding="utf-8")
+        # The card begins with fields for machines.
+        pages[name] = relinked(text.split("---\n", 2)[2] if text.startswith("---\n") else text, ROOT / source, folder)
     for name, text in pages.items():
-        for there, here in places.items():
-            text = text.replace(there, here)
-        text = re.sub(r"\[([^\]]+)\]\(\.\./[^)]*\.py\)", r"\1", text)
         path = folder / f"{name}.md"
         # Unchanged pages are not made again.
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
+
+
+def relinked(text, source, folder):
+    """A page with its links as they are from another folder.
+
+    A link to a page that is made here leads to that; to something below docs/ or a picture, to the same file; what is
+    no page at all, as a script, keeps its name alone.
+    """
+    made = {(ROOT / path).resolve(): f"{name}.md" for name, path in PAGES.items()}
+
+    def link(match):
+        mark, words, target, anchor = match.groups(default="")
+        if re.match(r"[a-z]+:", target) or not target:
+            return match[0]
+        path = (source.parent / target).resolve()
+        if path in made:
+            return f"{mark}[{words}]({made[path]}{anchor})"
+        if path.suffix == ".png" or (ROOT / "docs") in path.parents:
+            return f"{mark}[{words}]({os.path.relpath(path, folder)}{anchor})"
+        return words
+
+    return re.sub(r"(!?)\[([^\]]+)\]\(([^)#\s]*)(#[^)]*)?\)", link, text)
 
 
 def commands():

@@ -29,6 +29,26 @@ def test_every_page_is_in_the_contents(generated):
     assert listed == there | {f"generated/{path.stem}" for path in generated.glob("*.md")}
 
 
+LINK = re.compile(r"\]\(([^)#\s]*)(#[^)]*)?\)")
+
+
+def test_every_link_within_the_documentation_leads_to_a_file(generated):
+    pages = [*DOCS.glob("*.md"), *generated.glob("*.md")]
+    links = [(page, target) for page in pages for target, _ in LINK.findall(page.read_text(encoding="utf-8"))]
+    within = [(page, target) for page, target in links if target and not re.match(r"[a-z]+:", target)]
+    assert len(within) > 50
+    lost = [
+        f"{page.name}: {target}"
+        for page, target in within
+        # What is made stands in docs/generated once it is built.
+        if not (page.parent / target).is_file() and not (generated.parent / target).is_file()
+    ]
+    assert not lost
+    # Sphinx knows pages below docs/ alone.
+    outside = [f"{page.name}: {target}" for page, target in within if target.endswith(".md") and "../.." in target]
+    assert not outside
+
+
 def test_every_config_key_has_its_default_and_a_comment(generated):
     from maskseg.models.config import load_config
 
