@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import math
 import os
@@ -27,21 +28,34 @@ from maskseg.models.checkpoint import Checkpointer, write_checkpoint
 logger = logging.getLogger(__name__)
 
 
+class _Lines(io.TextIOBase):
+    """Where a bar writes that nobody watches: each state is a line of its own, for log files."""
+
+    def __init__(self) -> None:
+        self.last = ""
+
+    def write(self, text: str) -> int:
+        """Write a state of the bar; nothing for the same one again."""
+        line = text.strip()
+        if line and line != self.last:
+            sys.stderr.write(f"{line}\n")
+            sys.stderr.flush()
+            self.last = line
+        return len(text)
+
+
 class ProgressBar(HookBase):
-    """A tqdm bar with the smoothed loss and the learning rate."""
+    """A tqdm bar with the smoothed loss and the learning rate; in a log file a line every half minute."""
 
     def before_train(self) -> None:
         """Open the bar."""
-        # In a log file a line every half minute is enough.
-        self.bar = tqdm(
-            total=self.trainer.max_iter,
-            initial=self.trainer.start_iter,
-            desc="train",
-            unit="it",
-            dynamic_ncols=True,
-            smoothing=0.05,
-            mininterval=0.2 if sys.stderr.isatty() else 30,
-        )
+        common: dict[str, Any] = {"desc": "train", "unit": "it", "smoothing": 0.05}
+        common |= {"total": self.trainer.max_iter, "initial": self.trainer.start_iter}
+        if sys.stderr.isatty():
+            self.bar = tqdm(**common, dynamic_ncols=True, mininterval=0.2)
+        else:
+            shown = "{desc}: {n_fmt} of {total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
+            self.bar = tqdm(**common, file=_Lines(), mininterval=30, bar_format=shown)
 
     def after_step(self) -> None:
         """Move the bar."""
