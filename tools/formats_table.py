@@ -55,7 +55,7 @@ def page() -> str:
 def _row(item: Format) -> str:
     names = item.exported or item.files
     written = ", ".join(f"`{name.replace('{id}', 'STEM')}`" for name in names) if item.writer is not None else "-"
-    layout = item.layout.rstrip(",") if item.reader is not None else "-"
+    layout = item.layout if item.reader is not None else "-"
     return f"| `{item.name}` | {item.about} | {layout} | {written} | {item.lost or 'nothing'} |\n"
 
 

@@ -2,7 +2,7 @@
 
 - StarDist's layout, and what ``maskseg predict`` writes: ``images/STEM.*`` with ``masks/STEM.*`` or ``labels/STEM.*``;
 - Cellpose's: ``STEM.*`` with ``STEM_masks.*``, ``STEM_cp_masks.*`` or ``STEM_seg.npy`` in the same folder or in
-  ``masks/``, also ``STEM_img.*`` with ``STEM_masks.*``.
+  ``masks/``, also ``STEM_img.*`` with ``STEM_masks.*``; QuPath's ``STEM-labelled.*`` and the like beside ``STEM.*``.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _IMAGE_ENDING = "_img"
 # Pictures that Cellpose writes beside those.
 _OTHER_ENDINGS = ("_flows", "_cp_flows", "_outlines", "_cp_outlines", "_cp_output")
 # What others put behind the name of an image.
-_ENDING = re.compile(r"[_-](cp_masks?|masks?|labels?|seg|segmentation|instances?|gt)$", re.IGNORECASE)
+_ENDING = re.compile(r"[_-](cp_masks?|masks?|labels?|labell?ed|seg|segmentation|instances?|gt)$", re.IGNORECASE)
 _OTHERS = (".json", ".txt", ".xml", ".mat", ".roi", ".zip", ".geojson")
 _LOSSY = (".jpg", ".jpeg", ".webp")
 
@@ -226,10 +226,13 @@ def _cellpose(files: list[ImageFile]) -> tuple[list[tuple[ImageFile, str]], list
     """Label images and images of one folder, each with the stem that they have in common."""
     labels: list[tuple[ImageFile, str]] = []
     images: list[tuple[ImageFile, str]] = []
+    ids = {file.id for file in files}
     for file in files:
         ending = next((ending for ending in _LABEL_ENDINGS if file.id.endswith(ending)), None)
         if ending:
             labels.append((file, file.id.removesuffix(ending)))
+        elif (stem := _ENDING.sub("", file.id)) != file.id and stem in ids:
+            labels.append((file, stem))
         else:
             images.append((file, file.id.removesuffix(_IMAGE_ENDING)))
     return labels, images
