@@ -105,6 +105,8 @@ def test_seventy_thousand_labels(tmp_path):
         ("images/a.png", "masks/a_cp_masks.png"),
         ("images/a.png", "masks/a_mask.tif"),
         ("images/a.png", "labels/a-labels.tif"),
+        ("a [x=0,y=0].png", "a [x=0,y=0]-labelled.png"),
+        ("a.tif", "a_label.tif"),
     ],
 )
 def test_each_layout_is_found(image, labels, tmp_path):
@@ -116,6 +118,12 @@ def test_each_layout_is_found(image, labels, tmp_path):
     summary = convert(tmp_path / "source", tmp_path / "out", progress=False)
     assert summary.left_out == []
     assert list(nuclei(tmp_path / "out").values()) == [expected()]
+
+
+def test_a_label_image_is_no_image_of_itself(tmp_path):
+    put_labels(tmp_path / "source" / "a.tif", LABELS.astype(np.uint16))
+    with pytest.raises(InputError, match="--images"):
+        convert(tmp_path / "source", tmp_path / "out", progress=False)
 
 
 def test_the_masks_of_a_cellpose_file_are_read(tmp_path):

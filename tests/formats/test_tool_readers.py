@@ -9,6 +9,7 @@ import pytest
 import tifffile
 from scipy import io as matlab
 
+from maskseg.convert.annotated import convert_annotations
 from maskseg.core.errors import InputError
 from maskseg.formats import mat, stacks
 from maskseg.formats.cellpose import CellposeWriter
@@ -138,6 +139,14 @@ def test_yolo(tmp_path):
     assert ["box" in one.reason for one in found.left_out] == [True, False]
 
 
+def test_images_may_be_called_after_their_part(tmp_path):
+    line = " ".join(f"{x / 50} {y / 40}" for x, y in SQUARE)
+    for name in ("train_1", "test_1", "val", "train2017", "README.roboflow", "classes"):
+        (tmp_path / f"{name}.txt").write_text(f"0 {line}\n" if "_" in name else "images/a.png\n")
+    assert recognise(tmp_path).name == "yolo"
+    assert set(read_all("yolo", tmp_path, SHAPE)[0]) == {"train_1", "test_1"}
+
+
 def test_yolo_names_in_every_form_of_yaml(tmp_path):
     line = " ".join(f"{x / 50} {y / 40}" for x, y in SQUARE)
     (tmp_path / "a.txt").write_text(f"1 {line}\n")
@@ -189,6 +198,52 @@ def test_via(tmp_path, kind):
     np.testing.assert_array_equal(found.masks.boxes, [SQUARE_BOX, [22, 16, 38, 24], [40, 30, 44, 35]])
     assert found.classes == ["nucleus", "cell", "a"]
     assert len(found.left_out) == 1
+
+
+def test_via_of_version_3(tmp_path):
+    """Numbers for the kinds of regions; those of a file belong to its view, and options have numbers."""
+    flat = [coordinate for point in SQUARE for coordinate in point]
+    regions = [([7, *flat], "0"), ([2, 40, 30, 4, 5], "1"), ([4, 30, 20, 8, 4], "1"), ([3, 10, 30, 5], "0")]
+    project = {
+        "project": {"pid": "__VIA_PROJECT_ID__", "data_format_version": "3.1.1"},
+        "attribute": {"1": {"aname": "kind", "options": {"0": "nucleus", "1": "cell"}}},
+        "file": {"1": {"fid": "1", "fname": "other.png"}, "2": {"fid": "2", "fname": "a.png"}},
+        "view": {"1": {"fid_list": ["2"]}},
+        "metadata": {str(n): {"vid": "1", "z": [], "xy": xy, "av": {"1": av}} for n, (xy, av) in enumerate(regions)},
+    }
+    project["metadata"]["whole"] = {"vid": "1", "z": [], "xy": [], "av": {"1": "0"}}
+    project["metadata"]["point"] = {"vid": "1", "z": [], "xy": [1, 5, 5], "av": {}}
+    (tmp_path / "via.json").write_text(json.dumps(project))
+    assert recognise(tmp_path).name == "via"
+    items, _ = read_all("via", tmp_path, SHAPE)
+    found = items["a"]
+    np.testing.assert_array_equal(
+        found.masks.boxes, [SQUARE_BOX, [40, 30, 44, 35], [22, 16, 38, 24], [5, 25, 15, 35]]
+    )
+    assert found.classes == ["nucleus", "cell", "cell", "nucleus"]
+    assert len(found.left_out) == 1
+    assert len(items["other"].masks) == 0
+
+
+# ---- HoVer-Net ----
+
+
+def test_hovernet(tmp_path):
+    """Its contours are OpenCV's, and both programs fill them alike; of a nucleus in pieces it keeps one."""
+    outer = [key for key in np.unique(LABELS) if key not in (0, 1, 2)]
+    nuclei = {}
+    for key in outer:
+        contours, _ = cv2.findContours((key == LABELS).astype(np.uint8), cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
+        nuclei[str(key)] = {"bbox": [[0, 0], [1, 1]], "centroid": [1.0, 1.0], "contour": contours[0][:, 0].tolist()}
+        nuclei[str(key)] |= {"type_prob": 0.9, "type": int(key)}
+    nuclei["9"] = {"contour": [[1, "x"]], "type": 1}
+    for data in ({"mag": None, "nuc": nuclei}, nuclei):
+        (tmp_path / "a.json").write_text(json.dumps(data))
+        image_id, found = only("hovernet", tmp_path / "a.json", LABELS.shape)
+        assert image_id == "a"
+        assert pixels(found.masks) == pixels(masks_of(LABELS * np.isin(LABELS, outer)))
+        assert found.classes == ["3", "7"]
+        assert len(found.left_out) == 1
 
 
 # ---- Label Studio ----
@@ -274,11 +329,13 @@ def test_a_brush_that_claims_more_than_it_has_is_one_line():
 KINDS = {1: 2, 2: 1, 3: 2, 7: 4}
 
 
-@pytest.mark.parametrize("kind", ["type_map", "inst_type", "class"])
+@pytest.mark.parametrize("kind", ["type_map", "inst_type", "class", "pairs"])
 def test_matlab(tmp_path, kind):
     saved = {"inst_map": LABELS.astype(float), "other": np.array([{"a": 1}], dtype=object)}
     if kind == "type_map":
         saved["type_map"] = np.vectorize(lambda value: KINDS.get(value, 0))(LABELS).astype(float)
+    elif kind == "pairs":  # as HoVer-Net saves what it predicts
+        saved["inst_type"] = np.array(list(KINDS.items()))[::-1]
     else:
         saved[kind] = np.array([[KINDS[key]] for key in KINDS], float)
         if kind == "class":
@@ -292,6 +349,16 @@ def test_matlab(tmp_path, kind):
     assert image_id == "a"
     assert pixels(found.masks) == pixels(masks_of())
     assert found.classes == ["2", "1", "2", "4"]
+
+
+def test_overlays_of_the_same_names_are_no_images(tmp_path):
+    """CoNSeP's folders."""
+    for part in ("Images", "Overlay"):
+        image(tmp_path / "set" / part / "a.png", LABELS.shape, 90 if part == "Images" else 10)
+    (tmp_path / "set" / "Labels").mkdir()
+    matlab.savemat(tmp_path / "set" / "Labels" / "a.mat", {"inst_map": LABELS})
+    convert_annotations(tmp_path / "set", tmp_path / "out", "mat", progress=False)
+    assert cv2.imread(str(tmp_path / "out" / "images" / "a.png")).max() == 90
 
 
 def test_matlab_files_that_are_none_are_one_line(tmp_path):
