@@ -22,7 +22,9 @@ from maskseg.formats.reviewed import REVIEWED, is_mark
 from maskseg.formats.sources import begins_with, files_of, first_bytes, json_of, parsing
 from maskseg.imaging.reading import ImageFile
 
-_SIGN = re.compile(rb'"type"\s*:\s*"(Feature|FeatureCollection|GeometryCollection|(Multi)?Polygon)"|"geometry"\s*:\s*\{')
+_SIGN = re.compile(
+    rb'"type"\s*:\s*"(Feature|FeatureCollection|GeometryCollection|(Multi)?Polygon)"|"geometry"\s*:\s*\{'
+)
 _ENDINGS = (".geojson", ".geojson.gz", ".json", ".json.gz")
 # An annotation is a region if so many others lie in it, and it has so many times their area.
 _INSIDE, _LARGER = 2, 4

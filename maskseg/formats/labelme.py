@@ -1,6 +1,7 @@
 """labelme's JSON: a file for each image with its shapes, the image perhaps in it.
 
-The image in the file is taken where no other one is found. Polygons, rectangles, circles and masks are nuclei; shapes with one ``group_id`` and label are pieces of one nucleus.
+The image in the file is taken where no other one is found. Polygons, rectangles, circles and masks are nuclei; shapes
+with one ``group_id`` and label are pieces of one nucleus.
 Written are masks, which keep every pixel, so labelme 5.2 or newer is needed to open them.
 """
 

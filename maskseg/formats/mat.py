@@ -1,8 +1,8 @@
 """MATLAB files with label images, as HoVer-Net's data sets have them: CoNSeP, Kumar, CPM, Lizard.
 
 ``inst_map`` numbers the nuclei. Their classes are in ``type_map``, pixel by pixel, or in ``inst_type`` (CoNSeP) or
-``class`` (Lizard), nucleus by nucleus; ``inst_type`` of HoVer-Net's own predictions has the number of the nucleus before
-its class. Only these are read, and only as numbers.
+``class`` (Lizard), nucleus by nucleus; ``inst_type`` of what HoVer-Net predicts has the number of the nucleus before its
+class. Only these are read, and only as numbers.
 """
 
 from __future__ import annotations

@@ -217,9 +217,7 @@ def test_via_of_version_3(tmp_path):
     assert recognise(tmp_path).name == "via"
     items, _ = read_all("via", tmp_path, SHAPE)
     found = items["a"]
-    np.testing.assert_array_equal(
-        found.masks.boxes, [SQUARE_BOX, [40, 30, 44, 35], [22, 16, 38, 24], [5, 25, 15, 35]]
-    )
+    np.testing.assert_array_equal(found.masks.boxes, [SQUARE_BOX, [40, 30, 44, 35], [22, 16, 38, 24], [5, 25, 15, 35]])
     assert found.classes == ["nucleus", "cell", "cell", "nucleus"]
     assert len(found.left_out) == 1
     assert len(items["other"].masks) == 0
