@@ -1,7 +1,7 @@
 """MATLAB files with label images, as HoVer-Net's data sets have them: CoNSeP, Kumar, CPM, Lizard.
 
 ``inst_map`` numbers the nuclei. Their classes are in ``type_map``, pixel by pixel, or in ``inst_type`` (CoNSeP) or
-``class`` (Lizard), nucleus by nucleus; ``inst_type`` of what HoVer-Net predicts has the number of the nucleus before its
+``class`` (Lizard), nucleus by nucleus; ``inst_type`` as HoVer-Net predicts it has the number of the nucleus before its
 class. Only these are read, and only as numbers.
 """
 
