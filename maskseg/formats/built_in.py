@@ -211,7 +211,7 @@ FORMATS = [
         writer=f"{_HERE}.imagej:ImageJWriter",
         reader=f"{_HERE}.imagej_reader:read",
         recognises=f"{_HERE}.imagej_reader:recognises",
-        layout="ID.zip or ID/*.roi and an image for each",
+        layout="ID.zip or ID/*.roi and an image for each, or TIFF files with overlays",
         unit="regions",
         lost="shapes below a pixel; lines and points",
     ),
@@ -255,7 +255,13 @@ FORMATS = [
         unit="mask files",
         lost="holes, scores, classes",
     ),
-    Format("svg", "outlines for figures", files=("svg/{id}.svg",), writer=f"{_HERE}.svg:SvgWriter"),
+    Format(
+        "svg",
+        "outlines for figures",
+        files=("svg/{id}.svg",),
+        writer=f"{_HERE}.svg:SvgWriter",
+        lost="digits of the scores, which are titles",
+    ),
     Format(
         "overlay",
         "pictures with the outlines",
