@@ -21,6 +21,7 @@ from maskseg.core.array_pickle import load_array_pickle
 from maskseg.core.errors import InputError
 from maskseg.core.limits import IMAGE, LABELS
 from maskseg.core.masks import CropMasks
+from maskseg.formats import imagej_reader, yolo
 from maskseg.formats.label_values import instances
 from maskseg.formats.labels import SUFFIXES, WRITTEN_BY, read_pixels
 from maskseg.formats.reader import Item, LeftOut, Nuclei, Shape
@@ -47,9 +48,7 @@ def recognises(source: Path) -> bool:
     """Whether a folder or zip file holds label images, or pairs of images and label images, in one of the layouts."""
     try:
         alone = _alone(source)
-        others = files_of(source, *_OTHERS) if alone else []
-        # Photographs beside annotations of other kinds are no label images.
-        ours = alone and not {file.id for file in alone} & {file.id for file in others}
+        ours = alone and not _is_of_others(source, alone)
         return bool(ours) or any(_has_labels(item) for item in _pairs(source))
     except InputError:
         return False
@@ -74,6 +73,14 @@ def read(source: Path) -> Iterator[Item | LeftOut]:
         return
     alone = _alone(source)
     yield from _items_alone(alone) if alone else pairs
+
+
+def _is_of_others(source: Path, alone: list[ImageFile]) -> bool:
+    """Whether pictures are photographs beside annotations of another kind, not label images."""
+    if {file.id for file in alone} & {file.id for file in files_of(source, *_OTHERS)}:
+        return True
+    in_no_folder = inner_path(alone[0], source).parent == PurePosixPath()
+    return in_no_folder and (imagej_reader.recognises(source) or yolo.recognises(source))
 
 
 def _has_labels(item: Item | LeftOut) -> bool:
