@@ -113,7 +113,7 @@ class _Files:
             stem = by_number(item.image_id or "", self._by_stem)
             if stem is not None and len(self._by_stem[stem]) == 1:
                 return self._by_stem[stem][0]
-        raise InputError(f"no image for it: no such file in {self._folder}; give the folder of the images with --images")
+        raise InputError(f"no image for it: no such file in {self._folder}; give their folder with --images")
 
     def _likeness(self, path: PurePosixPath, file: ImageFile) -> tuple[int, int, bool]:
         """How likely a file is the one that annotations call so."""
