@@ -62,7 +62,7 @@ def test_the_rate_rises_and_falls_with_the_time_and_the_training_ends_with_it(to
 
 
 def test_layers_keep_a_rate_of_their_own(tool, overrides, dataset, tmp_path):
-    given = {"DATASETS__TRAIN": (f"{dataset}:train",), "SOLVER__CLASS_LR_FACTOR": 10.0, "OUTPUT_DIR": tmp_path}
+    given = {"DATASETS__TRAIN": (f"{dataset}:train",), "SOLVER__BIAS_LR_FACTOR": 10.0, "OUTPUT_DIR": tmp_path}
     cfg = tool.timed(load_config("nuclei_R_18_FPN", overrides(**given)))
     rates = []
     made = tool.ClockTrainer(cfg, 10)

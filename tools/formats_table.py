@@ -22,6 +22,11 @@ Pixels are exact where the table says nothing else: what is written is read back
 counted from 1; see `--offset` of `maskseg convert xml`). labelme's own export draws the line of an outline, too, so its
 masks are larger by up to a pixel all around.
 
+Of QuPath's objects annotations, detections and the nuclei of cells are read, as every version from 0.2 on writes them;
+cores of tissue arrays, tiles, and annotations around other objects are no nuclei. labelme's image within the file is
+taken where no file of it is found. A label image is never the image of its own labels: where it lies alone, `--images`
+says where the images are.
+
 Nothing in a file is run: Cellpose's `_seg.npy` is a pickle of which only plain arrays, numbers, text and lists are
 made, MATLAB files are read for their arrays of numbers alone, and sizes that a file claims are checked before memory is
 taken.
@@ -55,7 +60,7 @@ def page() -> str:
 def _row(item: Format) -> str:
     names = item.exported or item.files
     written = ", ".join(f"`{name.replace('{id}', 'STEM')}`" for name in names) if item.writer is not None else "-"
-    layout = item.layout.rstrip(",") if item.reader is not None else "-"
+    layout = item.layout if item.reader is not None else "-"
     return f"| `{item.name}` | {item.about} | {layout} | {written} | {item.lost or 'nothing'} |\n"
 
 

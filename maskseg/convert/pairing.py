@@ -19,6 +19,8 @@ from maskseg.imaging.reading import ImageFile, member_path
 
 # Behind the name of an image in the address of a file: ``image.png?token=...``.
 _QUERY = re.compile(r"[?#].*$")
+# Folders of pictures that were made of images, beside the images under the same names: CoNSeP's ``Overlay``.
+_MADE_OF_IMAGES = re.compile(r"overlay|outline|mask|label|annotat|preview|thumb|visuali[sz]", re.IGNORECASE)
 # What Label Studio puts before the name of a file that was uploaded to it.
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-(?=.)")
 
@@ -36,7 +38,8 @@ def with_images(items: Iterable[Item], folder: Path) -> list[Item]:
     Parameters
     ----------
     items : iterable of Item
-        Those that have images keep them.
+        Those that have images keep them; those whose file of annotations holds the image take it where it lies nowhere
+        else.
     folder : Path
         Or a zip file.
     """
@@ -53,7 +56,10 @@ def with_images(items: Iterable[Item], folder: Path) -> list[Item]:
                 name = name if stems[_folded(item.image_id)] == 1 else files.long_name(file)
                 item = replace(item, image_id=name, image=replace(file, id=name))
             except InputError as error:
-                item = unreadable_item(item.where, str(error), annotation_count=item.annotation_count)
+                if item.within is not None:
+                    item = replace(item, image=item.within)
+                else:
+                    item = unreadable_item(item.where, str(error), annotation_count=item.annotation_count)
         paired.append(item)
     return paired
 
@@ -95,8 +101,9 @@ class _Files:
             If there is none, or several are as likely.
         """
         for path, known in self._names(item):
-            if files := known.get(_folded(path.name), []):
-                common = [_common_end(path, inner_path(file, self._folder)) for file in files]
+            # A label image is no image of itself.
+            if files := [file for file in known.get(_folded(path.name), []) if file.name != item.where]:
+                common = [self._likeness(path, file) for file in files]
                 if common.count(max(common)) > 1:
                     raise InputError(
                         f"{len(files)} files could be it, such as {files[0].name} and {files[1].name}; rename them"
@@ -106,7 +113,12 @@ class _Files:
             stem = by_number(item.image_id or "", self._by_stem)
             if stem is not None and len(self._by_stem[stem]) == 1:
                 return self._by_stem[stem][0]
-        raise InputError(f"no such file in {self._folder}; give the folder of the images with --images")
+        raise InputError(f"no image for it: no such file in {self._folder}; give their folder with --images")
+
+    def _likeness(self, path: PurePosixPath, file: ImageFile) -> tuple[int, int, bool]:
+        """How likely a file is the one that annotations call so."""
+        inner = inner_path(file, self._folder)
+        return (*_common_end(path, inner), not _MADE_OF_IMAGES.search(str(inner.parent)))
 
     def _names(self, item: Item) -> Iterator[tuple[PurePosixPath, dict[str, list[ImageFile]]]]:
         """Ways in which the annotations may mean the name of the image, from the plain one on."""

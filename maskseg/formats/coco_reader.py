@@ -240,7 +240,8 @@ def _wanted(
         if used and not wanted:
             choice = ", ".join(f"{name} ({count})" for name, count in used.most_common())
             raise InputError(
-                f"{where}: several categories: {choice}; name those that are nuclei with --category, or --category all"
+                f"{where}: several categories: {choice}; name those that are nuclei with maskseg convert coco "
+                "--category NAME, or take all with --category all"
             )
         return wanted
     if ALL in wanted:

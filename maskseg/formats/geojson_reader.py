@@ -22,12 +22,18 @@ from maskseg.formats.reviewed import REVIEWED, is_mark
 from maskseg.formats.sources import begins_with, files_of, first_bytes, json_of, parsing
 from maskseg.imaging.reading import ImageFile
 
-_SIGN = re.compile(rb'"type"\s*:\s*"(Feature|FeatureCollection)"|"geometry"\s*:\s*\{')
+_SIGN = re.compile(
+    rb'"type"\s*:\s*"(Feature|FeatureCollection|GeometryCollection|(Multi)?Polygon)"|"geometry"\s*:\s*\{'
+)
 _ENDINGS = (".geojson", ".geojson.gz", ".json", ".json.gz")
 # An annotation is a region if so many others lie in it, and it has so many times their area.
 _INSIDE, _LARGER = 2, 4
+# Collections in collections, of features and of geometries.
+_DEEPEST = 4
 # Names that QuPath gives to classes of regions end so.
 _REGION_MARK = "*"
+# Objects of QuPath that are no nuclei, whatever they hold: cores of a tissue array, tiles to measure in.
+_NO_NUCLEI = {"tmacore": "core of a tissue array", "tile": "tile", "root": "root object"}
 
 
 def recognises(source: Path) -> bool:
@@ -78,19 +84,50 @@ def load(file: ImageFile, shape: Shape | None) -> Nuclei:
                     f"feature {place}", f"the class {name} is one of regions; give a nucleus another one", "region"
                 )
                 continue
+            kind = _kind_of(feature, properties)
+            if kind in _NO_NUCLEI:
+                drawing.leave_out(f"feature {place}", f"a {_NO_NUCLEI[kind]} is no nucleus; delete it", "region")
+                continue
             with drawing.annotation(f"feature {place}", name):
                 _draw(drawing, feature)
                 drawing.score(_score(properties))
-                if properties.get("objectType") == "annotation" and name != REVIEWED:
+                if kind == "annotation" and name != REVIEWED:
                     regions.append((drawing.count - 1, f"feature {place}"))
         _without_regions(drawing, regions)
     return drawing.nuclei()
 
 
-def _features(data: Any) -> list[Any]:
+def _features(data: Any, depth: int = 0) -> list[Any]:
+    """All features of a collection, a list, or one feature; also of collections in these."""
     if isinstance(data, dict):
-        data = data.get("features", [data])
-    return data if isinstance(data, list) else [data]
+        data = data["features"] if "features" in data else _of_geometry(data)
+    features = data if isinstance(data, list) else [data]
+    if depth == _DEEPEST or not any(isinstance(one, list) or _is_collection(one) for one in features):
+        return features
+    return [
+        feature
+        for one in features
+        for feature in (_features(one, depth + 1) if isinstance(one, list) or _is_collection(one) else [one])
+    ]
+
+
+def _of_geometry(data: dict[str, Any]) -> list[Any]:
+    """A feature, or the features of a geometry that stands alone, as Shapely and QuPath's scripts write it."""
+    if data.get("type") == "GeometryCollection" and isinstance(data.get("geometries"), list):
+        return [{"geometry": one} for one in data["geometries"]]
+    return [{"geometry": data}] if "coordinates" in data else [data]
+
+
+def _is_collection(value: Any) -> bool:
+    return isinstance(value, dict) and "features" in value
+
+
+def _kind_of(feature: Any, properties: dict[str, Any]) -> str:
+    """What kind of object QuPath says that a feature is, in small letters: as of version 0.4, 0.3 and 0.2."""
+    kind = text(properties.get("objectType") or properties.get("object_type"))
+    if not kind and isinstance(feature, dict):
+        kind = "".join(re.findall(r"^(?:Path)?(Annotation|TMACore|Tile|Root)Object$", text(feature.get("id"))))
+    return kind.lower().replace("_", "")
 
 
 def _geometry_of(feature: Any) -> dict[str, Any]:
@@ -122,7 +159,7 @@ def _draw(drawing: Drawing, feature: Any) -> None:
 def _polygons(geometry: dict[str, Any], depth: int = 0) -> Iterator[Polygon]:
     """All polygons of a geometry; points and lines beside them have no pixels."""
     kind = geometry.get("type")
-    if kind == "GeometryCollection" and depth < 4:
+    if kind == "GeometryCollection" and depth < _DEEPEST:
         for part in geometry["geometries"]:
             yield from _polygons(part, depth + 1)
     elif kind in ("Polygon", "MultiPolygon"):

@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -31,6 +32,8 @@ from maskseg.imaging.reading import ImageFile
 from maskseg.imaging.tiff_structure import check_structure
 
 _TIFFS = (".tif", ".tiff")
+# Images that are looked at for an overlay, to recognise a folder of them.
+_FEW = 20
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 # ImageJ's names around that of the image.
 _BEFORE = re.compile(r"^roi[ _-]?(set|s|manager)?[ _-]+(?=.)", re.IGNORECASE)
@@ -49,9 +52,10 @@ logging.getLogger("roifile").propagate = False
 def recognises(source: Path) -> bool:
     """Whether a path is an ROI file or zip, or a folder with such files."""
     try:
-        if files_of(source, ".roi"):
+        if files_of(source, ".roi") or any(map(_is_zip, _zips(source)[:1])):
             return True
-        return any(map(_is_zip, _zips(source)[:1]))
+        images = files_of(source, *_TIFFS)
+        return bool(images) and all(map(_overlays, images[:_FEW]))
     except InputError:
         return False
 
@@ -165,17 +169,24 @@ def _all_bytes(files: tuple[ImageFile, ...]) -> Iterator[tuple[str, bytes]]:
 
 
 def _overlay(file: ImageFile) -> list[bytes]:
-    """The regions that ImageJ keeps in a TIFF file."""
+    """The regions that ImageJ keeps in a TIFF file: its overlay, or else what was selected in it."""
+    return _overlays(file) or [data for data in [_kept_by_imagej(file).get("ROI")] if isinstance(data, bytes)]
+
+
+def _overlays(file: ImageFile) -> list[bytes]:
+    overlays = _kept_by_imagej(file).get("Overlays") or []
+    overlays = overlays if isinstance(overlays, list | tuple) else [overlays]
+    return [data for data in overlays if isinstance(data, bytes)]
+
+
+def _kept_by_imagej(file: ImageFile) -> dict[str, Any]:
     try:
         check_file(file.path)
         check_structure(file.path)
         with tifffile.TiffFile(file.path, _multifile=False) as opened:
-            known = opened.imagej_metadata or {}
+            return opened.imagej_metadata or {}
     except Exception:  # tifffile has errors of its own; it is no such file
-        return []
-    overlays = known.get("Overlays") or []
-    overlays = [*overlays] if isinstance(overlays, list | tuple) else [overlays]
-    return [data for data in overlays or [known.get("ROI")] if isinstance(data, bytes)]
+        return {}
 
 
 def _slice(region: ImagejRoi) -> tuple[int, int]:

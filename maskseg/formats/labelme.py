@@ -1,6 +1,7 @@
 """labelme's JSON: a file for each image with its shapes, the image perhaps in it.
 
-Polygons, rectangles, circles and masks are nuclei; shapes with one ``group_id`` and label are pieces of one nucleus.
+The image in the file is taken where no other one is found. Polygons, rectangles, circles and masks are nuclei; shapes
+with one ``group_id`` and label are pieces of one nucleus.
 Written are masks, which keep every pixel, so labelme 5.2 or newer is needed to open them.
 """
 
@@ -12,6 +13,7 @@ import io
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,9 @@ from maskseg.imaging.reading import ImageFile, member_path
 
 _VERSION = "5.5.0"
 _SIGN = re.compile(rb'"shapes"\s*:\s*\[|"imagePath"\s*:')
+# First letters of PNG and JPEG files in base64.
+_ENCODED = {"iVBORw0KGgo": ".png", "/9j/": ".jpg"}
+_OUTLINED = ("polygon", "oriented_rectangle", "rotation", "quadrilateral")
 _NO_AREA = ("point", "points", "line", "linestrip")
 
 
@@ -65,10 +70,46 @@ def read(source: Path) -> Iterator[Item | LeftOut]:
             partial(_load, file),
             file.name,
             stated_shape(data.get("imageHeight"), data.get("imageWidth")),
+            within=_image_within(data.get("imageData"), member_path(name).stem or file.id, file),
             file_name=name,
             annotation_count=len(data["shapes"]),
             needs_shape=True,
         )
+
+
+@dataclass(frozen=True)
+class ImageWithin(ImageFile):
+    """The image in a labelme file; `member` is the name that it has as a file."""
+
+    file: ImageFile | None = None
+
+    @property
+    def name(self) -> str:
+        """Path for messages."""
+        assert self.file is not None
+        return f"{self.file.name}: its imageData"
+
+    def bytes(self) -> bytes:
+        """The image as labelme stored it, PNG or JPEG.
+
+        Raises
+        ------
+        InputError
+            If it is cut short.
+        """
+        assert self.file is not None
+        try:
+            return base64.b64decode(_parsed(self.file)["imageData"], validate=True)
+        except (binascii.Error, TypeError, ValueError, KeyError) as error:
+            raise InputError(f"{self.name} is no image; save it again with labelme") from error
+
+
+def _image_within(data: Any, name: str, file: ImageFile) -> ImageWithin | None:
+    """The image that a labelme file holds, if it holds one."""
+    if not isinstance(data, str):
+        return None
+    ending = next((ending for sign, ending in _ENCODED.items() if data.startswith(sign)), None)
+    return ImageWithin(name, file.path, f"{name}{ending}", file=file) if ending else None
 
 
 def _parsed(file: ImageFile) -> dict[str, Any]:
@@ -124,7 +165,8 @@ def _outline(shape: dict[str, Any]) -> NDArray[np.float64]:
     kind, points = shape.get("shape_type") or "polygon", shape.get("points")
     if kind in _NO_AREA:
         raise InputError(f"a {kind} has no area; draw a polygon")
-    if kind == "polygon":
+    # Other programs that write its form turn boxes, or write all their corners.
+    if kind in _OUTLINED or (kind == "rectangle" and isinstance(points, list) and len(points) > 2):
         return ring(points)
     (x0, y0), (x1, y1) = (tuple(map(number, point[:2])) for point in points or ())
     if kind == "rectangle":

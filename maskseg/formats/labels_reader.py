@@ -2,7 +2,7 @@
 
 - StarDist's layout, and what ``maskseg predict`` writes: ``images/STEM.*`` with ``masks/STEM.*`` or ``labels/STEM.*``;
 - Cellpose's: ``STEM.*`` with ``STEM_masks.*``, ``STEM_cp_masks.*`` or ``STEM_seg.npy`` in the same folder or in
-  ``masks/``, also ``STEM_img.*`` with ``STEM_masks.*``.
+  ``masks/``, also ``STEM_img.*`` with ``STEM_masks.*``; QuPath's ``STEM-labelled.*`` and the like beside ``STEM.*``.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from maskseg.core.array_pickle import load_array_pickle
 from maskseg.core.errors import InputError
 from maskseg.core.limits import IMAGE, LABELS
 from maskseg.core.masks import CropMasks
+from maskseg.formats import imagej_reader, yolo
 from maskseg.formats.label_values import instances
 from maskseg.formats.labels import SUFFIXES, WRITTEN_BY, read_pixels
 from maskseg.formats.reader import Item, LeftOut, Nuclei, Shape
@@ -38,7 +39,7 @@ _IMAGE_ENDING = "_img"
 # Pictures that Cellpose writes beside those.
 _OTHER_ENDINGS = ("_flows", "_cp_flows", "_outlines", "_cp_outlines", "_cp_output")
 # What others put behind the name of an image.
-_ENDING = re.compile(r"[_-](cp_masks?|masks?|labels?|seg|segmentation|instances?|gt)$", re.IGNORECASE)
+_ENDING = re.compile(r"[_-](cp_masks?|masks?|labels?|labell?ed|seg|segmentation|instances?|gt)$", re.IGNORECASE)
 _OTHERS = (".json", ".txt", ".xml", ".mat", ".roi", ".zip", ".geojson")
 _LOSSY = (".jpg", ".jpeg", ".webp")
 
@@ -47,9 +48,7 @@ def recognises(source: Path) -> bool:
     """Whether a folder or zip file holds label images, or pairs of images and label images, in one of the layouts."""
     try:
         alone = _alone(source)
-        others = files_of(source, *_OTHERS) if alone else []
-        # Photographs beside annotations of other kinds are no label images.
-        ours = alone and not {file.id for file in alone} & {file.id for file in others}
+        ours = alone and not _is_of_others(source, alone)
         return bool(ours) or any(_has_labels(item) for item in _pairs(source))
     except InputError:
         return False
@@ -74,6 +73,14 @@ def read(source: Path) -> Iterator[Item | LeftOut]:
         return
     alone = _alone(source)
     yield from _items_alone(alone) if alone else pairs
+
+
+def _is_of_others(source: Path, alone: list[ImageFile]) -> bool:
+    """Whether pictures are photographs beside annotations of another kind, not label images."""
+    if {file.id for file in alone} & {file.id for file in files_of(source, *_OTHERS)}:
+        return True
+    in_no_folder = inner_path(alone[0], source).parent == PurePosixPath()
+    return in_no_folder and (imagej_reader.recognises(source) or yolo.recognises(source))
 
 
 def _has_labels(item: Item | LeftOut) -> bool:
@@ -226,10 +233,13 @@ def _cellpose(files: list[ImageFile]) -> tuple[list[tuple[ImageFile, str]], list
     """Label images and images of one folder, each with the stem that they have in common."""
     labels: list[tuple[ImageFile, str]] = []
     images: list[tuple[ImageFile, str]] = []
+    ids = {file.id for file in files}
     for file in files:
         ending = next((ending for ending in _LABEL_ENDINGS if file.id.endswith(ending)), None)
         if ending:
             labels.append((file, file.id.removesuffix(ending)))
+        elif (stem := _ENDING.sub("", file.id)) != file.id and stem in ids:
+            labels.append((file, stem))
         else:
             images.append((file, file.id.removesuffix(_IMAGE_ENDING)))
     return labels, images

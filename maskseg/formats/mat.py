@@ -1,7 +1,8 @@
 """MATLAB files with label images, as HoVer-Net's data sets have them: CoNSeP, Kumar, CPM, Lizard.
 
 ``inst_map`` numbers the nuclei. Their classes are in ``type_map``, pixel by pixel, or in ``inst_type`` (CoNSeP) or
-``class`` (Lizard), nucleus by nucleus. Only these are read, and only as numbers.
+``class`` (Lizard), nucleus by nucleus; ``inst_type`` as HoVer-Net predicts it has the number of the nucleus before its
+class. Only these are read, and only as numbers.
 """
 
 from __future__ import annotations
@@ -100,10 +101,18 @@ def _classes(arrays: dict[str, NDArray[Any]], labels: NDArray[np.int64], masks: 
         return classes
     for name in _BY_NUCLEUS:
         if name in arrays:
-            values = arrays[name].ravel()
             numbers = np.unique(labels[labels > 0])
-            order = arrays[_NUMBERS].ravel() if _NUMBERS in arrays else np.arange(1, len(values) + 1)
+            if _is_table(arrays[name], numbers):
+                order, values = arrays[name].T
+            else:
+                values = arrays[name].ravel()
+                order = arrays[_NUMBERS].ravel() if _NUMBERS in arrays else np.arange(1, len(values) + 1)
             if len(order) == len(values):
                 of = dict(zip(order.tolist(), values.tolist(), strict=True))
                 return [f"{of[key]:g}" if key in of else "" for key in numbers.tolist()]
     return None
+
+
+def _is_table(values: NDArray[Any], numbers: NDArray[np.int64]) -> bool:
+    """Whether an array has a row a nucleus, its number and its class."""
+    return values.ndim == 2 and values.shape[1] == 2 and np.array_equal(np.sort(values[:, 0]), numbers)

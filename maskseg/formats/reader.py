@@ -104,6 +104,8 @@ class Item:
         Height and width of the image, where the annotations say them.
     image : ImageFile or None
         The image, where the format says which one it is. Otherwise it is found by `image_id`.
+    within : ImageFile or None
+        The image as the file of annotations holds it: perhaps in fewer bits, so a file of the image goes before it.
     file_name : str
         Name that the image has in a data set; where not given, that of `image`.
     annotation_count : int
@@ -121,6 +123,7 @@ class Item:
     where: str
     shape: Shape | None = None
     image: ImageFile | None = None
+    within: ImageFile | None = None
     file_name: str = ""
     annotation_count: int = 0
     fields: Mapping[str, Any] = field(default_factory=dict)

@@ -1,4 +1,7 @@
-"""VGG Image Annotator's regions: projects and annotations of version 1 and 2 as JSON, and annotations as CSV."""
+"""VGG Image Annotator's regions: projects and annotations of version 1 and 2 as JSON, and annotations as CSV.
+
+Of version 3 the projects are read, in which a region is a number for its kind and the numbers of its points.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,19 @@ from maskseg.formats.sources import begins_with, content, files_of, json_of, par
 from maskseg.imaging.reading import ImageFile, member_path
 
 _SIGN = re.compile(
-    rb'"_via_|"file_attributes"\s*:|"region_attributes"\s*:|"shape_attributes"\s*:|region_shape_attributes'
+    rb'"_via_|__VIA_PROJECT|"data_format_version"\s*:|"file_attributes"\s*:|"region_attributes"\s*:|"shape_attributes"\s*:|region_shape_attributes'
 )
 _COLUMNS = ("filename", "region_shape_attributes")
+# The kinds of regions of version 3 and the names of their numbers.
+_NUMBERED: dict[int, tuple[str, tuple[str, ...]]] = {
+    1: ("point", ()),
+    2: ("rect", ("x", "y", "width", "height")),
+    3: ("circle", ("cx", "cy", "r")),
+    4: ("ellipse", ("cx", "cy", "rx", "ry")),
+    5: ("line", ()),
+    6: ("polyline", ()),
+    7: ("polygon", ()),
+}
 # A region has attributes of any names; the first of these that it has is its class.
 _CLASSES = ("class", "label", "name", "type", "category")
 
@@ -55,6 +68,8 @@ def read(source: Path) -> Iterator[Item]:
 
 def _of_json(file: ImageFile) -> list[tuple[str, list[Any]]]:
     data = json_of(file)
+    if isinstance(data, dict) and {"metadata", "file"} <= data.keys():
+        return _of_version_3(data)
     data = data.get("_via_img_metadata", data) if isinstance(data, dict) else data
     records = list(data.values()) if isinstance(data, dict) else data
     if not isinstance(records, list) or not all(isinstance(one, dict) and "regions" in one for one in records):
@@ -65,6 +80,34 @@ def _of_json(file: ImageFile) -> list[tuple[str, list[Any]]]:
         regions = list(regions.values()) if isinstance(regions, dict) else regions
         images.append((text(record.get("filename")), regions if isinstance(regions, list) else []))
     return images
+
+
+def _of_version_3(data: dict[str, Any]) -> list[tuple[str, list[Any]]]:
+    """The images and regions of a project of version 3, in the form of version 2."""
+    files = {key: text(one.get("fname")) for key, one in data["file"].items()}
+    # A view shows a file; regions belong to views.
+    views = {key: text((view.get("fid_list") or [""])[0]) for key, view in data.get("view", {}).items()}
+    images: dict[str, list[Any]] = {name: [] for name in files.values()}
+    for region in data["metadata"].values():
+        numbers = region.get("xy")
+        name = files.get(views.get(text(region.get("vid")), text(region.get("vid"))))
+        if name is None or not numbers:  # what is said of the whole image
+            continue
+        kind, names = _NUMBERED.get(numbers[0], (f"shape of kind {text(numbers[0])}", ()))
+        shape: dict[str, Any] = {"name": kind, **dict(zip(names, numbers[1:], strict=bool(names)))}
+        if not names:
+            shape.update(all_points_x=numbers[1::2], all_points_y=numbers[2::2])
+        images[name].append({"shape_attributes": shape, "region_attributes": _named(data, region.get("av"))})
+    return list(images.items())
+
+
+def _named(data: dict[str, Any], values: Any) -> dict[str, str]:
+    """The attributes of a region by their names, with the names of chosen options."""
+    named = {}
+    for key, value in (values or {}).items():
+        attribute = data.get("attribute", {}).get(key, {})
+        named[text(attribute.get("aname"))] = text((attribute.get("options") or {}).get(text(value), value))
+    return named
 
 
 def _of_csv(file: ImageFile) -> list[tuple[str, list[Any]]]:

@@ -28,7 +28,7 @@ from maskseg.imaging.reading import ImageFile
 _LINE = re.compile(rb"^\s*\d+([ \t]+-?\d*\.?\d+([eE][-+]?\d+)?){4,}\s*$")
 _NAME = re.compile(r"^\s*['\"]?(\d+)['\"]?\s*:\s*(.+?)\s*$")
 # Beside the labels, with names of classes and of images.
-_NO_LABELS = ("classes", "train", "val", "test", "valid", "readme", "requirements", "notes")
+_NO_LABELS = re.compile(r"classes|(train|val|valid|test)\d*|(readme|requirements|notes)\b.*", re.IGNORECASE)
 # Written beside the labels where there are several classes.
 NAMES = "data.yaml"
 # Digits of a share: a hundredth of a pixel of a slide.
@@ -49,7 +49,7 @@ def recognises(source: Path) -> bool:
 
 
 def _label_files(source: Path) -> list[ImageFile]:
-    return [file for file in files_of(source, ".txt") if not file.id.lower().startswith(_NO_LABELS)]
+    return [file for file in files_of(source, ".txt") if not _NO_LABELS.fullmatch(file.id)]
 
 
 def read(source: Path) -> Iterator[Item]:

@@ -293,7 +293,9 @@ class Checkpointer(DetectionCheckpointer):
 def for_classes(weight: torch.Tensor, bias: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor] | None:
     """The layer that tells classes apart, for another number of them; background is the last.
 
-    How sure it is that something is a nucleus stays the same: the chance is divided among the classes.
+    How sure it is that something is a nucleus stays nearly the same: the chance is divided among the classes. Their
+    weights differ from what is known of any nucleus by noise that adds up to nothing. With equal ones the classes
+    would be alike to all layers below, which could not learn what tells them apart.
 
     Parameters
     ----------
@@ -310,18 +312,21 @@ def for_classes(weight: torch.Tensor, bias: torch.Tensor, count: int) -> tuple[t
     known = len(bias) - 1
     if known == count or known < 1 or 1 < count < known:
         return None
-    mean = weight[:-1].mean(dim=0, keepdim=True), bias[:-1].mean().reshape(1)
+    mean, level = weight[:-1].mean(dim=0), bias[:-1].mean()
     if known == 1 or count == 1:
-        rows, shift = count, math.log(known / count)
-        return (
-            torch.cat([mean[0].expand(rows, -1), weight[-1:]]),
-            torch.cat([mean[1].expand(rows) + shift, bias[-1:]]),
-        )
+        rows, shift = _parted(mean, count), math.log(known / count)
+        return torch.cat([rows, weight[-1:]]), torch.cat([(level + shift).expand(count), bias[-1:]])
     new = count - known
     return (
-        torch.cat([weight[:-1], mean[0].expand(new, -1), weight[-1:]]),
-        torch.cat([bias[:-1], mean[1].expand(new) - math.log(known), bias[-1:]]),
+        torch.cat([weight[:-1], _parted(mean, new), weight[-1:]]),
+        torch.cat([bias[:-1], (level - math.log(known)).expand(new), bias[-1:]]),
     )
+
+
+def _parted(mean: torch.Tensor, count: int) -> torch.Tensor:
+    """Rows (count, D) whose mean is the given one (D,), apart by noise as large as the weights; always the same."""
+    noise = torch.randn(count, len(mean), generator=torch.Generator().manual_seed(0))
+    return mean + (noise - noise.mean(dim=0)) * mean.std()
 
 
 def spread_channels(weights: NDArray[np.floating], channels: int) -> NDArray[np.floating]:

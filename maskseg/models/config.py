@@ -128,9 +128,6 @@ def _add_training(cfg: CfgNode) -> None:
     # et al. 2018). CLIP_GRADIENTS.CLIP_TYPE is also "full_model": the norm of all gradients together.
     cfg.SOLVER.OPTIMIZER = "Adam"
     cfg.SOLVER.AMSGRAD = False
-    # Learning rate of the layer that tells classes of nuclei apart, times that of all others. A fine-tuning to classes
-    # that the model does not know begins it with the same weights for all of them.
-    cfg.SOLVER.CLASS_LR_FACTOR = 1.0
     # Passes over the images, to which the whole schedule is scaled: MAX_ITER, STEPS, WARMUP_ITERS and TEST.EVAL_PERIOD
     # then only say in what proportion; 0: the schedule is as it stands.
     cfg.SOLVER.EPOCHS = 0

@@ -29,9 +29,6 @@ NUCLEI_A_WINDOW = 12
 FEW = 3
 # Of the learning rate that the model itself was trained with: what it knows is to be kept.
 RATE = 0.5
-# The layer of classes that the model does not know has so many times that rate: it begins with the same weights for all
-# of them, and hardly leaves them in a training of some hundred iterations otherwise.
-NEW_CLASSES_RATE = 10.0
 
 
 def finetune_config(model: str, data: str, out: str, overrides: list[str] | None = None) -> tuple[CfgNode, list[str]]:
@@ -76,13 +73,9 @@ def finetune_config(model: str, data: str, out: str, overrides: list[str] | None
     cfg.DATASETS.TRAIN_SHARES = cfg.DATASETS.MERGE_CLASSES = ()
     solver.BASE_LR *= RATE
     solver.LR_SCHEDULER_NAME, solver.CHECKPOINT_PERIOD, solver.EPOCHS = "WarmupCosineLR", 100, 0
-    solver.CLASS_LR_FACTOR = 1.0
     with_overrides(cfg, overrides)
     given = (overrides or [])[::2]
     of_classes = _choose_classes(cfg, records, known)
-    anew = len(cfg.MODEL.CLASS_NAMES) > 1 and not set(cfg.MODEL.CLASS_NAMES) <= set(known)
-    if anew and "SOLVER.CLASS_LR_FACTOR" not in given:
-        solver.CLASS_LR_FACTOR = NEW_CLASSES_RATE
     wanted = VIEWS_OF_A_NUCLEUS * nuclei / (NUCLEI_A_WINDOW * solver.IMS_PER_BATCH)
     if solver.EPOCHS:
         solver.MAX_ITER = epochs_to_iterations(cfg, solver.EPOCHS, len(records))
@@ -98,9 +91,8 @@ def finetune_config(model: str, data: str, out: str, overrides: list[str] | None
         said,
         f"{solver.MAX_ITER} iterations of {solver.IMS_PER_BATCH} windows: each of the {nuclei} nuclei in "
         f"{len(records)} images comes about {views:.2g} times (at least {FEWEST} iterations, at most {MOST})",
-        f"learning rate {solver.BASE_LR:g}, {RATE:g} of the model's own, falling to 0"
-        + (f", {solver.CLASS_LR_FACTOR:g} times that for the layer of classes" if anew else "")
-        + f"; all else as {start.weights.name} was trained",
+        f"learning rate {solver.BASE_LR:g}, {RATE:g} of the model's own, falling to 0; "
+        f"all else as {start.weights.name} was trained",
         *of_classes,
         *_reviewed(records),
     ]

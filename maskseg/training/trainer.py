@@ -82,26 +82,12 @@ def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimiz
         bias_lr_factor=solver.BIAS_LR_FACTOR,
         weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
     )
-    if solver.CLASS_LR_FACTOR != 1:
-        parameters = _with_faster_classes(parameters, model, solver.CLASS_LR_FACTOR)
     kind = _OPTIMIZERS[solver.OPTIMIZER]
     # Detectron2 clips each tensor by itself; the norm of all together is clipped by `Trainer.run_step`.
     if solver.CLIP_GRADIENTS.CLIP_TYPE != "full_model":
         kind = maybe_add_gradient_clipping(cfg, kind)
     extra = {"momentum": solver.MOMENTUM} if solver.OPTIMIZER == "SGD" else {"amsgrad": solver.AMSGRAD}
     return kind(parameters, lr=solver.BASE_LR, **extra)
-
-
-def _with_faster_classes(groups: list[dict[str, Any]], model: torch.nn.Module, factor: float) -> list[dict[str, Any]]:
-    """Parameter groups in which the layer that tells classes apart has a learning rate of its own."""
-    own = {id(value) for name, value in model.named_parameters() if ".box_predictor.cls_score." in name}
-    parted = []
-    for group in groups:
-        for fast in (False, True):
-            some = [value for value in group["params"] if (id(value) in own) == fast]
-            if some:
-                parted.append({**group, "params": some, "lr": group["lr"] * (factor if fast else 1)})
-    return parted
 
 
 def _leave_signals_alone(training: Any, _: int) -> None:

@@ -5,6 +5,7 @@ import json
 import random
 import zipfile
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,7 +19,13 @@ from maskseg.formats.registry import formats, readable, recognise
 from .annotated import LABELS, masks_of, write
 from .test_tool_readers import SHAPE, SQUARE, packed, via_file
 
-READERS = [name for name in readable() if name not in ("folders", "nuinsseg", "ctc")]
+READERS = readable()
+
+
+LABEL_FOLDERS = {
+    "nuinsseg": ("liver/tissue images/a.png", "liver/label masks/a.tif"),
+    "ctc": ("01/t000.tif", "01_GT/SEG/man_seg000.tif"),
+}
 
 
 def examples(name, folder):
@@ -27,9 +34,17 @@ def examples(name, folder):
     form = formats()[name]
     if form.writer is not None:
         write(name, folder, {"a": masks_of()})
+        if name == "folders":
+            (folder / "a" / "images").mkdir()
+            cv2.imwrite(str(folder / "a" / "images" / "a.png"), LABELS.astype(np.uint8))
     elif name == "via":
         via_file("project", folder)
         via_file("csv", folder)
+        (folder / "via3.json").write_text(
+            '{"project": {"pid": "__VIA_PROJECT_ID__"}, "attribute": {"1": {"aname": "kind", "options": {"0": "a"}}},'
+            '"file": {"1": {"fname": "b.png"}}, "view": {"1": {"fid_list": ["1"]}},'
+            '"metadata": {"x": {"vid": "1", "z": [], "xy": [7, 2, 3, 12, 3, 12, 9], "av": {"1": "0"}}}}'
+        )
     elif name == "labelstudio":
         size = {"original_width": 50, "original_height": 40}
         values = ({"points": [[4, 5], [9, 5], [9, 20]]}, {"rle": packed([0] * 8000)}, {"x": 3, "y": 3, "radiusX": 2})
@@ -47,6 +62,13 @@ def examples(name, folder):
             '<ASAP_Annotations><Annotations><Annotation Type="Polygon" PartOfGroup="x"><Coordinates>'
             f"{points}</Coordinates></Annotation></Annotations></ASAP_Annotations>"
         )
+    elif name == "hovernet":
+        nucleus = {"bbox": [[3, 2], [9, 12]], "contour": [list(point) for point in SQUARE], "type_prob": 1, "type": 2}
+        (folder / "a.json").write_text(json.dumps({"mag": None, "nuc": {"1": nucleus, "2": nucleus}}))
+    elif name in LABEL_FOLDERS:
+        for path in map(folder.joinpath, LABEL_FOLDERS[name]):
+            path.parent.mkdir(parents=True)
+            cv2.imwrite(str(path), LABELS.astype(np.uint16))
     elif name == "mat":
         matlab.savemat(folder / "a.mat", {"inst_map": LABELS, "type_map": LABELS}, do_compression=True)
     elif name == "stacks":
@@ -105,7 +127,7 @@ def test_bytes_that_are_spoilt(tmp_path_factory, name, seed, how):
 
 
 ODD = [None, True, -1, 0, 2**70, -0.5, 1e308, float("nan"), "", "x", "7", [], {}, [[]], [None], {"a": 1}, [1, 2, 3]]
-JSON = [name for name in READERS if name in ("coco", "labelme", "via", "labelstudio", "geojson")]
+JSON = [name for name in READERS if name in ("coco", "labelme", "via", "labelstudio", "hovernet", "geojson")]
 
 
 def places(value, path=()):

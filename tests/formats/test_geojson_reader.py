@@ -83,6 +83,39 @@ def test_regions_are_no_nuclei(tmp_path):
     assert len(found.left_out) == 2
 
 
+@pytest.mark.parametrize("version", ["0.2", "0.3", "0.5"])
+def test_every_version_of_qupath_says_what_is_an_annotation(tmp_path, version):
+    """A type in the id, in object_type, in objectType."""
+    objects = [(box(0, 0, 30, 20), "Annotation"), *((box(x, 4, x + 3, 7), "Detection") for x in (3, 8, 13))]
+    features = []
+    for ring, kind in objects:
+        key = {"0.3": "object_type", "0.5": "objectType"}.get(version)
+        own = {"id": f"Path{kind}Object"} if version == "0.2" else {}
+        properties = {key: kind.lower()} if key else {"isLocked": False}
+        features.append({"type": "Feature", **own, "geometry": polygon(ring), "properties": properties})
+    found = nuclei(tmp_path, *features)
+    assert found.masks.areas.tolist() == [9] * 3
+    assert [one.kind for one in found.left_out] == ["region"]
+
+
+def test_tiles_and_cores_are_no_nuclei(tmp_path):
+    core = feature({**polygon(box(0, 0, 30, 20)), "isEllipse": True}, "tmaCore", name="A-1", isMissing=False)
+    old_core = {**feature(polygon(box(0, 0, 30, 20))), "id": "TMACoreObject", "properties": {}}
+    tile = feature(polygon(box(30, 0, 40, 10)), "tile")
+    found = nuclei(tmp_path, core, old_core, tile, feature(polygon(box(4, 4, 7, 7)), "detection"))
+    assert found.masks.areas.tolist() == [9]
+    assert [one.kind for one in found.left_out] == ["region"] * 3
+
+
+def test_collections_in_collections_and_bare_geometries_are_read(tmp_path):
+    squares = [polygon(box(x, 4, x + 3, 7)) for x in (3, 8, 13)]
+    inner = {"type": "FeatureCollection", "features": [feature(squares[1], "detection")]}
+    found = nuclei(tmp_path, feature(squares[0], "detection"), inner, [feature(squares[2], "detection")])
+    assert found.masks.boxes[:, 0].tolist() == [3, 8, 13]
+    (tmp_path / "a.geojson").write_text(json.dumps({"type": "GeometryCollection", "geometries": squares}))
+    assert len(read_all("geojson", tmp_path, SHAPE)[0]["a"].masks) == 3
+
+
 def test_points_and_broken_features_are_left_out_alone(tmp_path):
     good = feature(polygon(box(1, 1, 5, 5)))
     bad = [

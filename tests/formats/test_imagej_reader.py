@@ -9,6 +9,7 @@ from skimage.draw import polygon2mask
 from maskseg.core.errors import InputError
 from maskseg.formats.imagej import write_imagej
 from maskseg.formats.imagej_reader import read
+from maskseg.formats.registry import recognise
 
 from .annotated import LABELS, masks_of, pixels, read_all
 
@@ -103,9 +104,19 @@ def test_an_overlay_in_a_tiff_is_read(tmp_path):
     pixels_ = np.zeros(SHAPE, np.uint8)
     metadata = {"Overlays": [region.tobytes() for region in regions]}
     tifffile.imwrite(tmp_path / "a.tif", pixels_, imagej=True, metadata=metadata)
+    assert recognise(tmp_path).name == "imagej"
     (item,) = read(tmp_path)
     assert (item.image_id, item.image.path) == ("a", tmp_path / "a.tif")
     assert len(item.read(SHAPE).masks) == 2
+
+
+def test_what_was_selected_in_an_image_makes_it_no_annotation(tmp_path):
+    """ImageJ keeps the last selection in every TIFF."""
+    selected = {"ROI": ImagejRoi(roitype=ROI_TYPE.RECT, left=1, top=1, right=5, bottom=5).tobytes()}
+    for folder, values in (("images", np.zeros(SHAPE, np.uint8)), ("masks", np.ones(SHAPE, np.uint8))):
+        (tmp_path / folder).mkdir()
+        tifffile.imwrite(tmp_path / folder / "a.tif", values, imagej=True, metadata=selected)
+    assert recognise(tmp_path).name == "labels"
 
 
 def test_regions_beyond_the_image_are_cut_or_left_out(tmp_path):

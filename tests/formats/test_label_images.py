@@ -6,11 +6,12 @@ from pycocotools import mask as coco_mask
 
 from maskseg.core.errors import InputError
 from maskseg.data.dataset import image_id, load_coco
+from maskseg.formats.registry import recognise
 from maskseg.imaging.channels import Choice
 from maskseg.imaging.reading import ImageFile
 from tests.fixtures.converting import convert_labels as convert
 
-from .annotated import zipped
+from .annotated import masks_of, write, zipped
 
 SHAPE = (40, 50)
 # Not in a row, one label in two pieces, one with a hole.
@@ -105,6 +106,8 @@ def test_seventy_thousand_labels(tmp_path):
         ("images/a.png", "masks/a_cp_masks.png"),
         ("images/a.png", "masks/a_mask.tif"),
         ("images/a.png", "labels/a-labels.tif"),
+        ("a [x=0,y=0].png", "a [x=0,y=0]-labelled.png"),
+        ("a.tif", "a_label.tif"),
     ],
 )
 def test_each_layout_is_found(image, labels, tmp_path):
@@ -116,6 +119,24 @@ def test_each_layout_is_found(image, labels, tmp_path):
     summary = convert(tmp_path / "source", tmp_path / "out", progress=False)
     assert summary.left_out == []
     assert list(nuclei(tmp_path / "out").values()) == [expected()]
+
+
+def test_photographs_beside_regions_are_no_label_images_and_labels_beside_them_are(tmp_path):
+    """Label images come before the other files of a prediction: these have lost something."""
+    write("imagej", tmp_path / "a", {"a_1": masks_of()})
+    (tmp_path / "a" / "a_1.zip").rename(tmp_path / "a" / "RoiSet.zip")
+    put_image(tmp_path / "a" / "photo.png")
+    assert recognise(tmp_path / "a").name == "imagej"
+    for form in ("imagej", "yolo"):
+        write(form, tmp_path / "b", {"c": masks_of()})
+    put_labels(tmp_path / "b" / "labels" / "d.tif", LABELS.astype(np.uint16))
+    assert recognise(tmp_path / "b").name == "labels"
+
+
+def test_a_label_image_is_no_image_of_itself(tmp_path):
+    put_labels(tmp_path / "source" / "a.tif", LABELS.astype(np.uint16))
+    with pytest.raises(InputError, match="--images"):
+        convert(tmp_path / "source", tmp_path / "out", progress=False)
 
 
 def test_the_masks_of_a_cellpose_file_are_read(tmp_path):

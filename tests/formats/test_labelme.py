@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from maskseg.convert.annotated import convert_annotations
 from maskseg.core.errors import InputError
 from maskseg.formats.labelme import read
 
@@ -38,6 +39,32 @@ def test_every_shape_with_an_area_is_a_nucleus(tmp_path):
     np.testing.assert_array_equal(found.masks.to_labels() == 3, np.hypot(x - 30, y - 20) <= 6)
     assert found.classes == ["a", "b", "c"]
     assert len(found.left_out) == 2
+
+
+def test_boxes_with_all_their_corners_are_read(tmp_path):
+    """As newer versions and other programs with this form write turned and plain boxes."""
+    corners = [[3, 2], [9, 2], [9, 7], [3, 7]]
+    kinds = ("rectangle", "oriented_rectangle", "rotation")
+    found = nuclei(tmp_path, *(shape(corners, kind) for kind in kinds))
+    np.testing.assert_array_equal(found.masks.boxes, [[3, 2, 9, 7]] * 3)
+
+
+@pytest.mark.parametrize(("kind", "ending"), [("PNG", ".png"), ("JPEG", ".jpg")])
+def test_the_image_in_the_file_is_taken_where_there_is_no_other(tmp_path, kind, ending):
+    source, file = tmp_path / "source", io.BytesIO()
+    source.mkdir()
+    Image.new("RGB", SHAPE[::-1], (10, 20, 30)).save(file, kind)
+    data = base64.b64encode(file.getvalue()).decode()
+    nuclei(source, shape([[1, 1], [5, 1], [5, 4], [1, 4]]), imageData=data)
+    convert_annotations(source, tmp_path / "out", "labelme", progress=False)
+    assert (tmp_path / "out" / "images" / f"a{ending}").read_bytes() == file.getvalue()
+    Image.new("L", SHAPE[::-1]).save(source / "a.bmp")
+    convert_annotations(source, tmp_path / "again", "labelme", progress=False)
+    assert [path.name for path in (tmp_path / "again" / "images").iterdir()] == ["a.bmp"]
+    (source / "a.bmp").unlink()
+    nuclei(source, shape([[1, 1], [5, 1], [5, 4], [1, 4]]), imageData=data[:-3])
+    with pytest.raises(InputError, match=r"a\.json: its imageData"):
+        convert_annotations(source, tmp_path / "cut", "labelme", progress=False)
 
 
 def test_shapes_of_a_group_are_pieces_of_a_nucleus(tmp_path):

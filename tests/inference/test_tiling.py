@@ -19,7 +19,7 @@ UNSCALED = ("INPUT.SHRINK", "False", "INPUT.LONG_SIDE", "32", "INPUT.FORMAT", "R
 
 
 class Marked:
-    """Every marked pixel is the centre of a nucleus: red is its size, green and blue are its score.
+    """Every marked pixel is the centre of a nucleus: red is its size, green and blue are its score, and its class.
 
     The same at every place, but not in the mirror: there each box is a pixel wider on one side. `shake` moves boxes by
     as much as a trained network does from one window to another.
@@ -50,6 +50,7 @@ class Marked:
         found.pred_boxes = Boxes(torch.tensor(boxes[order], dtype=torch.float32).reshape(-1, 4))
         found.pred_boxes.clip((height, width))
         found.scores = torch.tensor((score[order] / 65536).astype(np.float32))
+        found.pred_classes = torch.tensor(score[order] % 3).long()
         found.pred_masks = torch.tensor(np.where(score[order] % 2 == 0, 0, 1))[:, None, None] * torch.tensor(lobes)
         found.pred_masks += (1 - torch.tensor(score[order] % 2))[:, None, None] * torch.tensor((disk > 0).astype("f4"))
         found.pred_masks = found.pred_masks[:, None].float()
@@ -89,6 +90,7 @@ def tiled(model, image, folder, tta=None, **kwargs):
         np.concatenate([masks.boxes for masks in pieces]),
         [bitmap for masks in pieces for bitmap in masks.bitmaps],
         np.concatenate([masks.scores for masks in pieces]),
+        np.concatenate([masks.classes for masks in pieces]),
     )
 
 
@@ -96,6 +98,7 @@ def scored(masks):
     return set(
         zip(
             masks.scores.tolist(),
+            masks.classes.tolist(),
             map(tuple, masks.boxes.tolist()),
             [bitmap.tobytes() for bitmap in masks.bitmaps],
             strict=True,

@@ -154,6 +154,23 @@ def test_the_average_is_taken_pixel_by_pixel_over_the_views_that_have_the_nucleu
     assert pictures(merged(first, second, second, third, how="average", threshold=0.72)[1]) == [["..###....."]]
 
 
+@pytest.mark.parametrize(
+    ("kinds", "scores", "expected"),
+    [
+        ((0, 1, 1, 1), (0.9, 0.8, 0.8, 0.8), 1),
+        ((0, 1, 0, 1), (0.9, 0.9, 0.9, 0.9), 0),
+        ((0, 1), (0.9, 0.5), 0),
+        ((2, 2), (0.9, 0.5), 2),
+    ],
+)
+def test_the_class_is_that_of_most_views_by_their_scores_and_else_of_the_first(kinds, scores, expected):
+    pictures_ = [drawn("##\n##", scores=[score]) for score in scores]
+    for one, kind in zip(pictures_, kinds, strict=True):
+        one.classes = np.array([kind], np.int32)
+    _, masks = merged(*pictures_, how="average" if len(kinds) > 2 else "union")
+    assert masks.classes.tolist() == [expected]
+
+
 def test_auto_is_the_union_of_two_views_and_the_average_of_more():
     first, other = drawn(".99991"), drawn("199991")
     wider = drawn("999999")
