@@ -59,6 +59,7 @@ def test_the_toy_format_is_thirty_lines(repository):
     assert len((repository / "docs" / "examples" / "toy_format.py").read_text().splitlines()) <= 30
 
 
+@pytest.mark.slow
 def test_the_toy_format_is_in_every_command_and_one_that_cannot_be_loaded_is_named(run, tmp_path):
     (tmp_path / "images").mkdir()
     for number in range(3):
