@@ -15,6 +15,7 @@ import maskseg  # noqa: F401
 # Fixtures that tests of several packages share.
 pytest_plugins = [
     "tests.fixtures.closed",
+    "tests.fixtures.commands",
     "tests.fixtures.datasets",
     "tests.fixtures.sample",
     "tests.fixtures.training",

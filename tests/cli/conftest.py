@@ -4,7 +4,6 @@ import shutil
 
 import pytest
 
-from maskseg.cli import main as cli
 from maskseg.data.dataset import dataset_dicts
 from maskseg.data.split import write_split
 from tests.fixtures.converting import convert_folders as convert
@@ -27,20 +26,3 @@ def converted(repository, tmp_path_factory):
         return folder / "data"
 
     return make
-
-
-@pytest.fixture
-def maskseg(monkeypatch, capsys):
-    """The command line: arguments to (status, stdout, stderr)."""
-
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["maskseg", *map(str, arguments)])
-        try:
-            cli.main()
-            status = 0
-        except SystemExit as end:
-            status = end.code or 0
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run

@@ -22,10 +22,11 @@ from tests.fixtures.converting import convert_folders as convert
 pytestmark = pytest.mark.slow
 
 
-def maskseg(*arguments, cwd):
-    return subprocess.run(
-        [sys.executable, "-m", "maskseg.cli.main", *map(str, arguments)], cwd=cwd, capture_output=True, text=True
-    )
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """The current folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture(scope="module")
@@ -40,12 +41,13 @@ def smallest(repository, tmp_path_factory):
     return folder
 
 
-def test_the_bundled_model_outlines_held_out_images(smallest, tmp_path):
-    """From another folder than the repository; the score is far above what an untrained network reaches."""
-    done = maskseg("predict", smallest, "-o", "out", cwd=tmp_path)
+def test_the_bundled_model_outlines_held_out_images(smallest, tmp_path, maskseg):
+    """In a process of its own, from another folder; the score is far above what an untrained network reaches."""
+    command = [sys.executable, "-m", "maskseg.cli.main", "predict", smallest, "-o", "out"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    checked = maskseg("submission", "check", "out/submission.csv", "--images", smallest, cwd=tmp_path)
-    assert checked.returncode == 0, checked.stdout + checked.stderr
+    status, out, errors = maskseg("submission", "check", tmp_path / "out" / "submission.csv", "--images", smallest)
+    assert status == 0, out + errors
     convert(smallest, tmp_path / "truth", progress=False)
     for record in dataset_dicts(str(tmp_path / "truth")):
         shape = (record["height"], record["width"])
@@ -54,18 +56,18 @@ def test_the_bundled_model_outlines_held_out_images(smallest, tmp_path):
         assert image_scores(truth, found)["dsb_score"] > 0.4
 
 
-def test_a_corrupt_image_is_named_the_rest_is_done_and_the_exit_status_says_so(smallest, tmp_path):
+def test_a_corrupt_image_is_named_the_rest_is_done_and_the_exit_status_says_so(smallest, here, maskseg):
     good = next(smallest.glob("*/images/*.png"))
-    (tmp_path / "images").mkdir()
-    shutil.copy(good, tmp_path / "images" / "good.png")
-    (tmp_path / "images" / "bad.png").write_bytes(good.read_bytes()[:1000])
-    done = maskseg("predict", "images", "-o", "out", "--formats", "table", "--tta", "none", cwd=tmp_path)
-    assert done.returncode == 1
-    assert "bad.png" in done.stderr
-    assert "Traceback" not in done.stderr
-    none = maskseg("predict", "images/bad.png", "-o", "none", "--formats", "table", "--tta", "none", cwd=tmp_path)
-    assert none.returncode == 2
-    rows = {row["image_id"]: row for row in csv.DictReader((tmp_path / "out" / "images.csv").open())}
+    (here / "images").mkdir()
+    shutil.copy(good, here / "images" / "good.png")
+    (here / "images" / "bad.png").write_bytes(good.read_bytes()[:1000])
+    status, _, errors = maskseg("predict", "images", "-o", "out", "--formats", "table", "--tta", "none")
+    assert status == 1
+    assert "bad.png" in errors
+    assert "Traceback" not in errors
+    status, _, _ = maskseg("predict", "images/bad.png", "-o", "none", "--formats", "table", "--tta", "none")
+    assert status == 2
+    rows = {row["image_id"]: row for row in csv.DictReader((here / "out" / "images.csv").open())}
     assert rows["good"]["status"] == "ok"
     assert int(rows["good"]["nuclei"]) > 0
     assert rows["bad"]["status"] != "ok"
@@ -97,20 +99,20 @@ def odd_images(grey, folder):
     tifffile.imwrite(folder / "bad_nan.tif", np.where(grey > 9, np.nan, grey).astype(np.float32))
 
 
-def test_odd_images_are_right_or_one_clear_line_in_every_format(repository, tmp_path):
+def test_odd_images_are_right_or_one_clear_line_in_every_format(repository, here, maskseg):
     """The same pixels in another form have the same nuclei; where a form is inexact, nearly the same."""
     (path,) = (repository / "datasets/sample/heldout").glob("2dd9d8c7*/images/*.png")
     grey = np.asarray(Image.open(path).convert("L"))
-    odd_images(grey, tmp_path / "odd")
+    odd_images(grey, here / "odd")
     formats = "rle,labels,coco,table,geojson,imagej,svg,parquet"
-    done = maskseg("predict", "odd", "-o", "out", "--formats", formats, "--tta", "none", cwd=tmp_path)
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    left_out = [line for line in done.stderr.splitlines() if line.startswith("left out ")]
+    status, _, errors = maskseg("predict", "odd", "-o", "out", "--formats", formats, "--tta", "none")
+    assert status == 1
+    assert "Traceback" not in errors
+    left_out = [line for line in errors.splitlines() if line.startswith("left out ")]
     assert [line.split()[2].rstrip(":") for line in left_out] == ["bad_complex", "bad_nan", "bad_two_channels"]
     assert all(f"{name}.tif: " in line for name, line in zip(("complex", "nan", "two_channels"), left_out, strict=True))
 
-    labels = {path.stem: read_labels(path) for path in (tmp_path / "out" / "labels").iterdir()}
+    labels = {path.stem: read_labels(path) for path in (here / "out" / "labels").iterdir()}
     assert labels["grey"].max() > 5
     for name, found in labels.items():
         if name.startswith("same"):
@@ -125,14 +127,14 @@ def test_odd_images_are_right_or_one_clear_line_in_every_format(repository, tmp_
         "size_tall": (20000, 10),
     }
 
-    nuclei = list(csv.DictReader((tmp_path / "out" / "nuclei.csv").open()))
+    nuclei = list(csv.DictReader((here / "out" / "nuclei.csv").open()))
     for name, found in labels.items():
         number = found.max()
         assert sum(row["image_id"] == name for row in nuclei) == number
-        masks = read_geojson(tmp_path / "out" / "geojson" / f"{name}.geojson", found.shape)
+        masks = read_geojson(here / "out" / "geojson" / f"{name}.geojson", found.shape)
         np.testing.assert_array_equal(masks.to_labels(), found)
-        assert len(roifile.roiread(tmp_path / "out" / "imagej" / f"{name}.zip")) == number
-        assert (tmp_path / "out" / "svg" / f"{name}.svg").read_text().count("<path ") == number
+        assert len(roifile.roiread(here / "out" / "imagej" / f"{name}.zip")) == number
+        assert (here / "out" / "svg" / f"{name}.svg").read_text().count("<path ") == number
     means = {row["image_id"]: row["intensity_mean_0"] for row in nuclei if row["label"] == "1"}
     assert float(means["grey"]) == pytest.approx(grey[labels["grey"] == 1].mean())
     assert float(means["wide"]) == pytest.approx(grey[labels["wide"] == 1].mean() * 200)
@@ -149,11 +151,11 @@ def test_odd_images_are_right_or_one_clear_line_in_every_format(repository, tmp_
         (["images", "--model", "no-such-model"], "no-such-model"),
     ],
 )
-def test_bad_calls_end_in_one_line(repository, tmp_path, arguments, words):
-    (tmp_path / "images").mkdir()
-    shutil.copy(next((repository / "datasets/sample/heldout").glob("*/images/*.png")), tmp_path / "images")
-    done = maskseg("predict", *arguments, "-o", "out", cwd=tmp_path)
-    assert done.returncode == 2
-    assert words in done.stderr
-    assert "Traceback" not in done.stderr
-    assert not (tmp_path / "out").exists()
+def test_bad_calls_end_in_one_line(repository, here, maskseg, arguments, words):
+    (here / "images").mkdir()
+    shutil.copy(next((repository / "datasets/sample/heldout").glob("*/images/*.png")), here / "images")
+    status, _, errors = maskseg("predict", *arguments, "-o", "out")
+    assert status == 2
+    assert words in errors
+    assert "Traceback" not in errors
+    assert not (here / "out").exists()

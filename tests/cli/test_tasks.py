@@ -36,8 +36,10 @@ def package(tmp_path, monkeypatch):
     tasks._discover.cache_clear()
 
 
-def test_every_project_is_found_and_each_part_is_there():
-    assert set(tasks.registered()) == {"GeneralizedRCNN", "UNet", "NerveUNet", "ProteinClassifier"}
+def test_every_project_is_found_and_each_part_is_there(repository):
+    assert {"GeneralizedRCNN", "UNet", "NerveUNet", "ProteinClassifier"} <= set(tasks.registered())
+    for path in (repository / "maskseg" / "projects").glob("*/task.py"):
+        assert f"{tasks.PROJECTS}.{path.parent.name}.task" in sys.modules, f"{path.parent} has no __init__.py"
     for task in tasks.registered().values():
         assert all(task.part(name) for name in task.__dataclass_fields__ if name != "add_keys")
 

@@ -39,16 +39,12 @@ def arguments(dataset, out, *more: str) -> list[str]:
     return ["--config-file", "nuclei_R_18_FPN", "--num-gpus", "0", *more, *overrides]
 
 
-def train_net(repository, *words: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(repository / "tools" / "train_net.py"), *words]
-    return subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=600)
-
-
 @pytest.fixture(scope="module")
 def finished(repository, dataset, tmp_path_factory):
-    """The folder of a training of two iterations, and what it said."""
+    """The folder of a training of two iterations, in a process of its own, and what it said."""
     out = tmp_path_factory.mktemp("trained") / "run"
-    done = train_net(repository, *arguments(dataset, out))
+    command = [sys.executable, str(repository / "tools" / "train_net.py"), *arguments(dataset, out)]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return out, done
 
@@ -69,17 +65,17 @@ def test_a_training_leaves_weights_figures_and_its_config(finished):
     assert "2/2" in done.stderr, "the bar"
 
 
-def test_eval_only_scores_what_the_training_led_to(finished, repository, dataset):
+def test_eval_only_scores_what_the_training_led_to(finished, dataset, maskseg):
     out, _ = finished
     # The address from which it started is no longer of interest, nor to be had.
     config = out.parent / "mine.yaml"
     text = (out / "config.yaml").read_text()
     assert "  WEIGHTS: ''" in text
     config.write_text(text.replace("  WEIGHTS: ''", "  WEIGHTS: detectron2://ImageNetPretrained/MSRA/R-50.pkl"))
-    done = train_net(repository, "--config-file", str(config), "--num-gpus", "0", "--eval-only")
-    assert done.returncode == 0, done.stderr
-    assert f"model_best.pth on {dataset}:dev" in done.stdout
-    lines = done.stdout.splitlines()
+    status, said, errors = maskseg("train", "--config-file", config, "--num-gpus", 0, "--eval-only")
+    assert status == 0, errors
+    assert f"model_best.pth on {dataset}:dev" in said
+    lines = said.splitlines()
     head = next(number for number, line in enumerate(lines) if "mean IoU (DSB score)" in line)
     assert [line.split("  ")[0] for line in lines[head + 1 : head + 3]] == ["white on black", "all"]
     written = json.loads((out / "evaluation_data_dev.json").read_text())
@@ -87,15 +83,15 @@ def test_eval_only_scores_what_the_training_led_to(finished, repository, dataset
     assert f"{written['dsb_score']:.4f}" in lines[head + 2]
 
 
-def test_a_damaged_image_ends_it_in_one_line(repository, dataset, tmp_path):
+def test_a_damaged_image_ends_it_in_one_line(dataset, maskseg, tmp_path):
     shutil.copytree(dataset, tmp_path / "data")
     for path in (tmp_path / "data" / "images").iterdir():
         path.write_bytes(path.read_bytes()[:500])
-    done = train_net(repository, *arguments(tmp_path / "data", tmp_path / "run"))
-    assert done.returncode == 2
-    assert "Traceback" not in done.stdout + done.stderr
-    assert ".png: " in done.stderr.strip().splitlines()[-1]
-    assert done.stderr.strip().splitlines()[-1].startswith("maskseg: error: ")
+    status, said, errors = maskseg("train", *arguments(tmp_path / "data", tmp_path / "run"))
+    assert status == 2
+    assert "Traceback" not in said + errors
+    assert ".png: " in errors.strip().splitlines()[-1]
+    assert errors.strip().splitlines()[-1].startswith("maskseg: error: ")
 
 
 def refused(monkeypatch, capsys, *words: str) -> str:

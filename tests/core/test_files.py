@@ -75,6 +75,7 @@ def test_a_file_has_its_bytes_and_what_is_none_says_so(tmp_path):
         check_file(tmp_path / "b", remedy="make it")
 
 
+@pytest.mark.slow
 def test_folders_of_any_depth_are_gone_through_and_links_only_where_asked(tmp_path):
     here = os.getcwd()
     os.chdir(tmp_path)

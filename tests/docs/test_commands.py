@@ -1,11 +1,8 @@
 """Every command in README and docs: its options exist, and it is run here or says why not."""
 
-import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -113,7 +110,7 @@ def test_what_is_run_is_in_the_pages_and_each_reason_is_needed():
 
 
 @pytest.mark.slow
-def test_the_commands_run_one_after_another(tmp_path):
+def test_the_commands_run_one_after_another(maskseg, tmp_path, monkeypatch):
     import numpy as np
     import tifffile
 
@@ -121,17 +118,12 @@ def test_the_commands_run_one_after_another(tmp_path):
     for folder in sample:
         (tmp_path / "datasets/sample/heldout").mkdir(parents=True, exist_ok=True)
         shutil.copytree(folder, tmp_path / "datasets/sample/heldout" / folder.name)
-    environment = {
-        **os.environ,
-        "MASKSEG_MODELS": str(tmp_path / "models"),
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(ROOT),
-    }
+    monkeypatch.setenv("MASKSEG_MODELS", str(tmp_path / "models"))
+    monkeypatch.chdir(tmp_path)
 
     def run(*words):
-        command = [sys.executable, "-m", "maskseg.cli.main", *words]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, f"{words}: {done.stderr}"
+        status, _, errors = maskseg(*words)
+        assert status == 0, f"{words}: {errors}"
 
     run("models", "export", "nuclei", "-o", "tissue.safetensors")
     run("predict", "datasets/sample/heldout", "-o", "first", "--tta", "none", "--formats", "labels,geojson")
@@ -153,5 +145,9 @@ def test_the_commands_run_one_after_another(tmp_path):
         if "-o data/mine" in text:
             shutil.rmtree(tmp_path / "data/mine", ignore_errors=True)
         words = shlex.split(text)
-        run(*words[words.index("maskseg") + 1 :])
+        start = words.index("maskseg")
+        with monkeypatch.context() as only_here:
+            for name, value in (word.split("=") for word in words[:start]):
+                only_here.setenv(name, value)
+            run(*words[start + 1 :])
     assert (tmp_path / "out/nuclei.h5ad").is_file() and (tmp_path / "check.html").is_file()

@@ -1,17 +1,21 @@
 """The evaluator alone and in two processes, with predictions that are drawn from the truth."""
 
 import json
+import multiprocessing
 import os
-import subprocess
-import sys
+import socket
+from pathlib import Path
 
 import pytest
+import torch
+from detectron2.utils import comm
 
 from maskseg.core.masks import CropMasks
 from maskseg.data.dataset import dataset_dicts, load_record
 from maskseg.evaluation.dsb import image_scores, summarise
 from maskseg.evaluation.evaluator import NucleusEvaluator, evaluate_records
 from maskseg.inference.predictor import Predictor
+from maskseg.training.distributed import run
 from tests.fixtures.converting import convert_folders as convert
 
 
@@ -57,40 +61,36 @@ def test_the_figures_are_those_of_the_images_and_an_image_seen_twice_counts_once
     assert evaluator.evaluate()["images"] == 1
 
 
-PROCESS = """
-import json, sys
-import maskseg
-from detectron2.utils import comm
-from maskseg.data.dataset import dataset_dicts
-from maskseg.evaluation.evaluator import evaluate_records
-from maskseg.training.distributed import run
-from tests.evaluation.test_evaluator import EverySecond
-
-def main(folder, out):
+def figures(folder, out):
+    """What one of two processes finds."""
     records = dataset_dicts(folder)
-    mine = records[comm.get_rank() :: comm.get_world_size()]
     assert comm.get_world_size() == 2
     # Each process can segment its own share only.
+    mine = records[comm.get_rank() :: comm.get_world_size()]
     found = evaluate_records(EverySecond(mine), records, shared=True)
-    with open(f"{out}.{comm.get_rank()}", "w") as file:
-        json.dump(found, file)
-
-run(main, 0, (sys.argv[1], sys.argv[2]))
-"""
+    Path(f"{out}.{comm.get_rank()}").write_text(json.dumps(found))
 
 
-def test_two_processes_give_the_figures_of_one(dataset, tmp_path, repository):
-    script = tmp_path / "process.py"
-    script.write_text(PROCESS)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(repository)}
-    done = subprocess.run(
-        [*command, str(dataset), str(tmp_path / "found")],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        env=environment,
-    )
-    assert done.returncode == 0, done.stderr
+def process(rank, port, folder, out):
+    """One of two processes, with what torchrun would tell it."""
+    told = {"TORCHELASTIC_RUN_ID": "test", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RANK": rank}
+    told |= {"LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "CUDA_VISIBLE_DEVICES": ""}
+    os.environ.update({name: str(value) for name, value in told.items()})
+    torch.set_num_threads(1)
+    run(figures, 0, (folder, out))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked, which this system cannot")
+def test_two_processes_give_the_figures_of_one(dataset, tmp_path):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    given = (port, str(dataset), tmp_path / "found")
+    both = [multiprocessing.get_context("fork").Process(target=process, args=(rank, *given)) for rank in (0, 1)]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join(600)
+    assert [one.exitcode for one in both] == [0, 0]
     assert json.loads((tmp_path / "found.0").read_text()) == expected(dataset_dicts(str(dataset)))
     assert json.loads((tmp_path / "found.1").read_text()) == {}

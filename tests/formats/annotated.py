@@ -18,6 +18,12 @@ LABELS[9:11, 2:4] = LABELS[11:13, 4:7] = 2
 LABELS[8:14, 12:18] = 7
 SCORES = [0.5, 0.25, 1, 0.75]
 
+# What formats keep beyond the pixels, and what they lose of them; one that is in none of these keeps the pixels alone.
+SCORED = {"coco", "geojson", "imagej", "labelme"}
+CLASSED = {"coco", "geojson", "imagej", "labelme", "xml", "yolo"}
+LOSES_HOLES = {"folders", "yolo"}
+LOSES_PIECES = {"yolo"}
+
 
 def masks_of(labels=LABELS, scores=None):
     return CropMasks.from_labels(labels, scores)

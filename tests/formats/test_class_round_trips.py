@@ -19,6 +19,8 @@ from maskseg.formats.registry import get, predicted, writers
 from maskseg.formats.writer import ImageInfo, write_all
 from maskseg.imaging.windows import ArraySource
 
+from .annotated import CLASSED
+
 NAMES = ("Tumor", "Immune cells", 'Ångström, "x" <1>')
 SHAPE = (40, 60)
 
@@ -56,7 +58,7 @@ def classes_of(folder):
     return found
 
 
-@pytest.mark.parametrize("form", ["geojson", "imagej", "labelme", "xml", "coco", "yolo"])
+@pytest.mark.parametrize("form", sorted(CLASSED))
 def test_classes_come_back(form, data, tmp_path):
     export(str(data), tmp_path / "out", form, progress=False)
     options = {"categories": ("all",)} if form == "coco" else {}

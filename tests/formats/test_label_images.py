@@ -83,6 +83,7 @@ def test_every_label_is_one_nucleus_pixel_by_pixel(suffix, dtype, tmp_path):
     assert copied.read_bytes() == (tmp_path / "source" / "images" / "a.png").read_bytes()
 
 
+@pytest.mark.slow
 def test_seventy_thousand_labels(tmp_path):
     labels = np.arange(1, 70_001).reshape(250, 280)
     put_image(tmp_path / "source" / "images" / "a.png", labels.shape)

@@ -37,6 +37,7 @@ def packed(masks):
     return sorted(np.packbits(mask).tobytes() for mask in masks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["train", "heldout"])
 def test_every_mask_of_the_sample_is_its_png_filled(part, tmp_path):
     summary = convert(SAMPLE / part, tmp_path, progress=False)
@@ -59,6 +60,7 @@ def test_every_mask_of_the_sample_is_its_png_filled(part, tmp_path):
         assert read_image(copied).shape[:2] == (image["height"], image["width"])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("MASKSEG_DATA" not in os.environ, reason="MASKSEG_DATA names no folder of data")
 def test_masks_of_the_full_set_are_their_pngs_filled(tmp_path):
     # Some images of each kind; all of them take minutes.

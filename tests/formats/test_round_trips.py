@@ -8,12 +8,23 @@ from hypothesis.extra import numpy as hnp
 
 from maskseg.formats.registry import formats, recognise
 
-from .annotated import LABELS, SCORES, assert_same, masks_of, pixels, read_all, write, zipped
+from .annotated import (
+    LABELS,
+    LOSES_HOLES,
+    LOSES_PIECES,
+    SCORED,
+    SCORES,
+    assert_same,
+    masks_of,
+    pixels,
+    read_all,
+    write,
+    zipped,
+)
 
 BOTH = [name for name, form in formats().items() if form.reader is not None and form.writer is not None]
-SCORED = {"coco", "geojson", "imagej", "labelme"}
-# Folders have images, and holes there are filled. YOLO's polygons have no holes. Run lengths need sizes.
-EXACT = [name for name in BOTH if name not in ("folders", "yolo", "rle")]
+# Run lengths need sizes.
+EXACT = [name for name in BOTH if name not in LOSES_HOLES | LOSES_PIECES | {"rle"}]
 label_images = hnp.arrays(
     np.int32, hnp.array_shapes(min_dims=2, max_dims=2, min_side=2, max_side=9), elements=st.integers(0, 3)
 )
@@ -30,6 +41,7 @@ def test_every_pixel_comes_back(tmp_path, name):
     assert not items["a"].left_out
 
 
+# Folders have images, too.
 @pytest.mark.parametrize("name", [name for name in BOTH if name != "folders"])
 def test_what_is_written_is_recognised(tmp_path, name):
     write(name, tmp_path / "out", {"a": masks_of(), "b": masks_of()})

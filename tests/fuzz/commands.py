@@ -6,6 +6,7 @@ A process that has imported everything forks one for each command, so that what 
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import resource
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
+from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,9 +109,18 @@ def main() -> None:
         "formats.built_in", "evaluation.sets", "imaging.slides", "reports.data_page", "models.config",
     ):  # fmt: skip
         importlib.import_module(f"maskseg.{name}")
+    from PIL import Image
+
+    from maskseg.cli import main as cli
     from maskseg.formats import registry
 
     registry.formats()
+    Image.preinit()
+    # What is only imported when a command is called.
+    for words in (["convert", "auto", "nowhere", "-o", "out"], ["evaluate", "--truth", "nowhere", "--pred", "nowhere"]):
+        sys.argv = ["maskseg", *words]
+        with suppress(SystemExit), redirect_stderr(io.StringIO()):
+            cli.main()
     for line in sys.stdin:
         print(json.dumps(vars(run(json.loads(line)))), flush=True)
 

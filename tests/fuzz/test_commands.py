@@ -238,8 +238,10 @@ def test_annotations(commands, tmp_path, what):
     write(tmp_path / "source", files)
     write(tmp_path / "images", {"a.png": picture})
     source, images = tmp_path / "source", tmp_path / "images"
-    is_told(commands.run("convert", "auto", source, "-o", tmp_path / "out", "--images", images))
+    auto = commands.run("convert", "auto", source, "-o", tmp_path / "out", "--images", images)
+    is_told(auto)
     assert not [path for path in tmp_path.rglob(".*") if path.parent != source]
     is_told(commands.run("evaluate", "--truth", source, "--pred", source, "--images", images))
-    own = [] if form in ("labels", "cellpose", "stacks") else ["--images", images]
-    is_told(commands.run("convert", form, source, "-o", tmp_path / "out_too", *own))
+    if f"the same as maskseg convert {form}" not in auto.said:
+        own = [] if form in ("labels", "cellpose", "stacks") else ["--images", images]
+        is_told(commands.run("convert", form, source, "-o", tmp_path / "out_too", *own))

@@ -149,6 +149,7 @@ def test_a_large_16_bit_png_is_refused_before_it_is_decoded():
         read_image(png_of(20_000, 20_000, 8, 0, packed))
 
 
+@pytest.mark.slow
 def test_the_limit_is_raised_by_its_variable(monkeypatch):
     rows = zlib.compress(bytes((1 + 7000) * 7000))
     data = png_of(7000, 7000, 8, 0, rows)
@@ -159,6 +160,7 @@ def test_the_limit_is_raised_by_its_variable(monkeypatch):
     assert read_image(data).shape == (7000, 7000, 3)
 
 
+@pytest.mark.slow
 def test_a_zip_member_is_unpacked_as_far_as_it_is_believed(tmp_path):
     path = tmp_path / "set.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("a.png", "w") as member:

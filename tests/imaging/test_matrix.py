@@ -273,6 +273,7 @@ def outcome(row, folder):
     return "read"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_every_kind_is_read_right_or_refused_and_the_table_says_so(tmp_path):
     found, wrong = {}, []

@@ -13,10 +13,9 @@ from maskseg.inference.bioimageio import write_package
 from maskseg.models.checkpoint import Checkpointer
 from maskseg.models.config import load_config
 
-core = pytest.importorskip("bioimageio.core", reason="bioimageio.core is not installed: pip install bioimageio.core")
-
 
 def passed(path):
+    core = pytest.importorskip("bioimageio.core", reason="it is not installed: pip install bioimageio.core")
     summary = core.test_model(path, runtime_env="currently-active")
     if "package_file_descr_serializer" in summary.format():
         pytest.skip("this bioimageio.spec does not work with the installed pydantic; it does with pydantic 2.12")

@@ -133,6 +133,27 @@ def fill(disk, left):
         file.write(bytes(max(0, free - left)))
 
 
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("source")
+    kills.write_source(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(source, tmp_path_factory):
+    """A function that gives what an undisturbed job leaves, and imports all that it needs for those after it."""
+    folder, done = tmp_path_factory.mktemp("whole"), {}
+
+    def give(name):
+        if name not in done:
+            kills.import_all(kills.JOBS[name], source, folder / name)
+            done[name] = kills.contents(folder / name)
+        return done[name]
+
+    return give
+
+
 def ended(job, source, out, said):
     """Exit status of a job in a process of its own, and what it said."""
     said.write_text("")
@@ -145,11 +166,9 @@ def ended(job, source, out, said):
 @pytest.mark.parametrize("left", [0, 20_000, 45_000])
 @pytest.mark.parametrize("name", ["convert", "check", "pack", "serve"])
 def test_on_a_full_disk_each_command_ends_in_one_line_and_the_next_one_is_as_if_nothing_had_been(
-    disk, tmp_path, name, left
+    disk, source, whole, tmp_path, name, left
 ):
-    source, job = tmp_path / "source", kills.JOBS[name]
-    kills.write_source(source)
-    assert ended(job, source, tmp_path / "whole", tmp_path / "said")[0] == 0
+    expected, job = whole(name), kills.JOBS[name]
     fill(disk, left)
     status, said = ended(job, source, disk / "out", tmp_path / "said")
     lines = [line for line in said.splitlines() if "No space left on device" in line]
@@ -161,27 +180,26 @@ def test_on_a_full_disk_each_command_ends_in_one_line_and_the_next_one_is_as_if_
     assert not (disk / "out" / "annotations.json").exists() or not lines
     (disk / "filling").unlink()
     assert ended(job, source, disk / "out", tmp_path / "said")[0] == 0
-    assert kills.contents(disk / "out") == kills.contents(tmp_path / "whole")
+    assert kills.contents(disk / "out") == expected
 
 
 @pytest.mark.slow
-def test_a_training_on_a_full_disk_ends_in_one_line_and_goes_on_where_there_is_room(disk, tmp_path):
+def test_a_training_on_a_full_disk_ends_in_one_line_and_goes_on_where_there_is_room(disk, source, whole, tmp_path):
     """Its config and its log have found their place, its checkpoint has not."""
-    kills.write_source(tmp_path / "source")
-    assert ended(kills.train, tmp_path / "source", tmp_path / "whole", tmp_path / "said")[0] == 0
-    status, said = ended(kills.train, tmp_path / "source", disk / "out", tmp_path / "said")
+    expected = whole("train")
+    status, said = ended(kills.train, source, disk / "out", tmp_path / "said")
     assert status == 0, said  # `kills.command` takes exit status 2 for an end that was said
     assert said.count("No space left on device") == said.count("maskseg: error:") == 1
     assert "Traceback" not in said
     assert "Logging error" not in said
     subprocess.run(["mount", "-o", "remount,size=1g", str(disk)], check=True)
-    assert ended(kills.train, tmp_path / "source", disk / "out", tmp_path / "said")[0] == 0
-    assert kills.contents(disk / "out") == kills.contents(tmp_path / "whole")
+    assert ended(kills.train, source, disk / "out", tmp_path / "said")[0] == 0
+    assert kills.contents(disk / "out") == expected
 
 
 @pytest.mark.slow
-def test_a_training_into_what_is_a_file_or_another_run_s_folder_is_one_line(tmp_path):
-    kills.write_source(tmp_path / "source")
+def test_a_training_into_what_is_a_file_or_another_run_s_folder_is_one_line(source, whole, tmp_path):
+    assert whole("train")
     (tmp_path / "file").write_text("mine")
     with alone_in(tmp_path / "busy"):
         for name, reason in (
@@ -189,7 +207,7 @@ def test_a_training_into_what_is_a_file_or_another_run_s_folder_is_one_line(tmp_
             ("file/below", "cannot be written"),
             ("busy", "another run"),
         ):
-            status, said = ended(kills.train, tmp_path / "source", tmp_path / name, tmp_path / "said")
+            status, said = ended(kills.train, source, tmp_path / name, tmp_path / "said")
             assert status == 0, said
             assert said.count(reason) == said.count("maskseg: error:") == 1
             assert "Traceback" not in said
@@ -199,10 +217,10 @@ def test_a_training_into_what_is_a_file_or_another_run_s_folder_is_one_line(tmp_
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["convert", "check", "pack", "train"])
-def test_on_a_read_only_disk_each_command_ends_in_one_line(disk, tmp_path, name):
-    kills.write_source(tmp_path / "source")
+def test_on_a_read_only_disk_each_command_ends_in_one_line(disk, source, whole, tmp_path, name):
+    assert whole(name)
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-    status, said = ended(kills.JOBS[name], tmp_path / "source", disk / "out", tmp_path / "said")
+    status, said = ended(kills.JOBS[name], source, disk / "out", tmp_path / "said")
     assert status == 0, said  # `kills.command` takes exit status 2 for an end that was said
     assert len([line for line in said.splitlines() if "Read-only file system" in line]) == 1
     assert "Traceback" not in said
@@ -210,10 +228,9 @@ def test_on_a_read_only_disk_each_command_ends_in_one_line(disk, tmp_path, name)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["convert", "pack"])
-def test_two_at_once_in_one_folder_the_second_says_so(disk, tmp_path, name):
-    kills.write_source(tmp_path / "source")
+def test_two_at_once_in_one_folder_the_second_says_so(disk, source, tmp_path, name):
     with alone_in(disk / "out"):
-        status, said = ended(kills.JOBS[name], tmp_path / "source", disk / "out", tmp_path / "said")
+        status, said = ended(kills.JOBS[name], source, disk / "out", tmp_path / "said")
     assert status == 0, said
     assert said.count("another run is writing into this folder") == 1
     assert not [path for path in (disk / "out").rglob("*") if path.is_file()]

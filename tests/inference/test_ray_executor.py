@@ -22,7 +22,7 @@ from maskseg.imaging.finding import find_images
 from maskseg.inference import ray_executor as cluster
 from maskseg.inference.ray_executor import _Actor, outcomes_on_ray
 from maskseg.inference.run import Run, Tiles, predict_files
-from tests.fixtures.mixture import write_mixture
+from tests.fixtures.mixture import BAD, write_mixture
 from tests.inference.test_run import QUICK, Outlines, Stub, contents, small
 
 pytestmark = pytest.mark.slow
@@ -104,8 +104,8 @@ def test_of_two_processes_one_is_killed_and_the_results_are_those_of_a_local_run
     assert contents(out) == contents(tmp_path / "local")
 
 
-def test_of_1000_files_with_50_bad_ones_of_every_kind_950_are_done_and_50_named(two_workers, tmp_path):
-    bad = write_mixture(tmp_path / "images", small)
+def test_of_many_files_with_bad_ones_of_every_kind_the_good_ones_are_done_and_the_others_named(two_workers, tmp_path):
+    bad = write_mixture(tmp_path / "images", small, count=240, bad=len(BAD))
     files = find_images([tmp_path / "images"])
     formats = ["rle", "table"]
     failed = predict_files(Outlines(), files, tmp_path / "out", formats, cluster=True)

@@ -194,7 +194,8 @@ def test_a_failed_write_is_one_line_and_what_is_done_stays_done(images, tmp_path
     assert len(read_geojson(tmp_path / "out" / "geojson" / "image_3.geojson", (200, 300))) == 10_000
 
 
-# Forks a run, kills it once so many images are done, and so on; the last run is left to end.
+# Forks a run, kills it once so many images are done, and so on; the last run is left to end. One that is not killed is
+# the first and imports all that they need, so that the moments lie in their work.
 KILLED = """
 import json, os, random, signal, sys, time
 from pathlib import Path
@@ -203,15 +204,17 @@ from maskseg.inference.run import predict_files
 from maskseg.core.masks import CropMasks
 from tests.inference.test_run import Stub
 
-images, out, log, formats = sys.argv[1], Path(sys.argv[2]), sys.argv[3], sys.argv[4].split(",")
+images, out, whole, log, formats = sys.argv[1], *map(Path, sys.argv[2:5]), sys.argv[5].split(",")
 
 class Logged(Stub):
     def segment(self, image, tta):
-        with open(log, "a") as file:
+        with log.open("a") as file:
             file.write(f"{image[0, 0, 0]}\\n")
         return CropMasks.from_labels((image[..., 0] // 7 + 1).astype(int))
 
 files, chance, kills = find_images([images]), random.Random(0), 0
+predict_files(Logged(), files, whole, formats)
+log.unlink()
 done = lambda: sum(1 for path in (out / ".parts").glob("[!.]*.json")) if out.is_dir() else 0
 for share in (0.1, 0.15, 0.3, 0.5, 0.7, 0.9, 0.95, 1):
     child = os.fork()
@@ -240,18 +243,12 @@ def test_runs_killed_at_any_moment_end_as_one_that_was_not(repository, tmp_path)
         gradient = np.broadcast_to(np.arange(40, dtype=np.uint8), (30, 40)).copy()
         gradient[0, 0] = value
         cv2.imwrite(str(tmp_path / "images" / f"image_{value:02}.png"), gradient)
-    arguments = [tmp_path / "images", tmp_path / "out", tmp_path / "log", ",".join(QUICK)]
+    arguments = [*(tmp_path / name for name in ("images", "out", "whole", "log")), ",".join(QUICK)]
     command = [sys.executable, "-c", KILLED, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=repository)
     assert done.returncode == 0, done.stderr
     kills = int(done.stdout)
     assert kills >= 5
-
-    class Plain(Stub):
-        def segment(self, image, tta):
-            return CropMasks.from_labels((image[..., 0] // 7 + 1).astype(int))
-
-    predict_files(Plain(), find_images([tmp_path / "images"]), tmp_path / "whole", QUICK)
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
     times = np.bincount([int(line) for line in (tmp_path / "log").read_text().split()], minlength=number)
     assert times.min() >= 1

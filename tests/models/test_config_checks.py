@@ -104,6 +104,7 @@ def test_every_limit_is_of_a_key_that_there_is():
         assert name in KEYS or (name.startswith(".") and any(key.endswith(name) for key in KEYS)), name
 
 
+@pytest.mark.slow
 def test_the_configs_of_maskseg_keep_to_the_limits(repository):
     for path in (repository / "configs").glob("*.yaml"):
         cfg = load_config(path)

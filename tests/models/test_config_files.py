@@ -267,7 +267,7 @@ BOMBS = {
     "a section in itself": "MODEL: &a {RPN: *a}",
     "depth": "SEED: " + "[" * 5000,
     "depth of sections": "{a: " * 5000,
-    "length": f"INPUT: {{SIZE: [{'1, ' * 100_000}1]}}",
+    "length": f"INPUT: {{SIZE: [{'1, ' * 30_000}1]}}",
     "size": "SEED: 1 #" + "x" * (1 << 20),
     "text of brackets": f"SEED: '{'[' * 4000}'",
     "text of signs": f"SEED: '{'-' * 4000}1'",

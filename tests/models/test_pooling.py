@@ -71,6 +71,7 @@ def test_another_kind_of_pooler_stays():
     assert RowPooler.like(pooler) is pooler
 
 
+@pytest.mark.slow
 def test_every_predictor_of_a_mask_rcnn_has_it(monkeypatch):
     cfg = load_config("nuclei_R_18_FPN", ["MODEL.DEVICE", "cpu", "MODEL.ROI_HEADS.NAME", "StandardROIHeads"])
     model = build_model(cfg).eval()

@@ -37,6 +37,7 @@ def test_a_backbone_whose_features_stay_in_bfloat16_is_left_in_float32(model, mo
     assert not in_bfloat16(model.cfg, network)
 
 
+@pytest.mark.slow
 def test_nuclei_are_those_of_float32(model, monkeypatch, repository):
     image = read_image(next((repository / "datasets/sample/heldout").glob("2dd9*/images/*.png")))
     cpu(monkeypatch, True, False)
@@ -80,6 +81,7 @@ def test_in_pieces_it_is_what_detectron2_gives(model, monkeypatch, repository):
         torch.testing.assert_close(one.pred_masks, other.pred_masks, atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_it_looks_no_further_when_nothing_new_is_found(monkeypatch, repository):
     """Two images in one batch; a network that calls nearly everything an object."""

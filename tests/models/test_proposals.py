@@ -60,6 +60,7 @@ def suppressed(boxes, scores, threshold=0.6):
     return boxes[kept], scores[kept]
 
 
+@pytest.mark.slow
 def test_all_that_are_sure_are_proposed_whatever_the_limits():
     generator, features = proposer(*limits(10, 10), "MODEL.RPN.SURE", "0.7")
     found = proposals(generator, features)

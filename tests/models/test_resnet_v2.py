@@ -92,6 +92,7 @@ def assert_same_features(backbone: torch.nn.Module, layers: dict[str, np.ndarray
         torch.testing.assert_close(ours, expected[name], rtol=1e-3, atol=1e-3 * float(expected[name].abs().max()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", BLOCKS)
 def test_the_stored_layers_give_their_own_features(depth, tmp_path):
     layers = stored_layers(depth)
@@ -99,6 +100,7 @@ def test_the_stored_layers_give_their_own_features(depth, tmp_path):
     assert_same_features(network(depth, tmp_path / "start.npz"), layers)
 
 
+@pytest.mark.slow
 def test_the_stored_imagenet_network_gives_its_own_features():
     path = Path(os.environ.get("MASKSEG_DATA", "")).parent / "weights" / "resnet101v2_imagenet_fp16.npz"
     if not path.is_file():

@@ -97,6 +97,7 @@ def start_of(deep, shallow, images, tmp_path, damp: bool = True, monkeypatch=Non
 DEEPER = [(50, 101), (50, 152), (18, 34)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("few", "many"), DEEPER)
 @pytest.mark.parametrize("affine", [True, False])
 def test_features_keep_their_size_through_the_new_blocks(few, many, affine, images, tmp_path):
@@ -114,6 +115,7 @@ def test_features_keep_their_size_through_the_new_blocks(few, many, affine, imag
         assert all(value.requires_grad for value in blocks(deep)[name].parameters())
 
 
+@pytest.mark.slow
 def test_features_keep_their_size_through_the_new_blocks_of_a_preactivation_resnet(images, tmp_path):
     deep, shallow = (bottom_up(config("nuclei_R_101_v2_FPN", "MODEL.RESNETS.DEPTH", depth)) for depth in ("101", "50"))
     Checkpointer(shallow).resume_or_load("", resume=False)
@@ -178,7 +180,10 @@ def test_frozen_stages_keep_frozen_norms():
 @pytest.mark.slow
 @pytest.mark.parametrize("start", ["R-50", "nothing"])
 def test_the_reference_itself_starts_at_a_small_loss_and_learns(start, repository, dataset, images, tmp_path):
-    """The exact config but for the number and the size of the images: first loss under 10, and lower after 20."""
+    """The exact config but for the number and the size of the images, and of the boxes that are sampled in each.
+
+    First loss under 10, and lower after 20.
+    """
     weights = ""
     if start == "R-50":
         shallow = build_model(load_config("nuclei_R_101_FPN", ["MODEL.DEVICE", "cpu", "MODEL.RESNETS.DEPTH", "50"]))
@@ -190,6 +195,7 @@ def test_the_reference_itself_starts_at_a_small_loss_and_learns(start, repositor
             "MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", weights, "DATASETS.TRAIN", f"('{dataset}:train',)", "DATASETS.TEST",
             "()", "SOLVER.MAX_ITER", "20", "SOLVER.STEPS", "()", "OUTPUT_DIR", str(tmp_path / "run"),
             "INPUT.LONG_SIDE", "128", "INPUT.AUG.WINDOW", "128", "SOLVER.CHECKPOINT_PERIOD", "1000",
+            "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "32", "DATALOADER.NUM_WORKERS", "0",
         ],
     )  # fmt: skip
     trainer = Trainer(cfg)

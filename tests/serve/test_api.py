@@ -122,6 +122,7 @@ def test_the_interface_is_documented(client):
             assert operation.get("description"), (method, path)
 
 
+@pytest.mark.slow
 def test_nothing_that_schemathesis_sends_ends_in_a_server_error(app, monkeypatch):
     schemathesis = pytest.importorskip("schemathesis")
     server = app.state.server

@@ -198,6 +198,7 @@ def test_what_is_no_image_is_refused_with_its_name_and_not_kept(server, name, co
     assert not [path for path in server.folder.glob("uploads/**/*") if path.is_file()]
 
 
+@pytest.mark.slow
 def test_an_upload_is_an_image_like_the_others(own, sample_images):
     data = sample_images[1].read_bytes()
     status, row = own.ask("PUT", "/api/upload/a%20folder/my%20image.png", data)
@@ -216,6 +217,7 @@ def test_answers_forbid_other_scripts_and_frames(server):
         assert "access-control-allow-origin" not in headers
 
 
+@pytest.mark.slow
 def test_a_session_file_cut_in_half_is_told_and_used(own):
     for k in range(4):
         ring = [[k * 20, 5], [k * 20 + 15, 5], [k * 20 + 15, 30], [k * 20, 30]]
@@ -230,11 +232,13 @@ def test_a_session_file_cut_in_half_is_told_and_used(own):
     assert own.ask("POST", f"/api/images/{own.key}/undo")[0] == 200
 
 
+@pytest.mark.slow
 def test_one_folder_has_one_server(own, serve):
     with pytest.raises(AssertionError, match="another run is writing into this folder"):
         serve("--port", "0")
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_written(own):
     before = own.get(f"/api/images/{own.key}")
     uploads = own.folder / "uploads"
@@ -244,6 +248,7 @@ def test_a_folder_that_cannot_be_written(own):
     assert own.get(f"/api/images/{own.key}") == before
 
 
+@pytest.mark.slow
 def test_events_are_told_to_whoever_listens(own):
     host, port = own.address.removeprefix("http://").split(":")
     connection = http.client.HTTPConnection(host, int(port), timeout=30)

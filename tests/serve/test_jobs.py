@@ -16,6 +16,7 @@ from maskseg.serve.retrain import HELD, TRAIN, make_data_set
 from maskseg.serve.workspace import Workspace
 
 
+@pytest.mark.slow
 def test_jobs_wait_run_are_cancelled_and_leave_out_what_is_broken(serve, sample_images, tmp_path):
     images = tmp_path / "images"
     images.mkdir()
@@ -45,6 +46,7 @@ def test_jobs_wait_run_are_cancelled_and_leave_out_what_is_broken(serve, sample_
     assert not list(server.folder.glob("trainings/*")) and not list(server.folder.glob(".predict-*"))
 
 
+@pytest.mark.slow
 def test_a_command_ends_with_its_server(tmp_path):
     """A server that is killed closes the pipe, whatever else happens."""
     command = [sys.executable, "-m", "maskseg.serve.bound", "serve", "-o", str(tmp_path / "work"), "--no-browser"]
@@ -79,6 +81,7 @@ def test_the_data_set_holds_the_reviewed_regions_pixel_by_pixel(workspace, tmp_p
     np.testing.assert_array_equal(truth > 0, expected)
 
 
+@pytest.mark.slow
 def test_an_image_stays_in_its_part_and_every_fourth_is_held_back(workspace, tmp_path):
     parts = {}
     for number, item in enumerate(workspace.items):
@@ -108,6 +111,7 @@ def test_a_damaged_list_of_models_is_named(tmp_path):
         Workspace(tmp_path / "work")
 
 
+@pytest.mark.slow
 def test_channel_and_plane_are_chosen_for_all_images(serve, tmp_path):
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:96, :96]

@@ -7,6 +7,8 @@ import tifffile
 from maskseg.core.masks import CropMasks
 from maskseg.serve.workspace import Workspace
 
+pytestmark = pytest.mark.slow
+
 SIDE, ACROSS = 16384, 224
 CELL = SIDE // ACROSS
 

@@ -11,6 +11,8 @@ import tifffile
 
 from maskseg.serve.session import Session
 
+pytestmark = pytest.mark.slow
+
 
 def picture(page, folder, name):
     """A screenshot, kept where MASKSEG_PICTURES says, for people to look at."""

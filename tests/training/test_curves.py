@@ -39,6 +39,7 @@ def test_the_table_has_every_figure(tmp_path):
     assert [{key: float(value) for key, value in row.items() if value} for row in read] == rows
 
 
+@pytest.mark.slow
 def test_the_picture_shows_the_curves(tmp_path):
     def picture(rows):
         draw(tmp_path, rows)

@@ -15,23 +15,23 @@ from maskseg.training.trainer import Trainer
 
 pytestmark = pytest.mark.slow
 
-# One step of the config and data set given, and the gradients that it left, written by the first process.
-STEP = """
-import sys, torch, maskseg
+# tools/train_net.py, whose first process also writes the gradients that its last step left.
+TRAIN_NET = """
+import runpy, sys, torch, maskseg
 from detectron2.utils import comm
-from maskseg.models.config import load_config
-from maskseg.training.distributed import run
 from maskseg.training.trainer import Trainer
 
-def main(out, overrides):
-    trainer = Trainer(load_config("nuclei_R_18_FPN", overrides))
-    trainer.resume_or_load(False)
-    trainer.train()
+out, *sys.argv = sys.argv[1:]
+train = Trainer.train
+
+def kept(trainer):
+    train(trainer)
     if comm.is_main_process():
         torch.save({"world": comm.get_world_size(), "local": comm.get_local_size(), "gradients":
             {key: value.grad for key, value in trainer.plain_model.named_parameters() if value.grad is not None}}, out)
 
-run(main, 0, (sys.argv[1], sys.argv[2:]))
+Trainer.train = kept
+runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
@@ -62,17 +62,22 @@ def settings(overrides, write_dataset, nuclei, tmp_path):
     )
 
 
-def torchrun(script, *arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=600, env=environment)
-
-
-def test_two_processes_have_the_gradient_of_one_with_twice_the_batch(settings, tmp_path):
+def test_train_net_under_torchrun_has_the_gradient_of_one_process_with_twice_the_batch(settings, repository, tmp_path):
     script = tmp_path / "step.py"
-    script.write_text(STEP)
-    done = torchrun(script, str(tmp_path / "two.pt"), *settings)
+    script.write_text(TRAIN_NET)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script]
+    words = [repository / "tools" / "train_net.py", "--config-file", "nuclei_R_18_FPN", "--num-gpus", "0", *settings]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [*map(str, command), str(tmp_path / "two.pt"), *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env=environment,
+    )
     assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "model_final.pth").is_file()
+    assert len((tmp_path / "run" / "metrics.json").read_text().splitlines()) == 1, "one process writes"
     found = torch.load(tmp_path / "two.pt", weights_only=True)
     assert (found["world"], found["local"]) == (2, 2)
 
@@ -98,14 +103,6 @@ def test_two_processes_have_the_gradient_of_one_with_twice_the_batch(settings, t
     assert not torch.allclose(single, expected[key], rtol=0.05, atol=1e-3 * float(expected[key].abs().max()))
 
 
-def test_train_net_runs_under_torchrun(settings, repository, tmp_path):
-    script = repository / "tools" / "train_net.py"
-    done = torchrun(script, "--config-file", "nuclei_R_18_FPN", "--num-gpus", "0", *settings)
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "run" / "model_final.pth").is_file()
-    assert len((tmp_path / "run" / "metrics.json").read_text().splitlines()) == 1, "one process writes"
-
-
 def failing(message: str) -> None:
     raise InputError(message)
 
@@ -114,9 +111,7 @@ def test_an_error_of_a_process_that_was_started_here_is_one_line(monkeypatch):
     monkeypatch.setattr(
         distributed,
         "launch",
-        lambda function, num_gpus, dist_url, args: torch.multiprocessing.spawn(
-            spawned, (function, args), nprocs=num_gpus
-        ),
+        lambda function, num_gpus, dist_url, args: torch.multiprocessing.spawn(spawned, (function, args), nprocs=1),
     )
     with pytest.raises(InputError, match=r"^image7\.png: cannot be read; get it again$"):
         distributed.run(failing, 2, ("image7.png: cannot be read; get it again",))

@@ -35,6 +35,7 @@ def parts(cfg):
     return cfg.DATASETS.TRAIN, cfg.DATASETS.TEST
 
 
+@pytest.mark.slow
 def test_it_learns_from_the_model_and_says_what_it_chose(model, dataset, tmp_path):
     cfg, choices = finetune_config(
         str(model), str(dataset), str(tmp_path / "run"), ["SOLVER.MAX_ITER", "3", "TEST.EVAL_PERIOD", "0"]

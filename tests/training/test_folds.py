@@ -44,6 +44,7 @@ def test_each_training_sees_all_but_its_fold(config, dataset):
     assert all(cfg.DATASETS.TEST == () for cfg in configs), "nothing is chosen by the fold"
 
 
+@pytest.mark.slow
 def test_every_image_of_a_fold_is_scored_once_by_the_training_that_did_not_see_it(
     config, dataset, tmp_path, monkeypatch
 ):

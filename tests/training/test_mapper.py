@@ -52,6 +52,7 @@ def test_a_sample_follows_from_seed_and_position_alone(cfg, dataset):
     assert not same(Samples(cfg, records)[7, 2], first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("start", "workers"), [("fork", 2), ("spawn", 1)])
 def test_workers_change_nothing(cfg, dataset, start, workers):
     samples = Samples(cfg, dataset_dicts(f"{dataset}:train"))
