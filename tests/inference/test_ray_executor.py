@@ -39,6 +39,14 @@ class Cells(Stub):
         return CropMasks.from_labels((image[..., 0] // 7 + 1).astype(int))
 
 
+class Slow(Cells):
+    """Takes its time, so that a kill finds it at work."""
+
+    def segment(self, image, *_):
+        time.sleep(0.5)
+        return super().segment(image)
+
+
 class Deadly(Cells):
     """Does not survive an image the first times that it is given it; the file `log` has a line for each image."""
 
