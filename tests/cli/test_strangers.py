@@ -158,13 +158,17 @@ def write_csv(path, columns, rows):
 
 
 SOURCES = (coco, labelme, via, via_csv, labelstudio, cvat, rle, yolo, cellpose, zipped, zipped_masks)
+# In this process, which is watched.
+ALONE = ("--workers", 1)
 COMMANDS = {
-    "convert": lambda source, images, out: ("convert", "auto", source, "-o", out, "--images", images),
-    "convert beside": lambda source, _, out: ("convert", "auto", source, "-o", out),
-    "export": lambda source, images, out: ("export", source, "-o", out, "--to", "labels", "--images", images),
-    "export all": lambda source, images, out: ("export", source, "-o", out, "--to", "folders", "--images", images),
+    "convert": lambda source, images, out: ("convert", "auto", source, "-o", out, "--images", images, *ALONE),
+    "convert beside": lambda source, _, out: ("convert", "auto", source, "-o", out, *ALONE),
+    "export": lambda source, images, out: ("export", source, "-o", out, "--to", "labels", "--images", images, *ALONE),
+    "export all": lambda source, images, out: (
+        "export", source, "-o", out, "--to", "folders", "--images", images, *ALONE
+    ),
     "evaluate": lambda source, images, out: (
-        "evaluate", "--truth", source, "--pred", source, "--images", images, "--table", out / "t.csv"
+        "evaluate", "--truth", source, "--pred", source, "--images", images, "-o", out
     ),
 }  # fmt: skip
 
