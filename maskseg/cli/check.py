@@ -37,7 +37,7 @@ def check(
       maskseg check data/mine --fix data/fixed --ignore no-nuclei
     """
     from maskseg.core.files import check_output
-    from maskseg.core.processes import available_cores
+    from maskseg.core.threads import available_cores
     from maskseg.curate.check import FINDING_KINDS, Report, write_findings
     from maskseg.curate.check import check as find
     from maskseg.curate.repair import CHANGES, write_repaired

@@ -285,7 +285,7 @@ def _class_rule(class_names: str | None, merge_classes: list[str] | None) -> Cla
 
 
 def _processes(workers: int | None) -> int:
-    from maskseg.core.processes import available_cores
+    from maskseg.core.threads import available_cores
 
     return workers or available_cores()
 

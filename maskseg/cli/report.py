@@ -120,7 +120,7 @@ def _proteins(dataset: str, folder: str, out: Path) -> str:
 
 def _unlabelled(images: str, out: Path, channel: str | None, plane: str | None) -> str:
     from maskseg.core.errors import InputError
-    from maskseg.core.processes import available_cores
+    from maskseg.core.threads import available_cores
     from maskseg.curate.image_statistics import measure_images
     from maskseg.imaging.channels import Choice
     from maskseg.imaging.finding import LeftFiles, find_images

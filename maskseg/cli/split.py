@@ -62,7 +62,7 @@ def split(
 
     from maskseg.convert.mosaics import read_table
     from maskseg.core.errors import InputError
-    from maskseg.core.processes import available_cores
+    from maskseg.core.threads import available_cores
     from maskseg.curate.survey import survey
     from maskseg.data.dataset import image_id, load_coco
     from maskseg.data.split import SPLIT_FILE, divide, read_modalities, read_split, write_split

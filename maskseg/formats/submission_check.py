@@ -28,8 +28,8 @@ def check_submission(path: str | os.PathLike[str], sizes: Mapping[str, tuple[int
     list of SubmissionFault
         Bad header, malformed, out of range, unsorted or overlapping runs in a row, rows of an image that
         overlap, duplicate rows, an empty row beside others, a second row of an image in the form `img,pixels`,
-        unknown images, images that cannot be read, missing images. Empty when the file is valid. Every overlapping row is named, with one of
-        the rows it overlaps.
+        unknown images, images that cannot be read, missing images. Empty when the file is valid. Every overlapping
+        row is named, with one of the rows it overlaps.
 
     Raises
     ------

@@ -29,7 +29,7 @@ import torch
 
 from maskseg.core.errors import InputError
 from maskseg.core.optional import need
-from maskseg.core.processes import available_cores
+from maskseg.core.threads import available_cores
 from maskseg.imaging.reading import ImageFile
 
 if TYPE_CHECKING:

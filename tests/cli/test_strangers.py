@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 from maskseg.core.masks import CropMasks
-from maskseg.data.dataset import write_coco
 from maskseg.formats.coco import to_annotations
 from tests.fixtures.watching import Outside, watched
 
@@ -189,6 +188,7 @@ def test_of_annotations(maskseg, tmp_path, outside, write, monkeypatch):
         outside.check_touched(touched, mine, out)
         assert status in (0, 1, 2), err
         assert "Traceback" not in err and "\x1b" not in said + err and "fault of maskseg" not in err, err
+        assert "No such option" not in err
         done |= {path.stem for path in (out / name).rglob("*.*")}
     # What is good is not lost to the others.
     assert "good" in done or write is zipped_masks
@@ -197,3 +197,67 @@ def test_of_annotations(maskseg, tmp_path, outside, write, monkeypatch):
 
 def contents(folder):
     return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+# ---- a data set of one's own that somebody else made ----
+
+OWN = {
+    "check": lambda data, out: ("check", data, "--page", out / "page.html", "--table", out / "t.csv", *ALONE),
+    "check --fix": lambda data, out: ("check", data, "--fix", out / "fixed", *ALONE),
+    "split": lambda data, _: ("split", data),
+    "pack": lambda data, out: ("pack", data, "-o", out / "packed", *ALONE),
+    "report": lambda data, out: ("report", "data", data, "-o", out / "page.html"),
+    "export": lambda data, out: ("export", data, "-o", out / "folders", "--to", "folders", *ALONE),
+    "evaluate": lambda data, out: ("evaluate", "--truth", data, "--pred", data, "-o", out / "scores"),
+    "run": lambda data, out: ("report", "run", "--truth", data, "--pred", data, "-o", out / "run.html"),
+}
+
+
+def own_data(folder, names, **fields):
+    write_images(folder / "images")
+    labels = np.zeros(SHAPE, np.int32)
+    labels[4:20, 4:20] = 1
+    annotations = to_annotations(CropMasks.from_labels(labels))
+    images, items = [], []
+    for number, name in enumerate(names):
+        given = {key: value[number] for key, value in fields.items()}
+        images.append({"id": number, "file_name": name, "height": 40, "width": 50, **given})
+        items += [{**one, "id": number, "image_id": number, "category_id": 1} for one in annotations]
+    content = {"images": images, "annotations": items, "categories": [{"id": 1, "name": "nucleus"}]}
+    (folder / "annotations.json").write_text(json.dumps(content))
+
+
+def run_all(maskseg, outside, mine, out):
+    for name, words in OWN.items():
+        (out / name).mkdir(parents=True)
+        with watched() as touched:
+            status, said, err = maskseg(*words(mine / "data", out / name))
+        # A split is written into the data set.
+        outside.check_touched(touched, mine, mine / "data" if name == "split" else out)
+        assert status in (0, 1, 2), err
+        assert "Traceback" not in err and "\x1b" not in said + err and "No such option" not in err, err
+        written = [path for path in out.rglob("*") if path.suffix in (".html", ".csv", ".json", ".txt")]
+        assert not [path for path in written if b"\x1b" in path.read_bytes()]
+
+
+# One of each kind that leads elsewhere, and of each that is no name.
+@pytest.mark.parametrize("place", [0, 2, 5, 6, 8, 10, 13, 19, 22, 23, 24, 31, 34, 40, 41, 44, 46])
+def test_of_a_data_set(maskseg, tmp_path, outside, place):
+    mine, out = tmp_path / "mine", tmp_path / "out"
+    own_data(mine / "data", ["good.png", outside.names[place]])
+    run_all(maskseg, outside, mine, out)
+
+
+def test_of_modalities_groups_and_parts(maskseg, tmp_path, outside):
+    """Which might name files and folders of what is written."""
+    mine, out = tmp_path / "mine", tmp_path / "out"
+    texts = [name for name in outside.names if isinstance(name, str) and "\ud800" not in name]
+    names = [f"{number}.png" for number in range(len(texts))]
+    own_data(mine / "data", names, modality=texts, group=texts, microns_per_pixel=texts)
+    for name in names:
+        shutil.copy(mine / "data" / "images" / "good.png", mine / "data" / "images" / name)
+    run_all(maskseg, outside, mine, out)
+    rows = [{"image_id": text, "part": text, "modality": text, "group": text, "mosaic": text} for text in texts]
+    write_csv(mine / "data" / "split.csv", list(rows[0]), [list(row.values()) for row in rows])
+    shutil.rmtree(out)
+    run_all(maskseg, outside, mine, out)
