@@ -1,12 +1,10 @@
 """docs/faults.md carried out on a small file system of its own."""
 
-import ctypes
 import errno
 import os
 import shutil
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -45,61 +43,21 @@ def attach(folder, *words):
         pytest.skip(f"no file system can be mounted here: {done.stderr.decode().strip()}")
 
 
-class _Limits(ctypes.Structure):
-    """Linux's `struct if_dqblk`: blocks are of 1024 bytes."""
-
-    _fields_ = [
-        (name, ctypes.c_uint64) for name in ("most", "soft", "bytes", "files", "soft_files", "inodes", "a", "b")
-    ]
-    _fields_ += [("valid", ctypes.c_uint32)]
-
-
-def quota(device, command, limits):
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.quotactl(command << 8, device.encode(), os.getuid(), ctypes.byref(limits)):
-        pytest.skip(f"no quota here: {os.strerror(ctypes.get_errno())}")
-
-
-@contextmanager
-def bound_by_quotas():
-    """Root is not, as long as it may take all resources."""
-    libc, all_resources = ctypes.CDLL(None, use_errno=True), 24
-    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
-    rights = (ctypes.c_uint32 * 6)()
-    assert libc.capget(header, rights) == 0
-    rights[0] &= ~(1 << all_resources)
-    assert libc.capset(header, rights) == 0
-    try:
-        yield
-    finally:
-        rights[0] |= 1 << all_resources
-        assert libc.capset(header, rights) == 0
-
-
 @pytest.fixture
 def with_quota(tmp_path):
-    """A file system on which the user may take 100 kB more; its folder, and a function that lifts the limit."""
-    if not shutil.which("mkfs.ext4"):
-        pytest.skip("no mkfs.ext4")
-    image, folder = tmp_path / "disk.img", tmp_path / "disk"
-    image.write_bytes(b"")
-    os.truncate(image, 16 << 20)
-    made = subprocess.run(["mkfs.ext4", "-q", "-O", "quota", "-E", "quotatype=usrquota", image], capture_output=True)
-    if made.returncode:
-        pytest.skip(f"no quota here: {made.stderr.decode().strip()}")
-    attach(folder, "-o", "loop,usrquota", image)
+    """A file system on which a megabyte may be taken; its folder, and a function that lifts the limit."""
+    if not shutil.which("mkfs.btrfs"):
+        pytest.skip("no mkfs.btrfs, whose quotas bind root, too")
+    disk, folder = tmp_path / "disk.img", tmp_path / "disk"
+    disk.write_bytes(b"")
+    os.truncate(disk, 128 << 20)
+    subprocess.run(["mkfs.btrfs", "-q", disk], check=True, capture_output=True)
+    attach(folder, "-o", "loop", disk)
     try:
-        (device,) = [line.split()[0] for line in Path("/proc/mounts").read_text().splitlines() if f" {folder} " in line]
-        get, put, limits = 0x800007, 0x800008, _Limits()
-        quota(device, get, limits)
-        limits.valid, limits.most = 1, limits.bytes // 1024 + 100
-        quota(device, put, limits)
-
-        def lift():
-            limits.most = 0
-            quota(device, put, limits)
-
-        yield folder, lift
+        subprocess.run(["btrfs", "quota", "enable", folder], check=True)
+        limit = ["btrfs", "qgroup", "limit"]
+        subprocess.run([*limit, "1M", folder], check=True)
+        yield folder, lambda: subprocess.run([*limit, "none", folder], check=True)
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
@@ -137,7 +95,7 @@ def test_a_full_disk_ends_the_run_in_one_line_and_the_next_one_goes_on(disk, ima
 
 def test_over_quota_the_run_ends_in_one_line_and_the_next_one_goes_on(with_quota, images, tmp_path):
     disk, lift = with_quota
-    with bound_by_quotas(), pytest.raises(OutputError, match="Disk quota exceeded") as caught:
+    with pytest.raises(OutputError, match="Disk quota exceeded") as caught:
         predict_files(Filling(disk), find_images([images]), disk / "out", QUICK)
     assert "\n" not in str(caught.value)
     lift()
