@@ -57,7 +57,7 @@ quick: setup
 MINUTES ?= 5
 fuzz: setup
 	end=$$(($$(date +%s) + 60 * $(MINUTES))); while test $$(date +%s) -lt $$end; do \
-	  MASKSEG_FUZZ_EXAMPLES=300 $(PY) -m pytest tests/fuzz -q -p no:cacheprovider || exit 1; done
+	  MASKSEG_FUZZ_EXAMPLES=300 $(PY) -m pytest tests/fuzz tests/formats/test_fuzz.py -q -p no:cacheprovider || exit 1; done
 
 lint: setup
 	$(PY) -m ruff format --check .

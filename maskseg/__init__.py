@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from maskseg.core.threads import wait_without_work
 from maskseg.models.quick_start import leave_out_compiler
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def _offer_detectron2() -> None:
 
 _offer_detectron2()
 leave_out_compiler()
+wait_without_work()
 
 
 def __getattr__(name: str) -> Any:

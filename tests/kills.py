@@ -5,7 +5,8 @@
 
 Each command runs in a process that is forked from this one, where all that it needs is imported already, so that the
 moments lie in its work and not in its start. What is compared are the bytes of every file, hidden ones too: nothing may
-be missing, torn, doubled or left over. With RAY_ADDRESS that of Ray does not start one each time.
+be missing, torn, doubled or left over, nor may a process of Ray. What is killed is the command with all that it
+started, or the command alone. With RAY_ADDRESS that of Ray does not start one each time: the moments lie in the work.
 """
 
 from __future__ import annotations
@@ -71,14 +72,16 @@ def tiled(source: Path, out: Path) -> None:
 
 
 def ray(source: Path, out: Path) -> None:
-    """The images shared among the processes of a Ray of its own."""
+    """The images shared among the two processes of a Ray of its own."""
     from maskseg.formats import registry
     from maskseg.imaging.finding import find_images
+    from maskseg.inference import ray_executor
     from maskseg.inference.run import predict_files
-    from tests.inference.test_ray_executor import Cells
+    from tests.inference.test_ray_executor import Slow
 
+    ray_executor.available_cores = lambda: 2
     files = find_images([source / "images"])
-    assert predict_files(Cells(), files, out, registry.predicted(), cluster=True) == []
+    assert predict_files(Slow(), files, out, registry.predicted(), cluster=True) == []
 
 
 def convert(source: Path, out: Path) -> None:
@@ -219,6 +222,24 @@ def begun(job: Callable[[Path, Path], None], source: Path, out: Path, said: Path
         os._exit(code)
 
 
+def agents() -> list[int]:
+    """Ids of processes of a Ray that was started here, of those that are there for more than some seconds."""
+    sessions = str(Path(tempfile.gettempdir()) / "ray" / "session_")
+    found: list[int] = []
+    for _ in range(50 if "RAY_ADDRESS" not in os.environ else 0):
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            # It has ended, or is somebody else's.
+            with suppress(OSError):
+                words = [process.joinpath("cmdline").read_text(), *map(os.readlink, process.joinpath("fd").iterdir())]
+                if any(sessions in word for word in words):
+                    found.append(int(process.name))
+        if not found:
+            break
+        time.sleep(0.1)
+    return found
+
+
 def import_all(job: Callable[[Path, Path], None], source: Path, out: Path) -> None:
     """Import what a job imports, as a process that does it once finds out."""
     names = out.with_suffix(".modules")
@@ -227,18 +248,19 @@ def import_all(job: Callable[[Path, Path], None], source: Path, out: Path) -> No
         job(source, out)
         names.write_text("\n".join(sys.modules))
 
-    ended(begun(told, source, out))
+    ended(begun(told, source, out), out)
     for name in names.read_text().split():
         # Some are made by others.
         with suppress(Exception):
             importlib.import_module(name)
 
 
-def ended(child: int) -> None:
+def ended(child: int, out: Path) -> None:
     """Wait for a process that is to end well."""
     _, status = os.waitpid(child, 0)
     if status:
-        raise AssertionError(f"the command ended with {os.waitstatus_to_exitcode(status)}")
+        said = out.with_suffix(".said").read_text()[-3000:]
+        raise AssertionError(f"the command ended with {os.waitstatus_to_exitcode(status)}: {said}")
 
 
 @dataclass
@@ -248,10 +270,14 @@ class Killed:
     name: str
     seconds: float = 0.0
     kills: int = 0
+    alone: int = 0
     ends: int = 0
 
     def __str__(self) -> str:
-        return f"{self.name:8s} {self.kills:3d} kills in runs of {self.seconds:.2f} s, {self.ends} ends, all equal"
+        return (
+            f"{self.name:8s} {self.kills:3d} kills ({self.alone} of the command alone) in runs of "
+            f"{self.seconds:.2f} s, {self.ends} ends, all equal"
+        )
 
 
 def killed(name: str, moments: int, source: Path, folder: Path, seed: int = 0) -> Killed:
@@ -265,7 +291,7 @@ def killed(name: str, moments: int, source: Path, folder: Path, seed: int = 0) -
     job, chance, figures = JOBS[name], random.Random(seed), Killed(name)
     import_all(job, source, folder / "first")
     start = time.monotonic()
-    ended(begun(job, source, folder / "whole"))
+    ended(begun(job, source, folder / "whole"), folder / "whole")
     figures.seconds = time.monotonic() - start
     expected = contents(folder / "whole")
     out = folder / "broken"
@@ -273,15 +299,21 @@ def killed(name: str, moments: int, source: Path, folder: Path, seed: int = 0) -
         for _ in range(chance.randint(1, 3)):
             child = begun(job, source, out)
             time.sleep(chance.uniform(0, figures.seconds))
+            alone = chance.random() < 0.5
             with suppress(ProcessLookupError):
-                os.killpg(child, signal.SIGKILL)
+                if not alone:
+                    os.killpg(child, signal.SIGKILL)
             os.kill(child, signal.SIGKILL)
-            figures.kills += os.waitpid(child, 0)[1] == signal.SIGKILL
-        ended(begun(job, source, out))
+            died = os.waitpid(child, 0)[1] == signal.SIGKILL
+            figures.kills += died
+            figures.alone += died and alone
+        ended(begun(job, source, out), out)
         found = contents(out)
         wrong = sorted(key for key in found.keys() | expected.keys() if found.get(key) != expected.get(key))
         if wrong:
             raise AssertionError(f"{name}, after {figures.kills} kills: {wrong} differ in {out}")
+        if left := agents():
+            raise AssertionError(f"{name}, after {figures.kills} kills: Ray's processes {left} are left over")
         figures.ends += 1
         shutil.rmtree(out)
     return figures

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from maskseg.cli.say import say
+
 
 def check(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A converted data set.")],
@@ -35,7 +37,7 @@ def check(
       maskseg check data/mine --fix data/fixed --ignore no-nuclei
     """
     from maskseg.core.files import check_output
-    from maskseg.core.processes import available_cores
+    from maskseg.core.threads import available_cores
     from maskseg.curate.check import FINDING_KINDS, Report, write_findings
     from maskseg.curate.check import check as find
     from maskseg.curate.repair import CHANGES, write_repaired
@@ -49,30 +51,30 @@ def check(
 
     def echo_counts(where: Path, report: Report) -> None:
         nuclei = sum(map(len, report.data.annotations.values()))
-        typer.echo(f"{where}: {len(report.data.images)} images, {nuclei} nuclei, {len(report.findings)} findings")
+        say(f"{where}: {len(report.data.images)} images, {nuclei} nuclei, {len(report.findings)} findings")
         for kind, count in report.counts.items():
-            typer.echo(f"{count:7d}  {kind}: {FINDING_KINDS[kind].description}; remedy: {FINDING_KINDS[kind].remedy}")
+            say(f"{count:7d}  {kind}: {FINDING_KINDS[kind].description}; remedy: {FINDING_KINDS[kind].remedy}")
 
     complete = find(dataset, min_area, workers)
     report = complete.without(ignore or ())
     echo_counts(dataset, report)
     if table is not None:
         write_findings(table, report.findings)
-        typer.echo(f"{table}: findings")
+        say(f"{table}: findings")
     if page is not None:
         from maskseg.reports.check_page import check_page
 
         check_page(report).write(page)
-        typer.echo(f"{page}: page")
+        say(f"{page}: page")
     left_out = 0
     if fix is not None:
         repaired = write_repaired(complete, fix, min_area)
         left_out = repaired.left_out
-        typer.echo(f"{fix / CHANGES}: {len(repaired.changes)} changes, {left_out} images left out")
+        say(f"{fix / CHANGES}: {len(repaired.changes)} changes, {left_out} images left out")
         report = find(fix, min_area, workers).without(ignore or ())
         echo_counts(fix, report)
         for finding in report.findings:
-            typer.echo(f"left as it is: {finding.image}: {finding.kind} {finding.other}".rstrip(), err=True)
+            say(f"left as it is: {finding.image}: {finding.kind} {finding.other}".rstrip(), err=True)
     if left_out:
         raise typer.Exit(2)
     if report.findings:

@@ -17,6 +17,7 @@ from maskseg.cli.evaluate import (
     open_truth,
     write_results,
 )
+from maskseg.cli.say import say
 
 _SHOWN = 10
 
@@ -51,7 +52,7 @@ def compare(
     comparison = paired_by_modality(
         [row["dsb_score_a"] for row in rows], [row["dsb_score_b"] for row in rows], column_of(true.modalities, names)
     )
-    typer.echo(f"A: {a}\nB: {b}\n\n{paired_table(comparison)}\n\n{_most_changed(rows)}")
+    say(f"A: {a}\nB: {b}\n\n{paired_table(comparison)}\n\n{_most_changed(rows)}")
     problems = [f"{source}: {text}" for source, texts in ((a, problems_a), (b, problems_b)) for text in texts]
     if out:
         write_results(out, rows, {"a": a, "b": b, **comparison, "problems": problems})

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from maskseg.cli.say import say
 from maskseg.core.errors import without_place
 from maskseg.formats.registry import Format, formats
 
@@ -145,7 +146,7 @@ def mosaics(
 
     folder, part = folder_and_part(dataset)
     if not part and (Path(folder) / SPLIT_FILE).is_file():
-        typer.echo(f"tiles of all parts of {dataset} are used; for training give {dataset}:train", err=True)
+        say(f"tiles of all parts of {dataset} are used; for training give {dataset}:train", err=True)
     print_summary(out, rebuild_mosaics(dataset, out, table, _processes(workers)))
 
 
@@ -183,7 +184,7 @@ def xml(
 
     rule = _class_rule(None, merge_classes)
     summary = convert_tissue(tissue, annotation, out, pieces, offset, layer or (), _processes(workers), rule=rule)
-    typer.echo(f"regions: {fates(summary)}; one by one in {out}/regions.csv")
+    say(f"regions: {fates(summary)}; one by one in {out}/regions.csv")
     print_summary(out, summary)
 
 
@@ -207,7 +208,7 @@ def ultrasound(
     from maskseg.projects.ultrasound.data import CONTRADICTIONS, convert_ultrasound
 
     summary, contradictions = convert_ultrasound(source, out, _processes(workers))
-    typer.echo(f"near duplicates that contradict each other: {len(contradictions)}; listed in {out}/{CONTRADICTIONS}")
+    say(f"near duplicates that contradict each other: {len(contradictions)}; listed in {out}/{CONTRADICTIONS}")
     print_summary(out, summary)
 
 
@@ -234,7 +235,7 @@ def auto(
     from maskseg.formats.registry import recognise
 
     form = recognise(source)
-    typer.echo(f"{source}: {form.about} ({form.layout}); the same as maskseg convert {form.name}")
+    say(f"{source}: {form.about} ({form.layout}); the same as maskseg convert {form.name}")
     options: dict[str, Any] = {"distinct": True, "categories": ()} if form.name == "coco" else {}
     rule = _class_rule(class_names, merge_classes)
     _convert(form.name, source, out, images, modality, workers, rule=rule, reviewed=reviewed, **options)
@@ -284,7 +285,7 @@ def _class_rule(class_names: str | None, merge_classes: list[str] | None) -> Cla
 
 
 def _processes(workers: int | None) -> int:
-    from maskseg.core.processes import available_cores
+    from maskseg.core.threads import available_cores
 
     return workers or available_cores()
 
@@ -292,10 +293,10 @@ def _processes(workers: int | None) -> int:
 def print_summary(out: Path, summary: Summary) -> None:
     """Print what was left out, a line each, and what was done; status 2 if anything was left out."""
     for fault in summary.left_out:
-        typer.echo(f"left out {fault.file}: {fault.kind}: {without_place(fault.file, fault.reason)}", err=True)
+        say(f"left out {fault.file}: {fault.kind}: {without_place(fault.file, fault.reason)}", err=True)
     for note, images in summary.notes.items():
-        typer.echo(f"note: {note}" + (f" ({images} images)" if images else ""), err=True)
-    typer.echo(f"{out}: {summary}")
+        say(f"note: {note}" + (f" ({images} images)" if images else ""), err=True)
+    say(f"{out}: {summary}")
     if summary.left_out:
         raise typer.Exit(2)
 

@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 import maskseg
+from maskseg.cli.say import say
 
 PACKAGE = Path(maskseg.__file__).parent
 WEIGHTS = PACKAGE / "weights"
@@ -239,13 +240,13 @@ def doctor(
     """
     lines, problems = examine()
     for line in lines:
-        typer.echo(line)
+        say(line)
     if not problems:
-        typer.echo("problems: none")
+        say("problems: none")
         return
-    typer.echo(f"problems: {len(problems)}")
+    say(f"problems: {len(problems)}")
     for problem in problems:
-        typer.echo(f"  {problem}")
+        say(f"  {problem}")
     if fix and any(problem.install for problem in problems):
         raise typer.Exit(repair(problems))
     raise typer.Exit(2)
@@ -262,16 +263,16 @@ def repair(problems: Iterable[Problem]) -> int:
     from importlib.util import find_spec
 
     if find_spec("pip") is None:
-        typer.echo(f"--fix needs pip, which this environment has not; run: {sys.executable} -m ensurepip", err=True)
+        say(f"--fix needs pip, which this environment has not; run: {sys.executable} -m ensurepip", err=True)
         return 2
     # Requirements in one call, so that pip finds versions that fit together; what is forced is for itself, since
     # --force-reinstall would go for all of them.
     together = dict.fromkeys(word for problem in problems for word in problem.install if len(problem.install) == 1)
     forced = dict.fromkeys(problem.install for problem in problems if len(problem.install) > 1)
     for arguments in filter(None, [tuple(together), *forced]):
-        typer.echo(f"fixing: pip install {' '.join(arguments)}")
+        say(f"fixing: pip install {' '.join(arguments)}")
         done = subprocess.run([sys.executable, "-m", "pip", "--disable-pip-version-check", "install", *arguments])
         if done.returncode:
-            typer.echo("pip could not install that; its own message is above", err=True)
+            say("pip could not install that; its own message is above", err=True)
             return 2
     return subprocess.run([sys.executable, "-m", "maskseg.cli.main", "doctor"]).returncode

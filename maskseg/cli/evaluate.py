@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from maskseg.cli.say import say
 from maskseg.formats.registry import readable
 
 if TYPE_CHECKING:
@@ -75,19 +77,19 @@ def evaluate(
     summary["coco"] = coco_ap(listed)
     summary["errors"] = errors_by_size(listed)
     by_class = class_figures(result.classes for result in listed)
-    typer.echo(score_table(summary))
+    say(score_table(summary))
     if summary.get("groups", 0) > 1:
         low, high = summary["interval_by_group"]
-        typer.echo(f"95 % interval over the {summary['groups']} groups of acquisition: {low:.3f} - {high:.3f}")
+        say(f"95 % interval over the {summary['groups']} groups of acquisition: {low:.3f} - {high:.3f}")
     if summary["coco"]:
         ap = summary["coco"]
-        typer.echo(f"COCO mask AP {ap['ap']:.4f}, AP50 {ap['ap_50']:.4f}, AP75 {ap['ap_75']:.4f}, all detections")
-    typer.echo(f"\n{threshold_table(summary)}\n\n{error_table(summary['errors'])}")
+        say(f"COCO mask AP {ap['ap']:.4f}, AP50 {ap['ap_50']:.4f}, AP75 {ap['ap_75']:.4f}, all detections")
+    say(f"\n{threshold_table(summary)}\n\n{error_table(summary['errors'])}")
     if by_class is not None:
         summary["by_class"] = by_class
-        typer.echo(f"\n{class_table(by_class)}")
+        say(f"\n{class_table(by_class)}")
     elif said := without_classes([result.classes for result in listed]):
-        typer.echo(f"note: {said}", err=True)
+        say(f"note: {said}", err=True)
     if out:
         rows = [
             {"image_id": name, "modality": true.modalities.get(name, ""), **result.scores}
@@ -130,14 +132,15 @@ def compare_with(
     finally:
         for which in (true, predicted):
             for note, count in which.notes.items():
-                typer.echo(f"note: {which.source}: {note}" + (f" ({count} images)" if count else ""), err=True)
+                say(f"note: {which.source}: {note}" + (f" ({count} images)" if count else ""), err=True)
 
 
-def sizes_of(images: Path | None) -> dict[str, tuple[int, int]]:
+def sizes_of(images: Path | None) -> Mapping[str, tuple[int, int]]:
     """Height and width of the images of a folder."""
     from maskseg.imaging.finding import find_images
+    from maskseg.imaging.sizes import ImageSizes
 
-    return {file.id: file.size() for file in find_images([images])} if images else {}
+    return ImageSizes(find_images([images]) if images else ())
 
 
 def column_of(known: Any, results: Any) -> list[str] | None:
@@ -152,12 +155,12 @@ def write_results(out: Path, rows: list[dict[str, Any]], summary: dict[str, Any]
 
     write_csv(out / "per_image.csv", list(rows[0]), rows)
     write_json(out / "summary.json", summary, indent=1)
-    typer.echo(f"written: {out / 'per_image.csv'}, {out / 'summary.json'}")
+    say(f"written: {out / 'per_image.csv'}, {out / 'summary.json'}")
 
 
 def exit_with_problems(problems: list[str]) -> None:
     """Name what did not fit; exit status 2 if there is anything."""
     for problem in problems:
-        typer.echo(problem, err=True)
+        say(problem, err=True)
     if problems:
         raise typer.Exit(2)

@@ -39,6 +39,6 @@ def export(
     """
     from maskseg.cli.convert import print_summary
     from maskseg.convert.export import export as write
-    from maskseg.core.processes import available_cores
+    from maskseg.core.threads import available_cores
 
     print_summary(out, write(source, out, to, images, workers or available_cores()))

@@ -7,6 +7,7 @@ and says what to do, in an environment in which another command cannot even be i
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 import warnings
 from typing import Annotated, Any
@@ -15,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 import maskseg
+from maskseg.cli.say import say
 from maskseg.core.errors import InputError
 from maskseg.core.text import printable
 from maskseg.core.user import name_user
@@ -95,7 +97,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"maskseg {maskseg.__version__}")
+        say(f"maskseg {maskseg.__version__}")
         raise typer.Exit
 
 
@@ -116,6 +118,10 @@ def main() -> None:
     # What Detectron2 0.6 calls; nobody who runs a command can do anything about it.
     warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated")
     name_user()
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal or a pipe that has not all letters gets escapes.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app(prog_name="maskseg")
     except InputError as error:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from maskseg.cli.say import say
+
 app = typer.Typer(help="List, add and describe models; export a training as one file.", no_args_is_help=True)
 
 
@@ -31,19 +33,19 @@ def list_models() -> None:
             try:
                 checked(name)
             except InputError as error:
-                typer.echo(f"{name:16s} {error}")
+                say(f"{name:16s} {error}")
                 continue
         with safe_open(path, "np") as file:
             values = sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118
-        typer.echo(f"{name:16s} {values / 1e6:6.1f} M parameters {path.stat().st_size / 1e6:8.1f} MB  {path}")
+        say(f"{name:16s} {values / 1e6:6.1f} M parameters {path.stat().st_size / 1e6:8.1f} MB  {path}")
         about = card().get(name, {})
         scores = ", ".join(f"{part} {score:.3f}" for part, score in about.get("dsb_score", {}).items())
         if name not in bundled():
-            typer.echo(f"{'':16s} added; its checksum is right")
+            say(f"{'':16s} added; its checksum is right")
             continue
-        typer.echo(f"{'':16s} licence {about.get('licence', 'unknown')}; mean IoU (DSB score): {scores or 'unknown'}")
+        say(f"{'':16s} licence {about.get('licence', 'unknown')}; mean IoU (DSB score): {scores or 'unknown'}")
     if not bundled() and not added():
-        typer.echo("none; name a training folder or an exported file with --model")
+        say("none; name a training folder or an exported file with --model")
 
 
 @app.command("add")
@@ -67,7 +69,7 @@ def add_model(
     from maskseg.models.zoo import add
 
     kept = add(source, name, sha256)
-    typer.echo(f"{kept}: {added()[kept]}")
+    say(f"{kept}: {added()[kept]}")
 
 
 @app.command("remove")
@@ -98,7 +100,7 @@ def show_card(
     """
     from maskseg.models.zoo import card_text
 
-    typer.echo(card_text(model))
+    say(card_text(model))
 
 
 @app.command("export")
@@ -129,4 +131,4 @@ def export_model(
         from maskseg.models.zoo import export
 
         export(model, out, opts)
-    typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
+    say(f"{out}: {out.stat().st_size / 1e6:.1f} MB")

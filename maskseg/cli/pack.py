@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from maskseg.cli.say import say
+
 
 def pack(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A data set; with --unpack a packed one.")],
@@ -29,7 +31,7 @@ def pack(
 
     result = (packing.unpack if unpack else packing.pack)(dataset, out, workers)
     for line in result.left_out:
-        typer.echo(f"left out {line}", err=True)
-    typer.echo(f"{out}: {result}")
+        say(f"left out {line}", err=True)
+    say(f"{out}: {result}")
     if result.left_out:
         raise typer.Exit(2)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from maskseg.cli.options import Channel, Plane
+from maskseg.cli.say import say
 from maskseg.formats.registry import default_formats, describe, predicted
 from maskseg.formats.registry import formats as formats_by_name
 
@@ -158,7 +159,7 @@ def predict(
     left = LeftFiles()
     files = find_images(inputs, Choice.parse(channel, plane), out, left)
     if str(left):
-        typer.echo(str(left), err=True)
+        say(str(left), err=True)
     source = find_model(model, overrides)
     kind = tasks.part(source.cfg, "predictor")
     views = None if tta is None else tta.value
@@ -172,7 +173,7 @@ def predict(
     # Not among the settings that an interrupted run must share: it may go on elsewhere.
     cfg = on_device(source.cfg, device.value)
     if cluster is None:
-        typer.echo(describe_device(cfg.MODEL.DEVICE))
+        say(describe_device(cfg.MODEL.DEVICE))
     sizes = {key: size for key, size in (("side", tile), ("overlap", tile_overlap)) if size is not None}
     tiles = Tiles(level=level, mpp=mpp, **sizes) if sizes or level or mpp is not None else None
     with source.weights.open("rb") as file:
@@ -190,9 +191,9 @@ def predict(
         cluster is not None,
         measures,
     )
-    typer.echo(f"{len(files) - len(failed)} of {len(files)} images done: {out}")
+    say(f"{len(files) - len(failed)} of {len(files)} images done: {out}")
     for image_id, reason in failed:
-        typer.echo(f"left out {image_id}: {reason}", err=True)
+        say(f"left out {image_id}: {reason}", err=True)
     if failed:
         raise typer.Exit(1 if len(failed) < len(files) else 2)
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from maskseg.cli.report_run import report_run
+from maskseg.cli.say import say
 
 app = typer.Typer(help="Write one HTML page about a data set or a prediction run.", no_args_is_help=True)
 
@@ -78,7 +79,7 @@ def data(
         said = _proteins(dataset, folder, out)
     else:
         said = _unlabelled(dataset, out, channel, plane)
-    typer.echo(f"{out}: {said}")
+    say(f"{out}: {said}")
 
 
 def _labelled(dataset: str, out: Path, config_file: str) -> str:
@@ -119,7 +120,7 @@ def _proteins(dataset: str, folder: str, out: Path) -> str:
 
 def _unlabelled(images: str, out: Path, channel: str | None, plane: str | None) -> str:
     from maskseg.core.errors import InputError
-    from maskseg.core.processes import available_cores
+    from maskseg.core.threads import available_cores
     from maskseg.curate.image_statistics import measure_images
     from maskseg.imaging.channels import Choice
     from maskseg.imaging.finding import LeftFiles, find_images
@@ -130,12 +131,12 @@ def _unlabelled(images: str, out: Path, channel: str | None, plane: str | None) 
     looks = measure_images(files, available_cores())
     images_page(images, files, looks).write(out)
     if str(left):
-        typer.echo(str(left), err=True)
+        say(str(left), err=True)
     failed = [str(look) for look in looks if isinstance(look, InputError)]
     for line in failed:
-        typer.echo(line, err=True)
+        say(line, err=True)
     said = f"{len(files) - len(failed)} images, without annotations"
     if failed:
-        typer.echo(f"{out}: {said}; {len(failed)} not read")
+        say(f"{out}: {said}; {len(failed)} not read")
         raise typer.Exit(1)
     return said

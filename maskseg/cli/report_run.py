@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from maskseg.cli.say import say
+
 if TYPE_CHECKING:
     from maskseg.evaluation.results import ImageResult
     from maskseg.evaluation.sets import LabelSet
@@ -58,8 +60,8 @@ def report_run(
     results, problems = look(run)
     other = (compare, look(open_set(compare))[0]) if compare else None
     build_page(true, run, results, files, problems, other).write(out)
-    typer.echo(f"{out}: {len(results)} images, {out.stat().st_size / 1e6:.1f} MB")
+    say(f"{out}: {len(results)} images, {out.stat().st_size / 1e6:.1f} MB")
     for problem in problems:
-        typer.echo(problem, err=True)
+        say(problem, err=True)
     if problems:
         raise typer.Exit(2)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from maskseg.cli.say import say
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -60,7 +62,7 @@ def split(
 
     from maskseg.convert.mosaics import read_table
     from maskseg.core.errors import InputError
-    from maskseg.core.processes import available_cores
+    from maskseg.core.threads import available_cores
     from maskseg.curate.survey import survey
     from maskseg.data.dataset import image_id, load_coco
     from maskseg.data.split import SPLIT_FILE, divide, read_modalities, read_split, write_split
@@ -105,7 +107,7 @@ def split(
         )
         group = dict(zip(names, surveyed.groups, strict=True))
         for name in wanted.keys() - set(part.values()):
-            typer.echo(f"too few images for all parts: none is in {name}", err=True)
+            say(f"too few images for all parts: none is in {name}", err=True)
     write_split(
         data.path.parent / SPLIT_FILE,
         [
@@ -124,7 +126,7 @@ def _taken_over(table: Path, given: Mapping[str, Mapping[str, str]], names: list
 
     unlisted = [name for name in names if name not in given]
     if unlisted:
-        typer.echo(f"{len(unlisted)} images are not in {table}, such as {unlisted[0]}: part {UNLISTED}", err=True)
+        say(f"{len(unlisted)} images are not in {table}, such as {unlisted[0]}: part {UNLISTED}", err=True)
     return {name: given[name]["part"] if name in given else UNLISTED for name in names}
 
 
@@ -139,16 +141,14 @@ def _shares(folds: int | None, dev: float, val: float, val_grouped: float) -> di
 
 def _report(surveyed: Survey, part: Mapping[str, str]) -> None:
     """Print what was found, how many images of each modality are in each part, and what is wrong."""
-    typer.echo(
-        f"modality: {len(part) - len(surveyed.inferred)} given, {len(surveyed.inferred)} inferred from the colours"
-    )
-    typer.echo(
+    say(f"modality: {len(part) - len(surveyed.inferred)} given, {len(surveyed.inferred)} inferred from the colours")
+    say(
         f"{len(set(surveyed.groups))} groups; {sum(map(bool, surveyed.mosaics))} tiles in "
         f"{len(set(surveyed.mosaics) - {''})} mosaics; {len(surveyed.duplicates)} pairs of near duplicates"
     )
     counted = Counter(zip(part.values(), surveyed.modalities, strict=True))
     for (name, kind), count in sorted(counted.items()):
-        typer.echo(f"{name:16s} {kind or 'unknown modality':20s} {count:5d}")
+        say(f"{name:16s} {kind or 'unknown modality':20s} {count:5d}")
     _list(_divided_duplicates(surveyed, part), "pairs of near duplicates in different parts")
     _list(surveyed.unreadable, "images that cannot be read")
 
@@ -166,6 +166,6 @@ def _divided_duplicates(surveyed: Survey, part: Mapping[str, str]) -> list[str]:
 def _list(lines: list[str], what: str) -> None:
     """Print the first of some lines, and how many more there are."""
     for line in lines[:_LISTED]:
-        typer.echo(line, err=True)
+        say(line, err=True)
     if len(lines) > _LISTED:
-        typer.echo(f"and {len(lines) - _LISTED} more {what}", err=True)
+        say(f"and {len(lines) - _LISTED} more {what}", err=True)

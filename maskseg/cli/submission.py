@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from maskseg.cli.say import say
+
 app = typer.Typer(help="Work on run-length submissions.", no_args_is_help=True)
 
 _SHOWN = 100  # faults on the screen; a file of another competition has thousands
@@ -39,21 +41,22 @@ def check(
     from maskseg.formats.kaggle_reader import read_encoded
     from maskseg.formats.submission_check import check_submission
     from maskseg.imaging.finding import find_images
+    from maskseg.imaging.sizes import ImageSizes
     from maskseg.projects.protein.data import check_predicted, group_channels
 
     files = find_images(images)
     if file.is_file() and check_predicted(file, ids := group_channels(files)):
-        typer.echo(f"{file}: OK, classes of {len(ids)} images")
+        say(f"{file}: OK, classes of {len(ids)} images")
         return
-    sizes = {image.id: image.size() for image in files}
+    sizes = ImageSizes(files)
     faults = check_submission(file, sizes)
     for fault in faults[:_SHOWN]:
-        typer.echo(f"{file}: {fault}", err=True)
+        say(f"{file}: {fault}", err=True)
     if faults:
         hidden = f", the first {_SHOWN} shown" if len(faults) > _SHOWN else ""
-        typer.echo(f"{file}: {len(faults)} faults{hidden}", err=True)
+        say(f"{file}: {len(faults)} faults{hidden}", err=True)
         raise typer.Exit(2)
     encoded = read_encoded(file).values()
     masks = sum(bool(text) for image in encoded for _, text in image.rows)
     empty = sum(not any(text for _, text in image.rows) for image in encoded)
-    typer.echo(f"{file}: OK, {masks} masks in {len(sizes)} images, {empty} of them empty")
+    say(f"{file}: OK, {masks} masks in {len(sizes)} images, {empty} of them empty")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from maskseg.cli.say import say
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -87,7 +89,7 @@ def train(
     opts = [str(text) for pair in named.items() if pair[1] is not None for text in pair] + (opts or [])
     if start and data:
         cfg, choices = finetune_config(start, data, out or default_folder(start, data), opts)
-        typer.echo("\n".join(choices))
+        say("\n".join(choices))
     else:
         cfg = load_config(config_file or "nuclei_R_18_FPN", opts)
     classes = class_names or ",".join(merge_classes or ())
@@ -165,8 +167,8 @@ def _train_folds(cfg: CfgNode, resume: bool) -> None:
         scores = pooled_scores(configs, Path(cfg.OUTPUT_DIR))
         pooled = scores.pop("pooled")
         evaluator = tasks.part(cfg, "evaluator")()
-        typer.echo("\n".join(f"{name}: {evaluator.title} {score:.4f}" for name, score in scores.items()))
-        typer.echo(f"all folds, each image by the training that did not see it\n{evaluator.table(pooled)}")
+        say("\n".join(f"{name}: {evaluator.title} {score:.4f}" for name, score in scores.items()))
+        say(f"all folds, each image by the training that did not see it\n{evaluator.table(pooled)}")
 
 
 def train_here(cfg: CfgNode, resume: bool, make: Callable[[CfgNode], Trainer] | None = None) -> None:
@@ -228,7 +230,7 @@ def _evaluate(cfg: CfgNode, model: str) -> None:
     for name in cfg.DATASETS.TEST:
         evaluator = tasks.part(cfg, "evaluator")()
         summary = evaluate_records(predictor, tasks.part(cfg, "records")((name,)), evaluator=evaluator)
-        typer.echo(f"{weights} on {name}\n{evaluator.table(summary)}")
+        say(f"{weights} on {name}\n{evaluator.table(summary)}")
         path = Path(cfg.OUTPUT_DIR) / f"evaluation_{Path(name).name.replace(':', '_')}.json"
         with write_whole(path, "w", encoding="utf-8") as file:
             json.dump({"weights": weights.name, "dataset": name, **summary}, file, indent=1)

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from maskseg.cli.say import say
+
 
 class SearchBy(StrEnum):
     """How the settings are searched."""
@@ -73,16 +75,16 @@ def tune(
     tuned = run(tried, method, [name for name, _ in named], modalities, folds, seed)
     write_plot(out / "tune.png", tried, tuned)
     write_trials(out / "trials.csv", tried, modalities)
-    typer.echo(settings_table(tuned))
-    typer.echo(summary(tuned, names))
-    typer.echo(f"{len(tried.done)} trials: {out / 'trials.csv'}, {out / 'tune.png'}")
+    say(settings_table(tuned))
+    say(summary(tuned, names))
+    say(f"{len(tried.done)} trials: {out / 'trials.csv'}, {out / 'tune.png'}")
     if tuned.gain()[0] <= 0:
-        typer.echo("no gain on images that the choice did not see: the settings stay as they are")
+        say("no gain on images that the choice did not see: the settings stay as they are")
     elif in_one_file:
         copy = out / start.weights.name
         export(model, copy, [str(item) for pair in tuned.best.items() for item in pair])
-        typer.echo(f"the model with these settings: {copy}")
+        say(f"the model with these settings: {copy}")
     else:
         path = start.weights.parent / SETTINGS_FILE
         write_settings(path, tuned, names)
-        typer.echo(f"written: {path}; predict and models export follow it")
+        say(f"written: {path}; predict and models export follow it")

@@ -29,11 +29,6 @@ _LEAST_ITEMS = 12
 _AHEAD = 4
 
 
-def available_cores() -> int:
-    """Cores that this process may use, which can be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def give_back_memory() -> None:
     """Give the system what was freed: glibc keeps it, in ever more pieces where tensors of many sizes come and go."""
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 # What is no character of a text: control characters, and the halves of surrogate pairs that stand for bytes of a name
-# that is no UTF-8.
-_NOT_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
+# that is no UTF-8. What turns the direction of all text behind it would disguise the rest of a line.
+_NOT_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 _SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 

@@ -29,7 +29,8 @@ from tqdm import tqdm
 from maskseg.core.errors import InputError, unexpected
 from maskseg.core.files import check_file, sync_tree, write_whole
 from maskseg.core.locks import alone_and_swept
-from maskseg.core.processes import available_cores, in_order
+from maskseg.core.processes import in_order
+from maskseg.core.threads import available_cores
 from maskseg.data.split import SPLIT_FILE
 from maskseg.formats.coco import ANNOTATIONS, PACKED, load_coco, read_annotations
 from maskseg.imaging.reading import leads_outside, read_image

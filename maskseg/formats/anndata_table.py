@@ -65,12 +65,14 @@ def join_anndata(paths: Sequence[Path], images: Iterable[Joined]) -> None:
         layers=layers,
         obsm={"spatial": spatial},
     )
-    # It writes to a path only.
-    with tempfile.TemporaryDirectory() as folder, named_if_full(path):
-        made = Path(folder) / path.name
-        data.write_h5ad(made)
-        with write_whole(path) as file, made.open("rb") as written:
-            shutil.copyfileobj(written, file)
+    # It writes to a path only: one beside, which the next run sweeps where this one is killed.
+    with named_if_full(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+            made = Path(folder) / path.name
+            data.write_h5ad(made)
+            with write_whole(path) as file, made.open("rb") as written:
+                shutil.copyfileobj(written, file)
 
 
 def _table(columns: list[Any], rows: int) -> Any:

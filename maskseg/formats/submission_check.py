@@ -21,15 +21,15 @@ def check_submission(path: str | os.PathLike[str], sizes: Mapping[str, tuple[int
     path : path-like
         The CSV file.
     sizes : mapping of image_id to (height, width)
-        The images that the submission is for.
+        The images that the submission is for; it may raise an InputError for one that cannot be read.
 
     Returns
     -------
     list of SubmissionFault
         Bad header, malformed, out of range, unsorted or overlapping runs in a row, rows of an image that
         overlap, duplicate rows, an empty row beside others, a second row of an image in the form `img,pixels`,
-        unknown images, missing images. Empty when the file is valid. Every overlapping row is named, with one of
-        the rows it overlaps.
+        unknown images, images that cannot be read, missing images. Empty when the file is valid. Every overlapping
+        row is named, with one of the rows it overlaps.
 
     Raises
     ------
@@ -54,7 +54,13 @@ def check_submission(path: str | os.PathLike[str], sizes: Mapping[str, tuple[int
             )
             continue
         try:
-            runs = kaggle_to_runs(row.pixels, sizes[row.image_id])
+            shape = sizes[row.image_id]
+        except InputError as error:  # of the image; once is enough
+            if image.first_line == row.line:
+                faults.append(SubmissionFault(row.line, f"image {row.image_id}: {error}"))
+            continue
+        try:
+            runs = kaggle_to_runs(row.pixels, shape)
         except InputError as error:
             faults.append(SubmissionFault(row.line, f"image {row.image_id}: {error}"))
             image.unreadable = True

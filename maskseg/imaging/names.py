@@ -8,6 +8,8 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from maskseg.core import text
+
 # Bytes of an id. With the longest ending of a result, and what a file has while it is written, a name has 255 at most.
 _LONGEST, _KEPT = 200, 180
 _TURNS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
@@ -15,11 +17,7 @@ _TURNS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 
 def printable(name: str | os.PathLike[str]) -> str:
     """A name in one line of text: line breaks and bytes that are no text as escapes."""
-    text = os.fspath(name)
-    return "".join(
-        character if _is_text(character) else character.encode("unicode_escape", "surrogatepass").decode("ascii")
-        for character in text
-    )
+    return text.printable(os.fspath(name))
 
 
 def _is_text(character: str) -> bool:

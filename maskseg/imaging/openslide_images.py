@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,9 @@ from maskseg.core.errors import InputError
 from maskseg.core.optional import need
 from maskseg.imaging.stored import COLOURS, plausible
 from maskseg.imaging.windows import Box
+
+# A list of the files of a slide of thousands of files has fewer bytes; and bytes at its beginning that are text.
+_MOST_BYTES, _FIRST = 16 << 20, 1024
 
 
 class SlideStored:
@@ -28,6 +32,7 @@ class SlideStored:
     def __init__(self, path: Path, name: str | None = None) -> None:
         self.name = name or str(path)
         openslide = need("openslide", "slides", f"{self.name}: a slide")
+        _check_other_files(path)
         try:
             self._slide = openslide.OpenSlide(path)
         except (openslide.OpenSlideError, OSError) as error:
@@ -50,3 +55,28 @@ class SlideStored:
     def close(self) -> None:
         """See `maskseg.imaging.stored.Stored`."""
         self._slide.close()
+
+
+def _check_other_files(path: Path) -> None:
+    """Refuse a slide that goes on in files outside of its folder: OpenSlide would follow it anywhere.
+
+    Hamamatsu's slides are a text that lists their files, whatever its ending; MIRAX has such a list in a folder.
+
+    Raises
+    ------
+    InputError
+        Without the name of the slide.
+    """
+    for listed in (path, path.with_suffix("") / "Slidedat.ini"):
+        if not listed.is_file():
+            continue
+        with listed.open("rb") as file:
+            data = file.read(_FIRST)
+            if b"\0" in data:  # pixels, or a database
+                continue
+            data += file.read(_MOST_BYTES)
+        if len(data) > _MOST_BYTES:
+            raise InputError(f"its list of files {listed.name} is too large; get it again")
+        for line in re.split(rb"[\r\n]+", data):
+            if ".." in PureWindowsPath(line.partition(b"=")[2].strip().decode("utf-8", "replace")).parts:
+                raise InputError(f"its list of files {listed.name} leads outside of its folder; get it again")

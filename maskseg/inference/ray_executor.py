@@ -29,7 +29,7 @@ import torch
 
 from maskseg.core.errors import InputError
 from maskseg.core.optional import need
-from maskseg.core.processes import available_cores
+from maskseg.core.threads import available_cores
 from maskseg.imaging.reading import ImageFile
 
 if TYPE_CHECKING:
@@ -210,8 +210,11 @@ def _connected(ray: Any) -> Iterator[None]:
             except Exception as error:  # Ray has many, down to Exception itself; all mean the same here
                 ray.shutdown()
                 if last:
-                    where = address or "this machine"
-                    raise InputError(f"no Ray at {where} ({error}); start it or set RAY_ADDRESS") from error
+                    where, remedy = address or "this machine", "start it or set RAY_ADDRESS"
+                    # Ray wraps it in an error of the network.
+                    if "AuthenticationError" in (type(error).__name__, type(error.__cause__).__name__):
+                        remedy = "it asks for a token: set RAY_AUTH_MODE=token, with its token in ~/.ray/auth_token"
+                    raise InputError(f"no Ray at {where} ({' '.join(str(error).split())}); {remedy}") from error
         if told and folder:
             told.write(folder)
             told.flush()

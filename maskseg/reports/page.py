@@ -19,6 +19,7 @@ from PIL import Image
 import maskseg
 from maskseg.core.figures import save_figure
 from maskseg.core.files import write_whole
+from maskseg.core.text import printable
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -175,9 +176,17 @@ def _template() -> Template:
     from jinja2 import Environment, StrictUndefined
 
     source = resources.files("maskseg.reports").joinpath("page.html").read_text(encoding="utf-8")
-    return Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(
-        source
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_as_text
     )
+    return environment.from_string(source)
+
+
+def _as_text(value: Any) -> Any:
+    """What is put into the page: names from elsewhere may hold what no text can, such as halves of characters."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return "\n".join(map(printable, value.split("\n")))
+    return value
 
 
 def _cell(value: Any) -> _Cell:

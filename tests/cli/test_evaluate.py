@@ -200,6 +200,17 @@ def test_a_truth_without_sizes_says_what_to_give(evaluate, label_folder, tmp_pat
     assert "--images" in error
 
 
+def test_an_image_that_cannot_be_read_is_named_and_the_others_are_scored(evaluate, label_folder, dataset, tmp_path):
+    path = tmp_path / "s.csv"
+    write_submission(path, [(name, CropMasks.from_labels(labels)) for name, labels in TRUTH.items()])
+    (dataset / "images" / "one.png").write_bytes(b"no image")
+    status, output, error = evaluate(path, path, "--images", dataset / "images")
+    assert status == 2
+    (line,) = error.splitlines()
+    assert line.startswith("one left out: ") and "one.png: " in line
+    assert last_score(output) == 1
+
+
 def test_labels_of_any_kind_count_the_same(evaluate, dataset, label_folder, tmp_path):
     """Not consecutive, 32 bit, stored as whole floats."""
     other = tmp_path / "other"

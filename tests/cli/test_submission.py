@@ -51,3 +51,13 @@ def test_images_that_are_not_there_are_one_line(check, tmp_path):
     assert error.startswith("maskseg: error: ")
     assert "nowhere" in error
     assert error.count("\n") == 1
+
+
+def test_an_image_that_cannot_be_read_is_named_once_and_the_others_are_checked(check, images):
+    (images / "a.png").write_bytes(b"no image")
+    status, _, error = check("ImageId,EncodedPixels\na,1 2\na,3 2\nb,20 2\n", images)
+    bad, other, count = error.splitlines()
+    assert status == 2
+    assert "line 2: image a: " in bad and "a.png: damaged" in bad
+    assert "line 4: image b: " in other
+    assert "2 faults" in count

@@ -8,13 +8,14 @@ import zipfile
 import cv2
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import io as matlab
 
 from maskseg.core.errors import InputError
 from maskseg.formats.reader import Item
 from maskseg.formats.registry import formats, readable, recognise
+from tests.fuzz.spoiling import FUZZ
 
 from .annotated import LABELS, masks_of, write
 from .test_tool_readers import SHAPE, SQUARE, packed, via_file
@@ -102,7 +103,7 @@ def read_spoilt(name, source):
 
 
 @pytest.mark.parametrize("name", READERS)
-@settings(max_examples=40, suppress_health_check=list(HealthCheck))
+@FUZZ
 @given(seed=st.integers(0, 2**32 - 1), how=st.sampled_from(["flip", "cut", "insert", "double", "empty"]))
 def test_bytes_that_are_spoilt(tmp_path_factory, name, seed, how):
     folder = tmp_path_factory.mktemp("bytes")
@@ -139,7 +140,7 @@ def places(value, path=()):
 
 
 @pytest.mark.parametrize("name", JSON)
-@settings(max_examples=120, suppress_health_check=list(HealthCheck))
+@FUZZ
 @given(seed=st.integers(0, 2**32 - 1))
 def test_fields_that_are_dropped_or_of_another_type(tmp_path_factory, name, seed):
     folder = tmp_path_factory.mktemp("fields")

@@ -34,6 +34,11 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("fuzz")
 
 
+@pytest.fixture(scope="module")
+def label_files(folder):
+    return seeds.label_files(folder)
+
+
 def only_input_errors(read, *args):
     try:
         return read(*args)
@@ -69,11 +74,10 @@ def test_images_in_parts(folder, data):
 
 @FUZZ
 @given(data=st.data())
-def test_label_images(folder, data):
-    files = seeds.label_files(folder)
-    suffix = data.draw(st.sampled_from(sorted(files)))
+def test_label_images(folder, label_files, data):
+    suffix = data.draw(st.sampled_from(sorted(label_files)))
     path = folder / f"labels{suffix}"
-    path.write_bytes(data.draw(spoiled([files[suffix]])))
+    path.write_bytes(data.draw(spoiled([label_files[suffix]])))
     only_input_errors(read_labels, path)
 
 

@@ -1,5 +1,6 @@
 """docs/faults.md carried out on a small file system of its own."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -29,13 +30,36 @@ def disk(tmp_path):
 
 def mounted(folder, size):
     """Mount a file system of that size; a reason why not."""
+    attach(folder, "-t", "tmpfs", "-o", f"size={size}", "tmpfs")
+
+
+def attach(folder, *words):
     folder.mkdir()
     mount = shutil.which("mount")
     if sys.platform != "linux" or os.geteuid() or not mount:
         pytest.skip("only root of a Linux system mounts a file system")
-    done = subprocess.run([mount, "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True)
+    done = subprocess.run([mount, *map(str, words), str(folder)], capture_output=True)
     if done.returncode:
         pytest.skip(f"no file system can be mounted here: {done.stderr.decode().strip()}")
+
+
+@pytest.fixture
+def with_quota(tmp_path):
+    """A file system on which a megabyte may be taken; its folder, and a function that lifts the limit."""
+    if not shutil.which("mkfs.btrfs"):
+        pytest.skip("no mkfs.btrfs, whose quotas bind root, too")
+    disk, folder = tmp_path / "disk.img", tmp_path / "disk"
+    disk.write_bytes(b"")
+    os.truncate(disk, 128 << 20)
+    subprocess.run(["mkfs.btrfs", "-q", disk], check=True, capture_output=True)
+    attach(folder, "-o", "loop", disk)
+    try:
+        subprocess.run(["btrfs", "quota", "enable", folder], check=True)
+        limit = ["btrfs", "qgroup", "limit"]
+        subprocess.run([*limit, "1M", folder], check=True)
+        yield folder, lambda: subprocess.run([*limit, "none", folder], check=True)
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @pytest.fixture
@@ -66,11 +90,96 @@ def test_a_full_disk_ends_the_run_in_one_line_and_the_next_one_goes_on(disk, ima
         predict_files(Filling(disk), find_images([images]), disk / "out", QUICK)
     assert "\n" not in str(caught.value)
     (disk / "filling").unlink()
+    goes_on(disk, images, tmp_path)
+
+
+def test_over_quota_the_run_ends_in_one_line_and_the_next_one_goes_on(with_quota, images, tmp_path):
+    disk, lift = with_quota
+    with pytest.raises(OutputError, match="Disk quota exceeded") as caught:
+        predict_files(Filling(disk), find_images([images]), disk / "out", QUICK)
+    assert "\n" not in str(caught.value)
+    lift()
+    goes_on(disk, images, tmp_path)
+
+
+def goes_on(disk, images, tmp_path):
+    """What is done is not done again, and the results are those of an unbroken run."""
     predictor = Squares()
     assert predict_files(predictor, find_images([images]), disk / "out", QUICK) == []
     assert predictor.calls < 6
     predict_files(Squares(), find_images([images]), tmp_path / "unbroken", QUICK)
     assert contents(disk / "out") == contents(tmp_path / "unbroken")
+
+
+def test_on_a_disk_that_can_hold_no_more_files_the_run_ends_in_one_line_and_the_next_one_goes_on(
+    disk, images, tmp_path
+):
+    class ManyFiles(Squares):
+        def segment(self, image, tta):
+            if self.calls == 3:
+                subprocess.run(["mount", "-o", f"remount,nr_inodes={taken(disk)}", str(disk)], check=True)
+            return super().segment(image, tta)
+
+    with pytest.raises(OutputError, match="No space left on device") as caught:
+        predict_files(ManyFiles(), find_images([images]), disk / "out", QUICK)
+    assert "\n" not in str(caught.value)
+    subprocess.run(["mount", "-o", "remount,nr_inodes=10000", str(disk)], check=True)
+    goes_on(disk, images, tmp_path)
+
+
+def taken(disk):
+    found = os.statvfs(disk)
+    return found.f_files - found.f_ffree
+
+
+# As network disks say it: the folder was changed by another machine, or lies on another disk by now.
+@pytest.mark.parametrize("code", [errno.ESTALE, errno.EXDEV, errno.EIO, errno.EACCES, errno.ENOENT])
+@pytest.mark.parametrize("place", [0, 4, 9])
+def test_a_rename_that_fails_ends_the_run_in_one_line_and_leaves_nothing(images, tmp_path, monkeypatch, code, place):
+    real, out, calls = os.replace, tmp_path / "out", []
+
+    def replace(source, target, **options):
+        calls.append(target)
+        if len(calls) == place + 1:
+            raise OSError(code, os.strerror(code), str(source), None, str(target))
+        real(source, target, **options)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(OutputError, match=os.strerror(code)) as caught:
+        predict_files(Squares(), find_images([images]), out, QUICK)
+    assert "\n" not in str(caught.value)
+    monkeypatch.undo()
+    assert predict_files(Squares(), find_images([images]), out, QUICK) == []
+    predict_files(Squares(), find_images([images]), tmp_path / "unbroken", QUICK)
+    assert kills.contents(out) == kills.contents(tmp_path / "unbroken")
+
+
+@pytest.mark.parametrize("when", [1, 4_102_444_800])
+def test_whatever_the_clock_says_the_next_run_goes_on(images, tmp_path, monkeypatch, when):
+    """It was set back after a run, or forward: all files are of another time than it is."""
+
+    class Broken(Squares):
+        def segment(self, image, tta):
+            if self.calls == 3:
+                raise KeyboardInterrupt
+            return super().segment(image, tta)
+
+    for path in images.iterdir():
+        os.utime(path, (when, when))
+    with pytest.raises(KeyboardInterrupt):
+        predict_files(Broken(), find_images([images]), tmp_path / "out", QUICK)
+    for path in (tmp_path / "out").rglob("*"):
+        os.utime(path, (when, when))
+    # One is another image by now, which was made before all others.
+    replaced = sorted(images.iterdir())[0]
+    shutil.copy(sorted(images.iterdir())[-1], replaced)
+    os.utime(replaced, (when - 1, when - 1))
+    monkeypatch.setattr("time.time", lambda: 86_400.0)
+    predictor = Squares()
+    assert predict_files(predictor, find_images([images]), tmp_path / "out", QUICK) == []
+    assert predictor.calls == 4
+    predict_files(Squares(), find_images([images]), tmp_path / "unbroken", QUICK)
+    assert kills.contents(tmp_path / "out") == kills.contents(tmp_path / "unbroken")
 
 
 def test_a_read_only_disk_is_one_line(disk, images):

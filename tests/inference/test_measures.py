@@ -12,6 +12,7 @@ from scipy.ndimage import distance_transform_edt
 from skimage.segmentation import expand_labels
 
 from maskseg.core.errors import InputError
+from maskseg.core.files import LEFTOVER
 from maskseg.formats.labels import read_labels
 from maskseg.formats.measures import Measures, texture
 from maskseg.imaging.channels import Choice
@@ -120,6 +121,24 @@ def test_anndata_has_channels_layers_and_places(runs):
     np.testing.assert_allclose(data.obsm["spatial"], places, rtol=1e-6)
     assert data.obs["label"].tolist() == [int(row["label"]) for row in rows]
     assert set(data.obs["image_id"]) == {rows[0]["image_id"]}
+
+
+def test_what_anndata_writes_is_swept_where_the_run_is_killed(tmp_path, monkeypatch):
+    image = marks(np.random.default_rng(1), (200, 200), 30)
+    tifffile.imwrite(tmp_path / "a.tif", image, photometric="rgb")
+    places = []
+
+    def killed(data, path):
+        places.append(path.parent)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(anndata.AnnData, "write_h5ad", killed)
+    model = predictor(Marked(), *UNSCALED)
+    with pytest.raises(KeyboardInterrupt):
+        predict_files(model, find_images([tmp_path / "a.tif"]), tmp_path / "out", ["anndata"])
+    (place,) = places
+    assert place.parent == tmp_path / "out"
+    assert LEFTOVER.fullmatch(place.name)
 
 
 def test_images_of_other_numbers_of_channels_are_in_one_table(runs, tmp_path):

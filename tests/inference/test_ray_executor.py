@@ -39,6 +39,14 @@ class Cells(Stub):
         return CropMasks.from_labels((image[..., 0] // 7 + 1).astype(int))
 
 
+class Slow(Cells):
+    """Takes its time, so that a kill finds it at work."""
+
+    def segment(self, image, *_):
+        time.sleep(0.5)
+        return super().segment(image)
+
+
 class Deadly(Cells):
     """Does not survive an image the first times that it is given it; the file `log` has a line for each image."""
 
@@ -188,3 +196,16 @@ def test_an_address_where_no_ray_is_is_one_line_and_not_minutes(tmp_path, monkey
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     with pytest.raises(InputError, match=f"no Ray at {address}.*RAY_ADDRESS"), cluster._connected(ray):
         pass
+
+
+def test_a_ray_that_asks_for_a_token_says_so(monkeypatch):
+    def refuse(**_):
+        raise ConnectionError("Failed to connect") from ray.exceptions.AuthenticationError("no token")
+
+    with socket.create_server(("127.0.0.1", 0)) as there:
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{there.getsockname()[1]}")
+        monkeypatch.setattr("ray.is_initialized", lambda: False)
+        monkeypatch.setattr("ray.init", refuse)
+        with pytest.raises(InputError, match="RAY_AUTH_MODE=token") as caught, cluster._connected(ray):
+            pass
+    assert "\n" not in str(caught.value)

@@ -179,3 +179,12 @@ def test_sections_are_linked_when_there_are_several():
     elements = Elements(page.html())
     assert [link["href"] for link in elements.all("a")] == ["#section-1", "#section-2"]
     assert [heading["id"] for heading in elements.all("h2")] == ["section-1", "section-2"]
+
+
+def test_what_is_no_text_is_shown_as_escapes(tmp_path):
+    page = Page("a\ud800b", "\x1b[31mred")
+    page.text("two\nlines", "\u202eback")
+    page.write(tmp_path / "page.html")
+    html = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert r"a\ud800b" in html and r"\x1b[31mred" in html and "two\nlines" in html and r"\u202eback" in html
+    assert "\x1b" not in html
