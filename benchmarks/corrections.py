@@ -1,6 +1,6 @@
 """Predict, correct, retrain: what correcting half of ten pieces of tissue is worth on pieces of other slides.
 
-    python benchmarks/corrections.py monuseg_train.zip work/ [ITERATIONS]
+    python benchmarks/corrections.py monuseg_train.zip work/ [KEY VALUE ...]
 
 The zip file has tissue images with outlines for Aperio ImageScope, as MoNuSeg. The bundled model predicts ten pieces of
 five slides. The person who corrects them in QuPath is played by the true outlines: in the left half of each piece they
@@ -29,12 +29,10 @@ from maskseg.formats.geojson import read_geojson, write_geojson
 CORRECTED = ("TCGA-21-5784", "TCGA-50-5931", "TCGA-AR-A1AK", "TCGA-B0-5698", "TCGA-G9-6362")
 SCORED = ("TCGA-21-5786", "TCGA-A7-A13E", "TCGA-B0-5710", "TCGA-NH-A8F7")
 PIECES = 2
-# A training of minutes on two cores.
-SHORT = ("SOLVER.IMS_PER_BATCH", "2", "INPUT.AUG.WINDOW", "256", "SOLVER.BASE_LR", "0.0002")
 
 
-def main(zip_file: str, work: str, iterations: str = "60") -> None:
-    """Run the whole loop in a folder."""
+def main(zip_file: str, work: str, *settings: str) -> None:
+    """Run the whole loop in a folder, the training as it is by default but for these settings."""
     tissue, out = f"{work}/tissue", Path(work)
     maskseg("convert", "xml", zip_file, zip_file, "-o", tissue)
     images = choose(Path(tissue), out)
@@ -44,7 +42,7 @@ def main(zip_file: str, work: str, iterations: str = "60") -> None:
     corrected = f"{work}/corrected"
     maskseg("convert", "geojson", f"{work}/geojson", "--images", f"{work}/images", "--reviewed", "-o", corrected)
     run = f"{work}/run"
-    maskseg("train", "--from", "nuclei", "--data", corrected, "-o", run, *SHORT, "SOLVER.MAX_ITER", iterations)
+    maskseg("train", "--from", "nuclei", "--data", corrected, "-o", run, *settings)
     for name, model in (("before", "nuclei"), ("after", run)):
         maskseg(
             "predict", f"{work}/others", "-o", f"{work}/{name}", "--model", model, "--formats", "coco", "--tta", "none"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from pathlib import Path
@@ -30,6 +31,16 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Figures are drawn to files; a test never opens a window.
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+@pytest.fixture(autouse=True)
+def _loggers_as_before():
+    """A command that logs to the screen and to files, as a training does, leaves nothing of that to the next test."""
+    loggers = [logging.getLogger(name) for name in ("maskseg", "detectron2", "fvcore")]
+    before = [(logger.handlers[:], logger.propagate, logger.level) for logger in loggers]
+    yield
+    for logger, (logger.handlers[:], logger.propagate, level) in zip(loggers, before, strict=True):
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

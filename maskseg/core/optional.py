@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from importlib.util import find_spec
 from typing import Any
 
 from maskseg.core.errors import InputError
@@ -23,11 +24,18 @@ def need(module: str, extra: str, what: str) -> Any:
     Raises
     ------
     InputError
-        It is not installed.
+        It is not installed, or it is and cannot be imported.
     """
     try:
         return importlib.import_module(module)
     except ImportError as error:
         name = module.partition(".")[0]
         command = f"'maskseg[{extra}]'" if extra else name.replace("_", "-")
+        if find_spec(name) is not None:
+            # Most often two packages whose versions do not go together.
+            reason = str(error).splitlines()[0]
+            raise InputError(
+                f"{what} needs the package {name}, which is there and cannot be imported: {reason}; "
+                f"run: pip install --upgrade {command}"
+            ) from error
         raise InputError(f"{what} needs the package {name}; install it with: pip install {command}") from error

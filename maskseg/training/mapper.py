@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from detectron2.config import CfgNode
@@ -19,7 +18,7 @@ from maskseg.data.dataset import load_layers, record_layers, unreviewed
 from maskseg.formats.reviewed import REVIEWED
 from maskseg.imaging import intensity
 from maskseg.imaging.reading import read_image
-from maskseg.imaging.scaling import channels_first, input_scale, resize_image
+from maskseg.imaging.scaling import channels_first, input_scale, labels_to_shape, resize_image
 from maskseg.training.augment import RandomWarp, Warp, warp_image, warp_labels
 from maskseg.training.cache import ImageCache, kept_file
 from maskseg.training.label_masks import LabelMasks
@@ -111,7 +110,7 @@ class Samples(Dataset):
         known = unreviewed(record, (record["height"], record["width"]))
         if known is None or known.shape == shape:
             return known
-        return cv2.resize(known.view(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT).view(bool)
+        return labels_to_shape(known, shape)
 
     def _drawn(self, shape: tuple[int, int], unseen: NDArray[np.bool_] | None, rng: np.random.Generator) -> Warp:
         """A random warp; of an image that was reviewed in part one that shows some of that part, if a few tries can."""
@@ -156,18 +155,11 @@ def validation_sample(cfg: CfgNode, record: dict[str, Any]) -> dict[str, Any]:
     image, layers = load_layers(record)
     image = intensity.normalized(image, cfg.INPUT.NORMALIZE)
     image = resize_image(image, input_scale(image.shape[:2], cfg.INPUT.LONG_SIDE, cfg.INPUT.SHRINK))
-    kind = np.uint16 if layers.dtype == np.uint16 else np.float32
-    # The exact kind counts from pixel centres, as the image's resize does; the other lies half a pixel off.
-    seen = np.stack(
-        [
-            cv2.resize(layer, image.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-            for layer in layers.astype(kind, copy=False)
-        ]
-    ).astype(np.int32)
+    shape = image.shape[:2]
+    seen = np.stack([labels_to_shape(layer, shape) for layer in layers]).astype(np.int32)
     unseen = unreviewed(record, layers.shape[1:])
     if unseen is not None:
-        small = cv2.resize(unseen.view(np.uint8), image.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-        record = {**record, "ignored": small.view(bool)}
+        record = {**record, "ignored": labels_to_shape(unseen, shape)}
     return as_sample(channels_first(image, cfg.INPUT.FORMAT), seen, record, cfg.INPUT.AUG.MIN_PIXELS)
 
 

@@ -193,9 +193,9 @@ def test_metadata_that_never_end_are_not_read(tmp_path):
 def test_what_zarr_itself_writes_of_numbers_passes(tmp_path, version, kind):
     zarr = pytest.importorskip("zarr")
     made = zarr.open_group(tmp_path, mode="w", zarr_format=version)
-    made.create_array("0", data=np.ones((4, 4), kind), chunks=(2, 2))
+    made.create_array("0", shape=(4, 4), dtype=kind, chunks=(2, 2))[:] = np.ones((4, 4), kind)
     if version == 3:
-        made.create_array("1", data=np.ones((4, 4), kind), chunks=(2, 2), shards=(4, 4))
+        made.create_array("1", shape=(4, 4), dtype=kind, chunks=(2, 2), shards=(4, 4))[:] = np.ones((4, 4), kind)
     names = ["0", "1"][: version - 1]
     assert zarr_parts(tmp_path, names, version) == [tmp_path / name for name in names]
     assert not zarr_node(tmp_path).is_array

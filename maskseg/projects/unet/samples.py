@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from maskseg.core.errors import InputError
 from maskseg.data.dataset import load_layers, record_layers, unreviewed
 from maskseg.imaging import intensity
-from maskseg.imaging.scaling import channels_first, input_scale, scaled_shape, to_shape
+from maskseg.imaging.scaling import channels_first, input_scale, labels_to_shape, scaled_shape, to_shape
 from maskseg.projects.unet.network import IGNORED
 from maskseg.projects.unet.predictor import on_canvas
 from maskseg.training.mapper import Samples
@@ -69,8 +69,7 @@ def validation_sample(cfg: CfgNode, record: dict[str, Any]) -> dict[str, Any]:
     unseen = unreviewed(record, layers.shape[1:])
     if unseen is not None:
         ignored = np.zeros(canvas.shape[:2], bool)
-        small = cv2.resize(unseen.view(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
-        ignored[:height, :width] = small.view(bool)
+        ignored[:height, :width] = labels_to_shape(unseen, (height, width))
         unseen = ignored
     return as_sample(channels_first(canvas, cfg.INPUT.FORMAT), target, record, unseen)
 
@@ -90,8 +89,9 @@ def foreground(layers: NDArray[np.integer[Any]], shape: tuple[int, int]) -> NDAr
     lowest = cv2.erode(np.where(labels > 0, labels, labels.max()), around)
     mask = (labels > 0) & (lowest == cv2.dilate(labels, around))
     # Where it shrinks, by what most of a pixel is: of two pixels the nearest is always the same one.
-    how = cv2.INTER_AREA if shape[0] < len(mask) else cv2.INTER_NEAREST_EXACT
-    return (cv2.resize(mask * np.uint8(255), shape[::-1], interpolation=how) >= 128).astype(np.uint8)
+    if shape[0] >= len(mask):
+        return labels_to_shape(mask, shape).astype(np.uint8)
+    return (cv2.resize(mask * np.uint8(255), shape[::-1], interpolation=cv2.INTER_AREA) >= 128).astype(np.uint8)
 
 
 def as_sample(
