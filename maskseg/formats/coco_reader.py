@@ -19,7 +19,7 @@ from maskseg.core import rle
 from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks
 from maskseg.formats.coco import ANNOTATIONS, PACKED, PREDICTIONS, category_names, is_dataset, key_of
-from maskseg.formats.drawing import MOST_BOX_PIXELS, check_box, number, runs_area
+from maskseg.formats.drawing import MOST_BOX_PIXELS, check_pixels, number, runs_area
 from maskseg.formats.reader import Classes, Item, LeftOut, Note, Nuclei, Selection, Shape, known_shape, unreadable_item
 from maskseg.formats.reviewed import is_mark
 from maskseg.formats.sources import begins_with, files_of, first_bytes, inner_path, json_of, stated_shape, whole_number
@@ -299,7 +299,7 @@ def _all_runs(path: str, items: list[dict[str, Any]], shape: Shape) -> tuple[lis
             if _is_crowd(item):
                 raise InputError("a crowd region, not one nucleus; outline its nuclei one by one")
             decoded = segmentation_runs(item.get("segmentation"), shape)
-            check_box(runs_area(decoded, shape))
+            check_pixels(runs_area(decoded, shape))
             runs.append(decoded if len(decoded[0]) else None)
             if runs[-1] is None:
                 reason = "not one pixel in the image; draw it again"

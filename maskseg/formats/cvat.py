@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from maskseg.core.errors import InputError
 from maskseg.core.outlines import Ring
 from maskseg.core.xml_files import read_xml
-from maskseg.formats.drawing import Drawing, check_box, number, rectangle, ring
+from maskseg.formats.drawing import Drawing, check_pixels, number, rectangle, ring
 from maskseg.formats.reader import Item, LeftOut, Nuclei, Shape, known_shape
 from maskseg.formats.reviewed import REVIEWED, is_mark
 from maskseg.formats.sources import begins_with, content, files_of, parsing, stated_shape, whole_number
@@ -96,7 +96,7 @@ def _draw_masks(drawing: Drawing, members: list[tuple[str, dict[str, str]]]) -> 
     if len(members) == 1:
         drawing.bitmap(*_mask(members[0][1]))
         return
-    check_box(height * width)
+    check_pixels(height * width)
     united = np.zeros((height, width), bool)
     for kind, values in members:
         if kind != "mask":
@@ -112,7 +112,7 @@ def _mask(values: dict[str, str]) -> tuple[NDArray[np.bool_], int, int]:
     left, top, width, height = (whole_number(values.get(key)) for key in ("left", "top", "width", "height"))
     if left is None or top is None or not width or not height or min(width, height) < 1:
         raise InputError("a mask without a box; draw it again")
-    check_box(width * height)
+    check_pixels(width * height)
     runs = np.array(values.get("rle", "").replace(",", " ").split(), np.int64)
     if (runs < 0).any() or (runs > width * height).any() or runs.sum() != width * height:
         # The last run may be left out where it is outside.

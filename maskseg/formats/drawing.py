@@ -182,7 +182,7 @@ class Drawing:
         ------
         InputError
         """
-        check_box(pixels)
+        check_pixels(pixels)
         self._taken += pixels
         if self._taken > MOST_MASK_PIXELS:
             raise InputError("its boxes and those before have more pixels than can be held; divide the image")
@@ -251,7 +251,7 @@ def number(value: Any) -> float:
     return parsed
 
 
-def check_box(pixels: int) -> None:
+def check_pixels(pixels: int) -> None:
     """Refuse, before it is made, a mask with a box of that many pixels.
 
     Raises

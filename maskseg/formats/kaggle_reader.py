@@ -26,7 +26,7 @@ import numpy as np
 from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks
 from maskseg.core.rle import Runs, crop_to_runs, kaggle_to_runs, runs_to_crop
-from maskseg.formats.drawing import Drawing, check_box, runs_area
+from maskseg.formats.drawing import Drawing, check_pixels, runs_area
 from maskseg.formats.kaggle import HEADER, HEADER_ONE_ROW
 from maskseg.formats.reader import Item, Note, Nuclei, Shape, known_shape
 from maskseg.formats.sources import FIRST_BYTES, content, files_of, first_bytes, stated_shape
@@ -207,7 +207,7 @@ def _runs(text: str, shape: Shape, by_rows: bool) -> Runs:
         return kaggle_to_runs(text, shape)
     turned = shape[1], shape[0]
     runs = kaggle_to_runs(text, turned)
-    check_box(runs_area(runs, turned))
+    check_pixels(runs_area(runs, turned))
     (x0, y0, x1, y1), bitmap = runs_to_crop(*runs, turned)
     return crop_to_runs(bitmap.T, (y0, x0, y1, x1), shape)
 

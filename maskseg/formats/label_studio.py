@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError
-from maskseg.formats.drawing import Drawing, check_box, number, ring, text
+from maskseg.formats.drawing import Drawing, check_pixels, number, ring, text
 from maskseg.formats.reader import Item, Nuclei, Shape, known_shape
 from maskseg.formats.sources import begins_with, files_of, json_of, parsing, stated_shape, whole_number
 from maskseg.imaging.reading import member_path
@@ -150,7 +150,7 @@ def brush(numbers: Any, shape: Shape) -> NDArray[np.bool_]:
         If it is malformed or of another size.
     """
     height, width = shape
-    check_box(height * width)
+    check_pixels(height * width)
     if not isinstance(numbers, list) or not all(type(one) is int and 0 <= one < 256 for one in numbers):
         raise InputError("a brush that is no list of bytes; export it again")
     bits = np.unpackbits(np.array(numbers, np.uint8))

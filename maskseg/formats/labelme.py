@@ -27,7 +27,7 @@ from maskseg.core.errors import InputError
 from maskseg.core.json_files import write_json
 from maskseg.core.limits import LABELS, check_claim
 from maskseg.core.masks import CropMasks
-from maskseg.formats.drawing import Drawing, check_box, number, rectangle, ring, text
+from maskseg.formats.drawing import Drawing, check_pixels, number, rectangle, ring, text
 from maskseg.formats.reader import Item, LeftOut, Nuclei, Shape, known_shape
 from maskseg.formats.reviewed import REVIEWED
 from maskseg.formats.sources import begins_with, files_of, json_of, parsing, stated_shape
@@ -180,7 +180,7 @@ def _mask(shape: dict[str, Any]) -> tuple[NDArray[np.bool_], int, int]:
     try:
         data = base64.b64decode(shape["mask"], validate=True)
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-            check_box(image.width * image.height)
+            check_pixels(image.width * image.height)
             check_claim(4 * image.width * image.height, len(data), LABELS)
             return np.asarray(image.convert("L")) > 0, x0, y0
     except (binascii.Error, OSError, SyntaxError, Image.DecompressionBombError) as error:
