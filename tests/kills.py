@@ -229,6 +229,9 @@ def agents() -> list[int]:
     for _ in range(50 if "RAY_ADDRESS" not in os.environ else 0):
         found = []
         for process in Path("/proc").glob("[0-9]*"):
+            # A test before may have used Ray in this process.
+            if process.name == str(os.getpid()):
+                continue
             # It has ended, or is somebody else's.
             with suppress(OSError):
                 words = [process.joinpath("cmdline").read_text(), *map(os.readlink, process.joinpath("fd").iterdir())]

@@ -50,14 +50,15 @@ def join_anndata(paths: Sequence[Path], images: Iterable[Joined]) -> None:
             del frame[column]
         elif kind is float:
             frame[column] = frame[column].astype(np.float64)
+        elif kind is str:
+            # Of Python's own strings: those of pandas 3 are not written by every version of anndata.
+            frame[column] = pd.Categorical(frame[column].astype(object))
     layers = {part: _table(values, len(frame)) for part, values in means.items()}
     whole = layers.pop("", np.zeros((len(frame), 0), np.float32))
     spatial = frame[["centroid_x", "centroid_y"]].to_numpy(np.float64)
     # Of several images a label alone names no nucleus.
     names = [f"{image}:{label}" for image, label in zip(frame["image_id"], frame["label"], strict=True)]
-    # Of Python's own strings: those of pandas 3 are not written by every version of anndata.
     frame.index, frame.columns = pd.Index(names, dtype=object), pd.Index(list(frame.columns), dtype=object)
-    frame["image_id"] = pd.Categorical(frame["image_id"].astype(object))
     data = anndata.AnnData(
         X=whole,
         obs=frame,

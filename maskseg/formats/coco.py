@@ -311,6 +311,9 @@ def join_coco(paths: Sequence[Path], images: Iterable[Joined]) -> None:
         for image in images:
             if not image.reason:
                 record, items, names = image.record
+                # All of them, in the order of the model: the same whatever is found first.
+                for name in names:
+                    known.number(name)
                 for item in items:
                     item["category_id"] = known.number(names[item["category_id"] - 1])
                 file.add(record, encoded(items))

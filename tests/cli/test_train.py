@@ -62,7 +62,7 @@ def test_a_training_leaves_weights_figures_and_its_config(finished):
     assert {"total_loss", "lr", "validation/total_loss", "validation/dsb_score"} <= last.keys()
     assert "iteration 2: validation loss" in done.stdout
     assert "mean IoU (DSB score)" in done.stdout
-    assert "2/2" in done.stderr, "the bar"
+    assert "2 of 2" in done.stderr, "the bar"
 
 
 def test_eval_only_scores_what_the_training_led_to(finished, dataset, maskseg):

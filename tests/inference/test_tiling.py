@@ -15,7 +15,16 @@ from maskseg.inference.tiling import MARGIN, TiledImage, Tiling
 from maskseg.inference.tta import PLAIN, VIEWS
 from tests.inference.test_predictor import BrightSpots, disks, picture, pixel_sets, predictor, scale_model
 
-UNSCALED = ("INPUT.SHRINK", "False", "INPUT.LONG_SIDE", "32", "INPUT.FORMAT", "RGB")
+UNSCALED = (
+    "INPUT.SHRINK",
+    "False",
+    "INPUT.LONG_SIDE",
+    "32",
+    "INPUT.FORMAT",
+    "RGB",
+    "MODEL.CLASS_NAMES",
+    "['a', 'b', 'c']",
+)
 
 
 class Marked:
