@@ -226,11 +226,14 @@ def agents() -> list[int]:
     """Ids of processes of a Ray that was started here, of those that are there for more than some seconds."""
     sessions = str(Path(tempfile.gettempdir()) / "ray" / "session_")
     found: list[int] = []
+    mine = [os.getpid()]
+    while mine[-1] > 1:
+        mine.append(int(Path(f"/proc/{mine[-1]}/stat").read_text().rpartition(")")[2].split()[1]))
     for _ in range(50 if "RAY_ADDRESS" not in os.environ else 0):
         found = []
         for process in Path("/proc").glob("[0-9]*"):
-            # A test before may have used Ray in this process.
-            if process.name == str(os.getpid()):
+            # A test before may have used Ray in the process that began this.
+            if int(process.name) in mine:
                 continue
             # It has ended, or is somebody else's.
             with suppress(OSError):
