@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import os
 import platform
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import typer
 
 import maskseg
 from maskseg.cli.say import say
+from maskseg.core.threads import available_cores
 
 PACKAGE = Path(maskseg.__file__).parent
 WEIGHTS = PACKAGE / "weights"
@@ -106,7 +106,7 @@ def check_torch() -> tuple[list[str], list[Problem]]:
         what = f"torch and torchvision do not work together ({_brief(error)})"
         return ["device: unknown"], [Problem(what, ("--force-reinstall", "torch", "torchvision"))]
     if not torch.cuda.is_available():
-        return [f"device: cpu, {os.cpu_count()} cores, {torch.get_num_threads()} threads"], []
+        return [f"device: cpu, {available_cores()} cores, {torch.get_num_threads()} threads"], []
     lines = []
     for index in range(torch.cuda.device_count()):
         about = torch.cuda.get_device_properties(index)

@@ -34,7 +34,7 @@ from maskseg.core.outlines import Ring, outlines, rasterise
 from maskseg.core.xml_files import XmlWriter, read_xml
 from maskseg.formats.classes import colours
 from maskseg.formats.reader import Item, LeftOut, Nuclei, Shape, known_shape
-from maskseg.formats.sources import begins_with, content, files_of
+from maskseg.formats.sources import begins_with, content, some_files_of
 from maskseg.formats.writer import WholeWriter
 from maskseg.imaging.reading import ImageFile
 
@@ -380,10 +380,7 @@ def read(source: Path) -> Iterator[Item]:
     InputError
         If there are none.
     """
-    files = files_of(source, ".xml")
-    if not files:
-        raise InputError(f"{source}: no .xml file there; check the path")
-    for file in files:
+    for file in some_files_of(source, ".xml"):
         yield Item(file.id, partial(_load, file), file.name, needs_shape=True)
 
 

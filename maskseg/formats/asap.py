@@ -12,7 +12,7 @@ from maskseg.core.xml_files import read_xml
 from maskseg.formats.drawing import Drawing, ring
 from maskseg.formats.reader import Item, Nuclei, Shape, known_shape
 from maskseg.formats.reviewed import REVIEWED, is_mark
-from maskseg.formats.sources import begins_with, content, files_of
+from maskseg.formats.sources import begins_with, content, some_files_of
 from maskseg.imaging.reading import ImageFile
 
 _SIGN = re.compile(rb"<ASAP_Annotations")
@@ -34,10 +34,7 @@ def read(source: Path) -> Iterator[Item]:
     InputError
         If there are none.
     """
-    files = files_of(source, ".xml")
-    if not files:
-        raise InputError(f"{source}: no .xml file there; check the path")
-    for file in files:
+    for file in some_files_of(source, ".xml"):
         yield Item(file.id, partial(_load, file), file.name, needs_shape=True)
 
 

@@ -19,7 +19,7 @@ from maskseg.core.xml_files import read_xml
 from maskseg.formats.drawing import Drawing, check_pixels, number, rectangle, ring
 from maskseg.formats.reader import Item, LeftOut, Nuclei, Shape, known_shape
 from maskseg.formats.reviewed import REVIEWED, is_mark
-from maskseg.formats.sources import begins_with, content, files_of, parsing, stated_shape, whole_number
+from maskseg.formats.sources import begins_with, content, parsing, some_files_of, stated_shape, whole_number
 from maskseg.imaging.reading import member_path
 
 _SIGN = re.compile(rb"<annotations[\s>]")
@@ -39,10 +39,7 @@ def read(source: Path) -> Iterator[Item | LeftOut]:
     InputError
         If there are none, or one is no file of CVAT for images.
     """
-    files = files_of(source, ".xml")
-    if not files:
-        raise InputError(f"{source}: no .xml file there; check the path")
-    for file in files:
+    for file in some_files_of(source, ".xml"):
         root = read_xml(content(file), file.name)
         if root.tag != "annotations":
             raise InputError(f"{file.name}: no file of CVAT (it holds {root.tag[:40]!r}); export CVAT for images 1.1")
@@ -82,7 +79,7 @@ def _load(where: str, shapes: list[tuple[str, dict[str, str]]], marked: bool, sh
         ):
             if members[0][0] == "mask":
                 for _, values in members:
-                    drawing.check_pixels(
+                    drawing.take_pixels(
                         (whole_number(values.get("width")) or 0) * (whole_number(values.get("height")) or 0)
                     )
                 _draw_masks(drawing, members)

@@ -136,7 +136,7 @@ class Drawing:
         points = np.concatenate(rings)
         box = (*np.floor(points.min(axis=0)), *np.ceil(points.max(axis=0)))
         x0, y0, x1, y1 = np.clip(box, 0, self.shape[::-1] * 2).astype(int).tolist()
-        self.check_pixels((x1 - x0) * (y1 - y0))
+        self.take_pixels((x1 - x0) * (y1 - y0))
         # Every edge costs the rows that it crosses.
         rows = [np.clip(one[:, 1], 0, self.shape[0]) for one in rings]
         length = sum(np.abs(np.diff(one, append=one[:1])).sum() for one in rows)
@@ -162,12 +162,12 @@ class Drawing:
         """A nucleus: the set pixels of a bitmap whose top left pixel is (x0, y0); what lies outside is cut off."""
         height, width = self.shape
         inside = bitmap[max(-y0, 0) : max(height - y0, 0), max(-x0, 0) : max(width - x0, 0)]
-        self.check_pixels(inside.size)
+        self.take_pixels(inside.size)
         self._add(*trim(inside, max(x0, 0), max(y0, 0)))
 
     def runs(self, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
         """A nucleus: runs down the columns; see `maskseg.core.rle`."""
-        self.check_pixels(runs_area((starts, lengths), self.shape))
+        self.take_pixels(runs_area((starts, lengths), self.shape))
         self._add(*runs_to_crop(starts, lengths, self.shape))
 
     def _add(self, box: Any, bitmap: NDArray[np.bool_]) -> None:
@@ -175,7 +175,7 @@ class Drawing:
             self._boxes.append(box)
             self.bitmaps.append(bitmap)
 
-    def check_pixels(self, pixels: int) -> None:
+    def take_pixels(self, pixels: int) -> None:
         """Refuse, before it is made, a mask with a box of so many pixels, if these and those before are too many.
 
         Raises

@@ -19,7 +19,7 @@ from maskseg.core.outlines import Polygon
 from maskseg.formats.drawing import Drawing, number, ring, text
 from maskseg.formats.reader import Item, LeftOut, Nuclei, Shape, known_shape
 from maskseg.formats.reviewed import REVIEWED, is_mark
-from maskseg.formats.sources import begins_with, files_of, first_bytes, json_of, parsing
+from maskseg.formats.sources import begins_with, files_of, first_bytes, json_of, parsing, some_files_of
 from maskseg.imaging.reading import ImageFile
 
 _SIGN = re.compile(
@@ -56,11 +56,9 @@ def read(source: Path) -> Iterator[Item | LeftOut]:
     InputError
         If there are none.
     """
-    files = files_of(source, *_ENDINGS)
+    files = some_files_of(source, *_ENDINGS)
     marked = [file for file in files if ".geojson" in file.name.rpartition("/")[2].lower()]
     files = marked or [file for file in files if _SIGN.search(first_bytes(file))] or files
-    if not files:
-        raise InputError(f"{source}: no .geojson file there; check the path")
     for file in files:
         name = re.sub(r"\.(geojson|json)$", "", file.id, flags=re.IGNORECASE)
         yield Item(name, partial(load, file), file.name, needs_shape=True)

@@ -18,7 +18,7 @@ import numpy as np
 from maskseg.core.errors import InputError
 from maskseg.formats.drawing import Drawing, text
 from maskseg.formats.reader import Item, Nuclei, Shape, known_shape
-from maskseg.formats.sources import begins_with, files_of, json_of, parsing
+from maskseg.formats.sources import begins_with, json_of, parsing, some_files_of
 from maskseg.imaging.reading import ImageFile
 
 _SIGN = re.compile(rb'"nuc"\s*:\s*\{|"contour"\s*:\s*\[\s*\[[^{}]*"type(_prob)?"\s*:')
@@ -37,10 +37,7 @@ def read(source: Path) -> Iterator[Item]:
     InputError
         If there are none.
     """
-    files = files_of(source, ".json")
-    if not files:
-        raise InputError(f"{source}: no .json file there; check the path")
-    for file in files:
+    for file in some_files_of(source, ".json"):
         yield Item(file.id, partial(_load, file), file.name, needs_shape=True)
 
 
@@ -66,7 +63,7 @@ def _draw(drawing: Drawing, contour: Any) -> None:
         raise InputError("a contour that is no list of x, y; predict again")
     low = np.floor(points.min(axis=0)).astype(int)
     width, height = (np.ceil(points.max(axis=0)).astype(int) - low + 1).tolist()
-    drawing.check_pixels(width * height)
+    drawing.take_pixels(width * height)
     bitmap = np.zeros((height, width), np.uint8)
     # OpenCV fills the pixels of the line, too.
     cv2.fillPoly(bitmap, [np.rint(points - low).astype(np.int32)], (1,))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from maskseg.core.errors import InputError
 from maskseg.formats.drawing import Drawing, check_pixels, number, ring, text
 from maskseg.formats.reader import Item, Nuclei, Shape, known_shape
-from maskseg.formats.sources import begins_with, files_of, json_of, parsing, stated_shape, whole_number
+from maskseg.formats.sources import begins_with, json_of, parsing, some_files_of, stated_shape, whole_number
 from maskseg.imaging.reading import member_path
 
 _SIGN = re.compile(
@@ -39,10 +39,7 @@ def read(source: Path) -> Iterator[Item]:
     InputError
         If there are none, or one is no export.
     """
-    files = files_of(source, ".json")
-    if not files:
-        raise InputError(f"{source}: no .json file there; check the path")
-    for file in files:
+    for file in some_files_of(source, ".json"):
         tasks = json_of(file)
         tasks = tasks if isinstance(tasks, list) else [tasks]
         if not all(isinstance(task, dict) for task in tasks):

@@ -30,7 +30,7 @@ from maskseg.core.masks import CropMasks
 from maskseg.formats.drawing import Drawing, check_pixels, number, rectangle, ring, text
 from maskseg.formats.reader import Item, LeftOut, Nuclei, Shape, known_shape
 from maskseg.formats.reviewed import REVIEWED
-from maskseg.formats.sources import begins_with, files_of, json_of, parsing, stated_shape
+from maskseg.formats.sources import begins_with, json_of, parsing, some_files_of, stated_shape
 from maskseg.formats.writer import WholeWriter
 from maskseg.imaging.reading import ImageFile, member_path
 
@@ -55,10 +55,7 @@ def read(source: Path) -> Iterator[Item | LeftOut]:
     InputError
         If there are none.
     """
-    files = files_of(source, ".json")
-    if not files:
-        raise InputError(f"{source}: no .json file there; check the path")
-    for file in files:
+    for file in some_files_of(source, ".json"):
         try:
             data = _parsed(file)
         except InputError as error:

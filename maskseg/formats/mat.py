@@ -23,7 +23,7 @@ from maskseg.core.errors import InputError
 from maskseg.core.limits import IMAGE, check_claim
 from maskseg.core.masks import CropMasks
 from maskseg.formats.reader import Item, Nuclei, Shape
-from maskseg.formats.sources import content, files_of, parsing
+from maskseg.formats.sources import content, files_of, parsing, some_files_of
 from maskseg.imaging.reading import ImageFile
 
 _MAP, _TYPES, _BY_NUCLEUS, _NUMBERS = "inst_map", "type_map", ("inst_type", "class"), "id"
@@ -47,10 +47,7 @@ def read(source: Path) -> Iterator[Item]:
     InputError
         If there are none.
     """
-    files = files_of(source, ".mat")
-    if not files:
-        raise InputError(f"{source}: no .mat file there; check the path")
-    for file in files:
+    for file in some_files_of(source, ".mat"):
         yield Item(file.id, partial(_load, file), file.name)
 
 

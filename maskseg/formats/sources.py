@@ -52,6 +52,20 @@ def files_of(source: Path, *endings: str) -> list[ImageFile]:
     return []
 
 
+def some_files_of(source: Path, *endings: str) -> list[ImageFile]:
+    """As `files_of`, where there must be one.
+
+    Raises
+    ------
+    InputError
+        If there is none, or a zip file cannot be read.
+    """
+    files = files_of(source, *endings)
+    if not files:
+        raise InputError(f"{source}: no {' or '.join(endings)} file there; check the path")
+    return files
+
+
 def _below(folder: Path) -> list[Path]:
     files = []
     for where, folders, names in walk(folder, refuse_closed):

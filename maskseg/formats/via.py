@@ -17,7 +17,7 @@ from typing import Any
 from maskseg.core.errors import InputError
 from maskseg.formats.drawing import Drawing, number, rectangle, ring, text
 from maskseg.formats.reader import Item, Nuclei, Shape, known_shape
-from maskseg.formats.sources import begins_with, content, files_of, json_of, parsing
+from maskseg.formats.sources import begins_with, content, json_of, parsing, some_files_of
 from maskseg.imaging.reading import ImageFile, member_path
 
 _SIGN = re.compile(
@@ -51,11 +51,8 @@ def read(source: Path) -> Iterator[Item]:
     InputError
         If there are none, or one is no VIA file.
     """
-    files = [file for file in files_of(source, ".json", ".csv") if begins_with(file.path, _SIGN, "") or file.member]
-    files = files or files_of(source, ".json", ".csv")
-    if not files:
-        raise InputError(f"{source}: no .json or .csv file there; check the path")
-    for file in files:
+    files = some_files_of(source, ".json", ".csv")
+    for file in [file for file in files if begins_with(file.path, _SIGN, "") or file.member] or files:
         with parsing(file.name):
             images = _of_csv(file) if file.name.lower().endswith(".csv") else _of_json(file)
         for name, regions in images:

@@ -128,6 +128,9 @@ def _add_training(cfg: CfgNode) -> None:
     # et al. 2018). CLIP_GRADIENTS.CLIP_TYPE is also "full_model": the norm of all gradients together.
     cfg.SOLVER.OPTIMIZER = "Adam"
     cfg.SOLVER.AMSGRAD = False
+    # Share of BASE_LR that a fine-tuning begins with. BASE_LR stays that of the model, so that to train on what was
+    # fine-tuned is no slower.
+    cfg.SOLVER.LR_SHARE = 1.0
     # Passes over the images, to which the whole schedule is scaled: MAX_ITER, STEPS, WARMUP_ITERS and TEST.EVAL_PERIOD
     # then only say in what proportion; 0: the schedule is as it stands.
     cfg.SOLVER.EPOCHS = 0

@@ -74,9 +74,10 @@ def load_records(names: tuple[str, ...]) -> list[dict[str, Any]]:
 def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:
     """The optimizer that SOLVER.OPTIMIZER names, with Detectron2's parameter groups and gradient clipping."""
     solver = cfg.SOLVER
+    rate = solver.BASE_LR * solver.LR_SHARE
     parameters = get_default_optimizer_params(
         model,
-        base_lr=solver.BASE_LR,
+        base_lr=rate,
         weight_decay=solver.WEIGHT_DECAY,
         weight_decay_norm=solver.WEIGHT_DECAY_NORM,
         bias_lr_factor=solver.BIAS_LR_FACTOR,
@@ -87,7 +88,7 @@ def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimiz
     if solver.CLIP_GRADIENTS.CLIP_TYPE != "full_model":
         kind = maybe_add_gradient_clipping(cfg, kind)
     extra = {"momentum": solver.MOMENTUM} if solver.OPTIMIZER == "SGD" else {"amsgrad": solver.AMSGRAD}
-    return kind(parameters, lr=solver.BASE_LR, **extra)
+    return kind(parameters, lr=rate, **extra)
 
 
 def _leave_signals_alone(training: Any, _: int) -> None:

@@ -11,7 +11,7 @@ from maskseg.data.split import write_split
 from maskseg.models.config import load_config
 from maskseg.training import finetune
 from maskseg.training.finetune import default_folder, finetune_config
-from maskseg.training.trainer import Trainer
+from maskseg.training.trainer import Trainer, build_optimizer
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +120,24 @@ def test_what_follows_from_the_length_follows_from_that_which_is_given(model, da
     # Six images, two at once.
     assert schedule("SOLVER.EPOCHS", "100") == (300, 30, 75)
     assert schedule("SOLVER.MAX_ITER", "12", "SOLVER.WARMUP_ITERS", "5", "TEST.EVAL_PERIOD", "3") == (12, 5, 3)
+
+
+def test_the_rate_is_a_share_of_the_model_s_own_however_often_it_is_trained_on(model, dataset, tmp_path):
+    def rate(start, *words):
+        cfg, choices = finetune_config(str(start), str(dataset), "run", list(words))
+        used = build_optimizer(cfg, torch.nn.Linear(2, 2)).param_groups[0]["lr"]
+        assert f"learning rate {used:g}," in choices[2]
+        return cfg, used
+
+    own = load_config(str(model / "config.yaml")).SOLVER.BASE_LR
+    cfg, first = rate(model)
+    assert first == pytest.approx(finetune.RATE * own)
+    again = tmp_path / "again"
+    again.mkdir()
+    (again / "config.yaml").write_text(cfg.dump())
+    (again / "model_final.pth").write_bytes((model / "model_final.pth").read_bytes())
+    assert rate(again)[1] == first
+    assert rate(model, "SOLVER.BASE_LR", "0.25")[1] == 0.25
 
 
 def test_one_part_may_be_named(model, dataset):
