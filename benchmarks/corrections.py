@@ -122,6 +122,6 @@ def errors(truth: CropMasks, found: CropMasks) -> int:
 
 if __name__ == "__main__":
     if len(sys.argv) < 3:
-        print("left out: it needs MoNuSeg's training images, and takes half an hour; see its first lines")
+        print("left out: it needs MoNuSeg's training images, and takes ten minutes; see its first lines")
     else:
         main(*sys.argv[1:])

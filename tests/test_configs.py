@@ -220,6 +220,17 @@ def test_a_mistaken_override_is_one_line(overrides, message):
     assert len(str(caught.value)) < 500
 
 
+@pytest.mark.parametrize("value", ["30", "-0", "+7"])
+def test_a_whole_number_does_for_a_decimal_one(tmp_path, value):
+    (tmp_path / "mine.yaml").write_text(f"INPUT: {{NUCLEUS_DIAMETER: {value}}}\nSEED: {value}\n")
+    for cfg in (
+        load_config("nuclei_R_18_FPN", ["INPUT.NUCLEUS_DIAMETER", value, "SEED", "3"]),
+        load_config(tmp_path / "mine.yaml"),
+    ):
+        assert isinstance(cfg.INPUT.NUCLEUS_DIAMETER, float) and int(value) == cfg.INPUT.NUCLEUS_DIAMETER
+        assert isinstance(cfg.SEED, int)
+
+
 def test_a_config_of_the_time_of_the_stretch_key_is_normalized_as_it_was_stretched():
     for stretch, normalize in ((True, "auto"), (False, "off")):
         inputs = default_config(f"INPUT: {{STRETCH: {str(stretch).lower()}}}").INPUT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from maskseg.core.errors import InputError
 from maskseg.formats.classes import NUCLEUS
 from maskseg.imaging.intensity import fixed_limits
 from maskseg.models.config_checks import check_config
-from maskseg.models.config_files import config_path, load_yaml, parse_yaml
+from maskseg.models.config_files import config_path, load_yaml, parse_yaml, with_decimals
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -250,7 +251,7 @@ def load_config(
     cfg = default_config()
     for path in (config_path(config_file), *([settings] if settings else [])):
         try:
-            cfg.merge_from_other_cfg(Node(_upgraded(load_yaml(path), of_model)))
+            cfg.merge_from_other_cfg(Node(with_decimals(_upgraded(load_yaml(path), of_model), cfg)))
         except _MISFITS as error:
             raise InputError(f"{path}: {_one_line(error)}; compare with configs/Base-nuclei.yaml") from error
     return with_overrides(cfg, overrides)
@@ -273,7 +274,7 @@ def default_config(text: str = "", overrides: list[str] | None = None, source: s
     cfg = _defaults()
     if text:
         try:
-            cfg.merge_from_other_cfg(Node(_upgraded(parse_yaml(text), of_model=bool(source))))
+            cfg.merge_from_other_cfg(Node(with_decimals(_upgraded(parse_yaml(text), bool(source)), cfg)))
         except _MISFITS as error:
             raise InputError(f"{source}: the config in it does not fit: {_one_line(error)}; upgrade maskseg") from error
     return with_overrides(cfg, overrides)
@@ -311,6 +312,19 @@ def _upgraded(keys: Any, of_model: bool = False) -> Any:
     return keys
 
 
+def _as_typed(cfg: CfgNode, pair: list[str]) -> list[str]:
+    """KEY VALUE as yacs takes it: limits as text, a whole number for a key of a decimal one with its point."""
+    key, *value = pair
+    if key == "INPUT.NORMALIZE" and value:
+        return [key, _quoted(value[0])]
+    node: Any = cfg
+    for name in key.split("."):
+        node = node.get(name) if isinstance(node, dict) else None
+    if isinstance(node, float) and value and re.fullmatch(r"[-+]?\d+", value[0]):
+        return [key, f"{value[0]}.0"]
+    return pair
+
+
 def with_overrides(cfg: CfgNode, overrides: list[str] | None) -> CfgNode:
     """Change a config in place by ``KEY VALUE`` overrides, and check that its values are ones that maskseg knows.
 
@@ -326,7 +340,7 @@ def with_overrides(cfg: CfgNode, overrides: list[str] | None) -> CfgNode:
     # One by one, so that the message can name the one at fault.
     for pair in (overrides[at : at + 2] for at in range(0, len(overrides), 2)):
         try:
-            cfg.merge_from_list([pair[0], _quoted(pair[1])] if pair[0] == "INPUT.NORMALIZE" and pair[1:] else pair)
+            cfg.merge_from_list(_as_typed(cfg, pair))
         except _MISFITS as error:
             raise InputError(f"{' '.join(pair)}: {_one_line(error)}; give KEY VALUE pairs") from error
     check_config(cfg, _defaults(), overrides[::2])

@@ -173,3 +173,10 @@ def _merge(upper: dict[str, Any], lower: dict[str, Any]) -> None:
             _merge(value, lower[key])
         else:
             lower[key] = value
+
+
+def with_decimals(keys: Any, known: Any) -> Any:
+    """The keys of a file, whole numbers as decimal ones where a config has a decimal one, since yacs refuses them."""
+    if isinstance(keys, dict) and isinstance(known, dict):
+        return {key: with_decimals(value, known.get(key)) for key, value in keys.items()}
+    return float(keys) if isinstance(known, float) and type(keys) is int and abs(keys) < 1 << 53 else keys
