@@ -112,6 +112,7 @@ def test_amsgrad_is_that_of_the_config(reference):
         assert build_optimizer(reference, torch.nn.Linear(2, 2)).defaults["amsgrad"] is amsgrad
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "strides", "sizes"),
     [
@@ -163,6 +164,7 @@ def test_another_path_is_not_taken_for_one_in_configs(tmp_path):
         config_path(tmp_path / "nuclei_R_18_FPN.yaml")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_written_and_read_again_a_config_is_the_same(name, tmp_path):
     cfg = load_config(name, ["SOLVER.BASE_LR", "0.005"])

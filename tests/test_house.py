@@ -36,6 +36,7 @@ def test_modules_are_short_enough_to_be_read(repository):
     assert not {str(path): lines for path, lines in lengths.items() if lines > LINES_OF_A_MODULE}
 
 
+@pytest.mark.slow
 def test_functions_are_short_enough_to_be_read(repository):
     long = {str(path): [*long_functions(path.read_text(encoding="utf-8"))] for path in modules(repository)}
     assert not {path: names for path, names in long.items() if names}

@@ -45,6 +45,7 @@ def run(tool, cfg, minutes, steps=None, resume=False):
     return rates
 
 
+@pytest.mark.slow
 def test_the_rate_rises_and_falls_with_the_time_and_the_training_ends_with_it(tool, overrides, dataset, tmp_path):
     given = {"DATASETS__TRAIN": (f"{dataset}:train",), "SOLVER__BASE_LR": 0.001, "SOLVER__CHECKPOINT_PERIOD": 1000}
     cfg = tool.timed(load_config("nuclei_R_18_FPN", overrides(**given, OUTPUT_DIR=tmp_path / "whole")))
@@ -75,6 +76,7 @@ def test_layers_keep_a_rate_of_their_own(tool, overrides, dataset, tmp_path):
     assert fast == pytest.approx(10 * slow)
 
 
+@pytest.mark.slow
 def test_one_that_was_cut_off_goes_on_for_the_time_that_is_left(tool, overrides, dataset, tmp_path):
     given = {"DATASETS__TRAIN": (f"{dataset}:train",), "SOLVER__CHECKPOINT_PERIOD": 1000, "OUTPUT_DIR": tmp_path}
     cfg = tool.timed(load_config("nuclei_R_18_FPN", overrides(**given)))

@@ -204,6 +204,7 @@ def test_where_it_cannot_be_made_the_copy_that_is_there_stays(vendoring, archive
     assert read_tree(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_an_archive_of_another_hash_is_refused(vendoring, tmp_path, monkeypatch):
     files = {
         "made_up-1.0/PKG-INFO": "Metadata-Version: 2.1\nName: made-up\nVersion: 1.0\n",

@@ -94,6 +94,7 @@ def test_a_folder_that_is_no_data_set_is_one_line(maskseg, tmp_path):
     assert (status, len(err.splitlines())) == (2, 1)
 
 
+@pytest.mark.slow
 def test_the_page_shows_each_finding_and_escapes_file_names(maskseg, dataset, tmp_path):
     ring = square(20, 20, 12) & ~square(24, 24, 3)
     overlapping = [square(40, 40, 12), square(46, 46, 12)]

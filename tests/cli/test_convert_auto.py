@@ -15,6 +15,7 @@ def photos(tmp_path):
     return tmp_path / "photos"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["geojson", "imagej", "labelme", "coco", "yolo", "cellpose", "xml"])
 @pytest.mark.parametrize("packed", [False, True])
 def test_it_says_what_it_saw_and_converts_it(maskseg, photos, tmp_path, name, packed):

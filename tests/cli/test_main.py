@@ -74,6 +74,7 @@ def test_help_prints_brackets_as_they_are(made_up, monkeypatch, capsys):
     assert "With [brackets] in the help." in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(cli.COMMANDS))
 def test_every_command_explains_itself_with_examples(name, monkeypatch, capsys):
     assert run(monkeypatch, name, "--help") == 0
@@ -110,6 +111,7 @@ def test_listing_the_commands_loads_no_network():
         assert f"\n  {name} " in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [

@@ -33,6 +33,7 @@ def test_real_images_there_and_back(maskseg, dataset, tmp_path):
                 assert np.array_equal(one, two)
 
 
+@pytest.mark.slow
 def test_a_pack_can_be_split_and_evaluated(maskseg, dataset, tmp_path):
     maskseg("pack", dataset, "-o", tmp_path / "pack")
     shutil.rmtree(dataset)
@@ -44,6 +45,7 @@ def test_a_pack_can_be_split_and_evaluated(maskseg, dataset, tmp_path):
     assert "1.000" in out
 
 
+@pytest.mark.slow
 def test_a_damaged_image_is_named_and_the_status_says_so(maskseg, dataset, tmp_path):
     first = sorted((dataset / "images").iterdir())[0]
     first.write_bytes(first.read_bytes()[:300])

@@ -103,6 +103,7 @@ def test_images_that_a_given_table_does_not_name_are_in_no_other_part(split, dat
     assert ids(dataset, "train") == {f"i{n}" for n in range(30)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

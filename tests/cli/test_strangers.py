@@ -172,6 +172,7 @@ COMMANDS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", SOURCES, ids=lambda write: write.__name__)
 def test_of_annotations(maskseg, tmp_path, outside, write, monkeypatch):
     mine, out = tmp_path / "mine", tmp_path / "out"
@@ -241,6 +242,7 @@ def run_all(maskseg, outside, mine, out):
 
 
 # One of each kind that leads elsewhere, and of each that is no name.
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [0, 2, 5, 6, 8, 10, 13, 19, 22, 23, 24, 31, 34, 40, 41, 44, 46])
 def test_of_a_data_set(maskseg, tmp_path, outside, place):
     mine, out = tmp_path / "mine", tmp_path / "out"
@@ -248,6 +250,7 @@ def test_of_a_data_set(maskseg, tmp_path, outside, place):
     run_all(maskseg, outside, mine, out)
 
 
+@pytest.mark.slow
 def test_of_modalities_groups_and_parts(maskseg, tmp_path, outside):
     """Which might name files and folders of what is written."""
     mine, out = tmp_path / "mine", tmp_path / "out"

@@ -70,6 +70,7 @@ def test_what_is_exported_converts_to_equal_masks_and_images(form, dataset, tmp_
     assert nuclei(tmp_path / "back") == nuclei(dataset)
 
 
+@pytest.mark.slow
 def test_aperio_xml_converts_to_equal_masks(dataset, tmp_path):
     export(str(dataset), tmp_path / "xml", "xml", progress=False)
     tissue.convert_tissue(dataset / "images", tmp_path / "xml", tmp_path / "back", pieces=1, progress=False)
@@ -78,6 +79,7 @@ def test_aperio_xml_converts_to_equal_masks(dataset, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_geojson_holds_the_masks(dataset, tmp_path):
     export(str(dataset), tmp_path / "out", "geojson", progress=False)
     data = load_coco(dataset)

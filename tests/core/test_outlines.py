@@ -21,6 +21,7 @@ def area(ring):
     return (x * v - u * y).sum() / 2
 
 
+@pytest.mark.slow
 @given(bitmaps)
 def test_filling_the_outlines_gives_the_bitmap(bitmap):
     height, width = bitmap.shape

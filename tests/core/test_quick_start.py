@@ -10,6 +10,7 @@ def run(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
 
 
+@pytest.mark.slow
 def test_what_predicts_imports_no_compiler_and_roi_align_is_torchvisions():
     code = (
         "import sys, maskseg.inference.api, maskseg.inference.run, torch, torchvision\n"

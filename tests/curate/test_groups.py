@@ -60,6 +60,7 @@ def test_modalities_are_never_in_one_group():
     assert partition(groups) == {frozenset({0, 2, 5}), frozenset({1, 3}), frozenset({4})}
 
 
+@pytest.mark.slow
 @given(
     features=arrays.arrays(float, (20, 2), elements=st.floats(-5, 5)),
     mosaics=st.lists(st.sampled_from(["", "m", "n"]), min_size=20, max_size=20),

@@ -41,6 +41,7 @@ def sample(repository):
     return [file.read() for file in find_images([repository / "datasets" / "sample"])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COPIES)
 @pytest.mark.parametrize("source", ["images", "sample"])
 def test_copies_are_found_and_nothing_else(name, source, request):

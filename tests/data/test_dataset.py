@@ -214,6 +214,7 @@ def test_a_record_has_the_labels_of_its_masks_where_they_overlap(dataset):
     assert np.array_equal((layers == 4).any(axis=0), large > 0)
 
 
+@pytest.mark.slow
 def test_labels_beyond_16_bits():
     # 256 x 260 pixels, each a mask of its own.
     shape = (256, 260)

@@ -58,6 +58,7 @@ def test_every_part_has_its_share_of_every_modality(dsb):
             assert in_part[name, modality] == pytest.approx(share * count, abs=4)
 
 
+@pytest.mark.slow
 def test_a_seed_gives_one_division_and_another_seed_another(dsb):
     assert split_by_mosaic(dsb) == split_by_mosaic(dsb)
     assert split_by_mosaic(dsb) != split_by_mosaic(dsb, seed=2)
@@ -81,6 +82,7 @@ def test_everything_is_in_one_part_and_groups_stay_together(kinds, groups, share
         assert len({part[i] for i, g in zip(ids, groups, strict=True) if g == group}) <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.05, 0.15, 0.2, 0.33, 0.4, 0.7])
 def test_any_share_is_met(share):
     ids = [f"i{number}" for number in range(200)]

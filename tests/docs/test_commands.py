@@ -80,6 +80,7 @@ def test_there_are_commands():
     assert len(COMMANDS_IN_PAGES) > 40 and len(IN_NOTEBOOKS) >= 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", COMMANDS_IN_PAGES)
 def test_each_command_has_the_options_that_it_is_given(text):
     if " toy " in text:

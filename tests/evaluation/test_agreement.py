@@ -27,6 +27,7 @@ def test_the_pairs_hold_ties_at_many_thresholds_and_halves(benchmark, pairs):
     assert (ties > 0).sum() >= 4
 
 
+@pytest.mark.slow
 def test_coco_mask_ap_is_that_of_pycocotools(benchmark, pairs):
     found = benchmark["against_pycocotools"](pairs)
     assert max(found.values()) < 1e-6, found

@@ -25,6 +25,7 @@ def image(repository):
     return np.ascontiguousarray(read_image(path)[:128, :160])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("view", "magnify"), [(PLAIN, 1.0), (View(transposed=True, mirrored=True), 0.5)])
 def test_a_choice_among_the_kept_is_what_the_network_gives_at_those_thresholds(model, image, view, magnify, tmp_path):
     cache = DetectionCache(model, tmp_path, 0.1, SUPPRESSIONS)
@@ -46,6 +47,7 @@ def test_a_choice_among_the_kept_is_what_the_network_gives_at_those_thresholds(m
     assert len(set(counts)) > 3, "the thresholds make a difference in this image"
 
 
+@pytest.mark.slow
 def test_kept_detections_are_read_without_the_network_and_only_for_the_same_image_model_and_thresholds(
     model, image, tmp_path, monkeypatch
 ):

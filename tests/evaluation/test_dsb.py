@@ -42,6 +42,7 @@ def random_labels(random, shape, nuclei):
     return labels
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32 - 1), st.integers(0, 40), st.integers(0, 3))
 @settings(max_examples=150)
 def test_score_equals_the_dense_definition(seed, nuclei, shift):
@@ -130,6 +131,7 @@ def test_a_set_without_images_has_no_score():
         summarise([])
 
 
+@pytest.mark.slow
 def test_truth_of_the_sample_scores_one_against_itself(repository, tmp_path):
     convert(repository / "datasets" / "sample", tmp_path, progress=False)
     data = load_coco(tmp_path)

@@ -48,6 +48,7 @@ def expected(records):
     return summarise([row for row, _ in ordered], [modality for _, modality in ordered])
 
 
+@pytest.mark.slow
 def test_the_figures_are_those_of_the_images_and_an_image_seen_twice_counts_once(dataset):
     records = dataset_dicts(str(dataset))
     predictor = EverySecond(records)
@@ -80,6 +81,7 @@ def process(rank, port, folder, out):
     run(figures, 0, (folder, out))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked, which this system cannot")
 def test_two_processes_give_the_figures_of_one(dataset, tmp_path):
     with socket.socket() as unused:

@@ -48,6 +48,7 @@ def test_a_nucleus_matches_at_most_one(images, percent):
         assert len(set(index[matched].tolist())) == matched.sum()
 
 
+@pytest.mark.slow
 @given(label_images, st.randoms(use_true_random=False))
 def test_renaming_the_labels_changes_no_pair(images, random):
     truth, prediction = images

@@ -33,6 +33,7 @@ def trials(records, tmp_path_factory):
     return Trials(find_model("nuclei", CPU), records, tmp_path_factory.mktemp("cache"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -55,6 +56,7 @@ def test_a_trial_has_the_score_of_an_ordinary_prediction_under_its_settings(tria
     assert min(expected) < 1
 
 
+@pytest.mark.slow
 def test_a_trial_sees_an_image_by_the_size_of_its_pixels_as_a_prediction_does(records, tmp_path):
     record = {**records[0], "microns_per_pixel": 0.5}
     model = find_model("nuclei", [*CPU, "INPUT.MPP", "0.35"])
@@ -91,6 +93,7 @@ def run(landscape, search=search_grid):
     return tune(landscape, search, [f"i{n}" for n in range(count)], ["a", "b"] * (count // 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("search", [search_grid, optuna_search(150, 3)])
 def test_a_true_gain_is_found_and_holds_out_of_fold(search):
     tuned = run(Landscape(gain=0.2, noise=0.01), search)
@@ -101,6 +104,7 @@ def test_a_true_gain_is_found_and_holds_out_of_fold(search):
     assert mean - 0.01 < low < mean < high < mean + 0.01
 
 
+@pytest.mark.slow
 def test_chance_is_not_taken_for_a_gain():
     """Where no setting matters, the best of many looks better on the images that it was chosen on, and only there."""
     tuned = [run(Landscape(gain=0.0, noise=0.3, seed=seed)) for seed in range(12)]
@@ -121,6 +125,7 @@ def test_an_image_does_not_lead_the_choice_that_it_is_scored_under():
     assert tuned.held_out[0] == without.held_out[0]
 
 
+@pytest.mark.slow
 def test_a_search_repeats_itself():
     one, other = (run(Landscape(0.1, 0.1), optuna_search(40, 7)) for _ in range(2))
     assert one.by_fold == other.by_fold

@@ -25,6 +25,7 @@ def read(path, shape, **options):
     return drawn.masks
 
 
+@pytest.mark.slow
 @given(label_images)
 def test_label_images_come_back_exactly(tmp_path_factory, labels):
     path = tmp_path_factory.getbasetemp() / "round.xml"
@@ -33,6 +34,7 @@ def test_label_images_come_back_exactly(tmp_path_factory, labels):
     np.testing.assert_array_equal(read(path, labels.shape).to_labels(), masks.to_labels())
 
 
+@pytest.mark.slow
 def test_real_nuclei_come_back_exactly(tmp_path):
     convert(SAMPLE, tmp_path, progress=False)
     data = load_coco(tmp_path)

@@ -102,6 +102,7 @@ def read_spoilt(name, source):
     assert all(len(text.splitlines()) == 1 and text for text in said), said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 @FUZZ
 @given(seed=st.integers(0, 2**32 - 1), how=st.sampled_from(["flip", "cut", "insert", "double", "empty"]))
@@ -139,6 +140,7 @@ def places(value, path=()):
             yield from places(value[key], (*path, key))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", JSON)
 @FUZZ
 @given(seed=st.integers(0, 2**32 - 1))

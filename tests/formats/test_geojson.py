@@ -33,6 +33,7 @@ def assert_same(masks, other):
         np.testing.assert_array_equal(bitmap, expected)
 
 
+@pytest.mark.slow
 @given(label_images, st.lists(st.floats(0, 1, width=32), min_size=3, max_size=3))
 def test_masks_and_scores_come_back_exactly(tmp_path_factory, labels, scores):
     path = tmp_path_factory.getbasetemp() / "round.geojson"
@@ -42,6 +43,7 @@ def test_masks_and_scores_come_back_exactly(tmp_path_factory, labels, scores):
     assert_same(read_geojson(path, masks.shape), masks)
 
 
+@pytest.mark.slow
 def test_real_nuclei_come_back_exactly(tmp_path):
     convert(SAMPLE, tmp_path, progress=False)
     data = load_coco(tmp_path)

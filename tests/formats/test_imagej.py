@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import roifile
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,6 +42,7 @@ def test_regions_drawn_again_are_the_label_image(tmp_path_factory, labels):
     np.testing.assert_array_equal(drawn(path, masks.shape), masks.to_labels())
 
 
+@pytest.mark.slow
 def test_real_nuclei_drawn_again_are_the_label_image(tmp_path, sample_masks):
     for masks in sample_masks:
         write_imagej(tmp_path / "x.zip", masks)

@@ -19,6 +19,7 @@ def labels_of(runs, shape):
     return CropMasks(shape, np.array([box for box, _ in crops]), [bitmap for _, bitmap in crops]).to_labels()
 
 
+@pytest.mark.slow
 @given(st.lists(label_images, max_size=4))
 def test_what_is_written_is_valid_and_comes_back(tmp_path_factory, images):
     path = tmp_path_factory.mktemp("rle") / "submission.csv"

@@ -9,6 +9,7 @@ from maskseg.core.errors import InputError
 from maskseg.formats.labels import read_labels, write_labels
 
 
+@pytest.mark.slow
 def test_labels_of_a_few_nuclei_in_much_background_are_read(tmp_path):
     labels = np.zeros((6000, 6000), np.int32)
     labels[5:20, 5:20] = 70_000

@@ -57,6 +57,7 @@ def read_csv(path):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_the_table_is_that_of_scikit_image_on_the_label_image(tables, tmp_path):
     """To the last digits of a float; in the CSV file to its eight digits."""
     assert sum(len(rows) for rows, _ in tables) > 100

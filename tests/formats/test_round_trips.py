@@ -59,6 +59,7 @@ def test_a_zip_file_is_read_like_the_folder(tmp_path, name):
     assert recognise(tmp_path / "out.zip").name == name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXACT)
 @settings(max_examples=15)
 @given(labels=label_images)

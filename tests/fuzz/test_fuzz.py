@@ -101,6 +101,7 @@ def test_annotations_in_other_files(folder, name, data):
     only_input_errors(read_format, name, path)
 
 
+@pytest.mark.slow
 @FUZZ
 @given(odd_json(seeds.coco()))
 def test_a_data_set(folder, text):

@@ -13,6 +13,7 @@ from maskseg.imaging.slides import is_large, open_source
 pytestmark = pytest.mark.skipif(not bioio_images.can_read(".czi"), reason="bioio and bioio-czi are not installed")
 
 
+@pytest.mark.slow
 def test_a_czi_is_read_in_parts(tmp_path):
     czi = pytest.importorskip("pylibCZIrw.czi")
     stack = np.random.default_rng(0).integers(0, 4000, (2, 3, 40, 60)).astype(np.uint16)

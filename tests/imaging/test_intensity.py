@@ -58,6 +58,7 @@ def test_faint_specks_hardly_move_the_limits():
     assert shift(limits(clean + 256 * 7 * specks), limits(clean)) < 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [256, 1024, 2048])
 def test_the_nuclei_are_not_clipped_and_the_background_is_dark(side):
     """However few they are: two nuclei in 2048 x 2048 pixels are 0.02 % of them."""

@@ -62,6 +62,7 @@ KINDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("form", ["grey", "rgb", "rgba", "planes", "uint16", "uint16-rgb", "bool", "inverted", "int8"])
 def test_a_tiff_in_parts_is_the_tiff_as_a_whole(kind, form, picture, tmp_path):
@@ -167,6 +168,7 @@ def test_a_tiff_does_not_go_on_in_another_file(tmp_path):
     assert (read_labels(path) == 5).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
 def test_ome_zarr(version, picture, tmp_path):
     zarr = pytest.importorskip("zarr")
@@ -193,6 +195,7 @@ def test_ome_zarr(version, picture, tmp_path):
     assert scale == pytest.approx(2, rel=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compression", [None, "lzw"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_turned_tiff_is_upright_whole_and_in_parts(orientation, compression, picture, tmp_path):

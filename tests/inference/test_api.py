@@ -173,6 +173,7 @@ def test_weights_of_another_network_are_one_line():
         )
 
 
+@pytest.mark.slow
 def test_the_public_names_are_there_and_cost_no_network_until_one_is_loaded():
     assert set(maskseg.__all__) == {"CropMasks", "load_model", "read_image"} <= set(dir(maskseg))
     assert maskseg.CropMasks is CropMasks and maskseg.read_image is read_image

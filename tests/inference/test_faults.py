@@ -138,6 +138,7 @@ def no_more_files(disk):
 
 
 # As network disks say it: the folder was changed by another machine, or lies on another disk by now.
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [errno.ESTALE, errno.EXDEV, errno.EIO, errno.EACCES, errno.ENOENT])
 @pytest.mark.parametrize("place", [0, 4, 9])
 def test_a_rename_that_fails_ends_the_run_in_one_line_and_leaves_nothing(images, tmp_path, monkeypatch, code, place):
@@ -159,6 +160,7 @@ def test_a_rename_that_fails_ends_the_run_in_one_line_and_leaves_nothing(images,
     assert kills.contents(out) == kills.contents(tmp_path / "unbroken")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", [1, 4_102_444_800])
 def test_whatever_the_clock_says_the_next_run_goes_on(images, tmp_path, monkeypatch, when):
     """It was set back after a run, or forward: all files are of another time than it is."""

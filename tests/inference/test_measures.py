@@ -71,6 +71,7 @@ def runs(tmp_path_factory):
     return pixels, folder / "whole", folder / "tiled"
 
 
+@pytest.mark.slow
 def test_every_channel_of_nucleus_ring_and_cell(runs):
     pixels, whole, _ = runs
     (path,) = (whole / "labels").iterdir()

@@ -38,6 +38,7 @@ def unsaid():
     say_once.cache_clear()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError])
 def test_an_image_that_is_too_large_for_the_memory_is_predicted_in_tiles_with_the_same_result(error, caplog):
     image = marks(np.random.default_rng(5), (400, 420), 300)

@@ -36,6 +36,7 @@ def runs(tmp_path_factory):
     return folder / "whole", folder / "tiled"
 
 
+@pytest.mark.slow
 def test_label_images_hold_the_same_nuclei(runs):
     whole, tiled = (CropMasks.from_labels(read_labels(run / "labels/a.tif")) for run in runs)
     assert len(whole) > 100
@@ -120,6 +121,7 @@ def test_a_level_that_is_asked_for_is_taken_of_a_small_file_too_and_one_that_has
     assert read_labels(out / "labels" / "levels.tif").shape == (128, 192)
 
 
+@pytest.mark.slow
 def test_the_tiles_that_are_asked_for_cut_what_is_large_once_it_is_magnified(tmp_path):
     cv2.imwrite(str(tmp_path / "disks.png"), disks(10))
     network = BrightSpots()

@@ -115,6 +115,7 @@ def scored(masks):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 10))])
 def test_tiled_equals_whole(seed, tmp_path):
     rng = np.random.default_rng(seed)
@@ -159,6 +160,7 @@ def test_a_network_that_is_not_quite_equivariant_loses_and_doubles_nothing(seed,
     np.testing.assert_array_equal(centres, np.arange(400))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tta", ["none", "flip", "d4"])
 def test_stretch_and_scale_are_those_of_the_whole_image(tta, tmp_path):
     """The left half is dark: stretched by itself it would look like the right one."""
@@ -229,6 +231,7 @@ def test_an_interrupted_image_goes_on_where_it_was(tmp_path):
     assert scored(first) == scored(predictor(Marked(), *UNSCALED).segment(image, "none"))
 
 
+@pytest.mark.slow
 def test_cores_cover_the_image_once_and_windows_lie_on_the_grid():
     rng = np.random.default_rng(3)
     for _ in range(50):

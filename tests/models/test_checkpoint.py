@@ -251,6 +251,7 @@ def of_numbers(path):
     path.write_bytes(pickle.dumps({"model": {"a": 3.0}, "__author__": "x"}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "ending"),
     [
@@ -329,6 +330,7 @@ def test_of_the_checkpoints_on_the_way_the_last_is_left(tmp_path):
     assert {path.name for path in tmp_path.glob(".*")} == {".gitignore"}
 
 
+@pytest.mark.slow
 def test_saved_and_loaded_it_is_the_same(tmp_path):
     model = nn.Linear(3, 2)
     optimizer = torch.optim.Adam(model.parameters(), 0.1)

@@ -77,6 +77,7 @@ WRONG = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("key", "value"), WRONG, ids=lambda item: str(item)[:30])
 def test_a_value_that_makes_no_sense_is_one_line_that_names_its_key(tmp_path, key, value):
     path = model(tmp_path / "a.safetensors", key, value)
@@ -87,6 +88,7 @@ def test_a_value_that_makes_no_sense_is_one_line_that_names_its_key(tmp_path, ke
     assert key.rpartition(".")[2] in text or key == "POSTPROCESS"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", [key for key in KEYS if key not in _PLACES])
 def test_no_key_takes_a_value_of_another_kind(tmp_path, key):
     """Whatever a key is for, NaN, an endless number, a section and a nest of lists are none of its values."""

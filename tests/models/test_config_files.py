@@ -102,6 +102,7 @@ def embedded(path, text):
 BASES = ["{}/../../../evil.yaml", "{}/base.yaml", "{}/%2e%2e/%2e%2e/x.yaml"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["config.yaml", "postprocess.yaml", "base", "list"])
 @pytest.mark.parametrize(
     "base", [*BASES, "http:{}", "s3://bucket/a.yaml", "detectron2://a.yaml", "ftp://h/a.yaml", "//h/a.yaml"]
@@ -123,6 +124,7 @@ def test_the_base_of_a_model_folder_is_never_an_address(model, server, tmp_path,
     assert everything(tmp_path) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["config.yaml", "postprocess.yaml", "embedded"])
 @pytest.mark.parametrize("weights", ["{}/../../w.pkl", "{}/w.pkl", "detectron2://ImageNetPretrained/MSRA/R-50.pkl"])
 def test_a_model_does_not_say_where_weights_or_folders_are(model, server, tmp_path, where, weights):
@@ -186,6 +188,7 @@ def test_the_addresses_of_maskseg_itself_are_known(repository):
 # ---- downloads ----
 
 
+@pytest.mark.slow
 def test_a_download_is_kept_under_a_name_of_our_own(server, caches, tmp_path):
     address = f"{server.address}/../../../../etc/evil.npz"
     # By name: other tests leave files there that are larger than the memory.
@@ -280,6 +283,7 @@ BOMBS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["config.yaml", "postprocess.yaml", "base.yaml", "embedded"])
 @pytest.mark.parametrize("kind", BOMBS)
 def test_a_bomb_is_one_line_and_does_not_go_off(model, where, kind):

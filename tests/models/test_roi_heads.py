@@ -21,6 +21,7 @@ def heads(*overrides: str):
     return build_model(load_config("nuclei_R_18_FPN", [*TINY, *overrides])).roi_heads
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ratio", "positives", "negatives"), [(2.0, 10, 20), (0.5, 10, 5), (0.0, 10, 118), (2.0, 0, 0)]
 )

@@ -129,6 +129,7 @@ def test_features_keep_their_size_through_the_new_blocks_of_a_preactivation_resn
     assert plain["res4.22"] > plain["res4.5"] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["nuclei_R_101_FPN", "nuclei_R_101_v2_FPN", "nuclei_R_18_FPN"])
 def test_a_start_from_nothing_keeps_the_size_of_features_too(name, images):
     torch.manual_seed(0)

@@ -50,6 +50,7 @@ def safetensors(folder, name, where):
     save_file(weights, folder / "model.safetensors", {**metadata, "sha256": checksum(weights, metadata)})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", [config, safetensors], ids=lambda write: write.__name__)
 @pytest.mark.parametrize("where", ["_BASE_", "weights", "output", "data", "device"])
 def test_of_names_in_configs(tmp_path, outside, monkeypatch, write, where):
@@ -90,6 +91,7 @@ def zipped(path):
         archive.writestr("../../outside/secret.png", b"changed")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", [pickled, torch_file, torch_file_before_zip, zipped], ids=lambda one: one.__name__)
 @pytest.mark.parametrize("name", ["model_final.pth", "model.safetensors", "model_final.pkl", "last_checkpoint"])
 def test_of_weights_that_are_programs(tmp_path, outside, monkeypatch, write, name):

@@ -57,6 +57,7 @@ def anchors_of(network, *targets):
     return Boxes.cat(anchors).tensor, labels
 
 
+@pytest.mark.slow
 def test_anchors_that_could_hold_an_unseen_nucleus_are_no_negatives(network):
     boxes, (free, seen, none) = anchors_of(network, target(), target(right_half()), target(right_half(), nuclei=0))
     hidden = shares(right_half(), boxes) >= 0.3

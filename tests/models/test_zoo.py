@@ -67,6 +67,7 @@ def picture() -> np.ndarray:
     return image
 
 
+@pytest.mark.slow
 def test_exported_and_read_back_it_detects_the_same(run, exported):
     one, other = (load_model(path, ["MODEL.BFLOAT16", "False"]).detect(picture()) for path in (run, exported))
     assert len(one.scores) > 20
@@ -203,6 +204,7 @@ def tampered(exported, kind: str) -> bytes:
     return len(text).to_bytes(8, "little") + text + content[8 + length :]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind",
     [

@@ -208,6 +208,7 @@ def test_an_upload_is_an_image_like_the_others(own, sample_images):
     assert len(own.get("/api/state")["images"]) == 3
 
 
+@pytest.mark.slow
 def test_answers_forbid_other_scripts_and_frames(server):
     for path in ("/", "/api/state"):
         headers = raw(server, "GET", path, good(server))[2]

@@ -51,6 +51,7 @@ def test_it_learns_from_the_model_and_says_what_it_chose(model, dataset, tmp_pat
     assert any(not torch.equal(value, start[key]) for key, value in made.plain_model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_the_schedule_grows_with_the_nuclei_between_its_bounds(model, write_dataset, nuclei, tmp_path, monkeypatch):
     def iterations(images):
         folder = write_dataset(tmp_path / str(images), {f"i{number}": nuclei(number) for number in range(images)})
@@ -86,6 +87,7 @@ def test_a_split_that_names_other_images_is_none(model, write_dataset, nuclei, t
     assert parts(finetune_config(str(model), str(folder), "run")[0]) == ((str(folder),), ())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

@@ -9,6 +9,7 @@ from maskseg.training import negatives
 from maskseg.training.mapper import Samples
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", negatives._KINDS, ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("side", [64, 200])
 def test_every_kind_shows_something_other_each_time(kind, side, monkeypatch):

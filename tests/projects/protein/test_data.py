@@ -44,6 +44,7 @@ def test_there_are_28_classes():
     assert (CLASSES[0], CLASSES[27]) == ("Nucleoplasm", "Rods & rings")
 
 
+@pytest.mark.slow
 def test_the_data_code_needs_no_torch():
     code = "import sys, maskseg.projects.protein.data; sys.exit('torch' in sys.modules or 'detectron2' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -96,6 +96,7 @@ def test_a_large_image_in_windows_is_the_same(monkeypatch):
         assert not np.allclose(predictor.probability(image), whole, atol=1e-6), "the context is needed"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tta", ["flip", "d4"])
 def test_with_views_a_mirrored_image_has_mirrored_instances(tta):
     rules = {"POSTPROCESS__MIN_AREA": 1, "POSTPROCESS__CLOSE": False, "POSTPROCESS__FILL_HOLES": False}
