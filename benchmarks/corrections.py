@@ -11,6 +11,7 @@ that is printed as it is run.
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -31,8 +32,14 @@ SCORED = ("TCGA-21-5786", "TCGA-A7-A13E", "TCGA-B0-5710", "TCGA-NH-A8F7")
 PIECES = 2
 
 
-def main(zip_file: str, work: str, *settings: str) -> None:
-    """Run the whole loop in a folder, the training as it is by default but for these settings."""
+def main() -> None:
+    """Run the whole loop in a folder, the training as it is by default but for the settings given."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("zip_file", metavar="monuseg_train.zip")
+    parser.add_argument("work", help="folder for all files")
+    parser.add_argument("settings", nargs="*", metavar="KEY VALUE", help="of the training")
+    args = parser.parse_args()
+    zip_file, work, settings = args.zip_file, args.work, args.settings
     tissue, out = f"{work}/tissue", Path(work)
     maskseg("convert", "xml", zip_file, zip_file, "-o", tissue)
     images = choose(Path(tissue), out)
@@ -121,7 +128,4 @@ def errors(truth: CropMasks, found: CropMasks) -> int:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 3:
-        print("left out: it needs MoNuSeg's training images, and takes ten minutes; see its first lines")
-    else:
-        main(*sys.argv[1:])
+    main()

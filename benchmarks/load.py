@@ -103,7 +103,7 @@ def at(points: list[Point], number: int) -> Any:
 
 def main() -> None:
     """Print the figures and draw them."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-n", type=int, default=20_000)
     parser.add_argument("--pairs", type=int, default=2000)
     parser.add_argument("-o", type=Path)
