@@ -48,7 +48,7 @@ class Job:
     words : str
         What it does now, or why it failed.
     result : dict
-        For a prediction the keys ``images`` and ``left_out``; for a training those of `result.json`.
+        For a prediction the keys ``images`` and ``left_out``; for a training those of `result.json`, ``left_out`` too.
     """
 
     id: int
@@ -253,6 +253,7 @@ class Jobs:
             "held": data.held,
             "nuclei": data.nuclei,
             "losses": [],
+            "left_out": data.left_out,
         }
         options = []
         if job.given["iterations"]:
@@ -262,7 +263,11 @@ class Jobs:
         command += ["--data", f"{data.folder}:{TRAIN}", "-o", str(run), *options]
         self._run_training(job, command, run, folder / "training.log")
         if data.held:
-            self._score(job, model, run, folder)
+            try:
+                self._score(job, model, run, folder)
+            except InputError as error:
+                # What was trained is there, if without a score.
+                job.result["left_out"] |= {"score": f"the score before and after: {error}"}
         with write_whole(folder / RESULT, "w", encoding="utf-8") as file:
             json.dump(job.result, file)
 

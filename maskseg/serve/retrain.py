@@ -23,7 +23,7 @@ from maskseg.formats.coco import ANNOTATIONS, to_annotations, write_coco
 from maskseg.formats.reviewed import REVIEWED
 from maskseg.serve.nuclei import Box
 from maskseg.serve.session import Session
-from maskseg.serve.workspace import Workspace, read_settings
+from maskseg.serve.workspace import Item, Workspace, read_settings
 
 # Parts of the data set: what is trained on, and what is held back to score the models before and after.
 TRAIN, HELD = "train", "held"
@@ -41,26 +41,44 @@ class Region(NamedTuple):
 
 
 class DataSet(NamedTuple):
-    """What was made of the corrections: the folder, and the number of regions and nuclei to train on and held back."""
+    """What was made of the corrections.
+
+    Attributes
+    ----------
+    folder : Path
+    train, held, nuclei : int
+        Number of regions to train on and held back, and of nuclei to train on.
+    left_out : dict of str to str
+        Keys of images that cannot be read, and why.
+    """
 
     folder: Path
     train: int
     held: int
     nuclei: int
+    left_out: dict[str, str]
 
 
-def regions(workspace: Workspace) -> Iterator[Region]:
-    """The reviewed regions of all images, one at a time."""
+def regions(workspace: Workspace, left_out: dict[str, str]) -> Iterator[Region]:
+    """The reviewed regions of all images, one at a time; images that cannot be read come into `left_out`."""
     for item in workspace.items:
-        session = workspace.known_session(item.key)
-        if session is None or not session.reviewed:
-            continue
-        picture = workspace.picture(item.key)
-        with session.lock:
-            cut = [(box, nuclei_in(session, box)) for box in session.reviewed]
-        for box, masks in cut:
-            name = f"{item.file.id}-{item.key}-{box[0]}-{box[1]}"
-            yield Region(item.key, name, box, picture.region(box), masks)
+        try:
+            yield from _regions_of(workspace, item)
+        except InputError as error:
+            left_out[item.key] = str(error)
+
+
+def _regions_of(workspace: Workspace, item: Item) -> Iterator[Region]:
+    session = workspace.known_session(item.key)
+    if session is None or not session.reviewed:
+        return
+    picture = workspace.picture(item.key)
+    session.belongs_to(picture.shape)
+    with session.lock:
+        cut = [(box, nuclei_in(session, box)) for box in session.reviewed]
+    # Read first: of an image that is damaged at its end, no region is half of the data.
+    for box, masks, pixels in [(box, masks, picture.region(box)) for box, masks in cut]:
+        yield Region(item.key, f"{item.file.id}-{item.key}-{box[0]}-{box[1]}", box, pixels, masks)
 
 
 def nuclei_in(session: Session, box: Box) -> CropMasks:
@@ -101,7 +119,8 @@ def make_data_set(workspace: Workspace, folder: Path) -> DataSet:
     before = dict(division)
     counts = {TRAIN: 0, HELD: 0}
     nuclei = 0
-    for region in regions(workspace):
+    left_out: dict[str, str] = {}
+    for region in regions(workspace, left_out):
         part = division.setdefault(region.key, _next_part(division))
         counts[part] += 1
         nuclei += len(region.masks) * (part == TRAIN)
@@ -119,7 +138,9 @@ def make_data_set(workspace: Workspace, folder: Path) -> DataSet:
             annotations.append({"id": len(annotations) + 1, "image_id": number, **body})
         rows.append({"image_id": region.name, "part": part, "modality": ""})
     if not counts[TRAIN]:
-        raise InputError("nothing to learn from yet: correct an image and mark it as reviewed")
+        raise InputError(
+            next(iter(left_out.values()), "nothing to learn from yet: correct an image and mark it as reviewed")
+        )
     if not nuclei:
         raise InputError("the reviewed images hold no nucleus to learn from: review one that does")
     if division != before:
@@ -130,7 +151,7 @@ def make_data_set(workspace: Workspace, folder: Path) -> DataSet:
         annotation["category_id"] = 1 + category
     write_coco(folder / ANNOTATIONS, images, annotations, names)
     write_split(folder / SPLIT_FILE, rows)
-    return DataSet(folder, counts[TRAIN], counts[HELD], nuclei)
+    return DataSet(folder, counts[TRAIN], counts[HELD], nuclei, left_out)
 
 
 def _division(workspace: Workspace) -> dict[str, str]:

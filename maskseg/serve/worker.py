@@ -55,6 +55,8 @@ def _model(task: Task) -> Predictor:
 
 def predict(task: Task, say: Say) -> None:
     """Segment images; each result goes to the file that the task names."""
+    from maskseg.inference.faults import reason_for
+
     say("progress", done=0.0, words="loading the model")
     predictor = _model(task)
     images = task["images"]
@@ -69,8 +71,8 @@ def predict(task: Task, say: Say) -> None:
         part(0)
         try:
             write_masks(Path(image["out"]), _segment(predictor, file, part))
-        except InputError as error:
-            say("left out", key=image["key"], reason=str(error))
+        except Exception as error:  # of one image, whatever it is: the others are predicted
+            say("left out", key=image["key"], reason=reason_for(file, error))
         else:
             seconds, classes = round(time.perf_counter() - begin, 2), list(predictor.class_names)
             say("image", key=image["key"], out=image["out"], seconds=seconds, classes=classes)

@@ -5,13 +5,21 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
 
 from maskseg.core.errors import InputError
+from maskseg.core.masks import CropMasks
 from maskseg.data.dataset import dataset_dicts, load_record
+from maskseg.serve import worker
+from maskseg.serve.child import Child
+from maskseg.serve.events import Events
+from maskseg.serve.jobs import Jobs
 from maskseg.serve.retrain import HELD, TRAIN, make_data_set
 from maskseg.serve.workspace import Workspace
 
@@ -44,6 +52,91 @@ def test_jobs_wait_run_are_cancelled_and_leave_out_what_is_broken(serve, sample_
     failed = server.wait_for(server.ask("POST", "/api/trainings", {})[1])
     assert failed["state"] == "failed" and "nothing to learn from yet" in failed["words"]
     assert not list(server.folder.glob("trainings/*")) and not list(server.folder.glob(".predict-*"))
+
+
+def test_what_one_image_meets_is_no_matter_of_the_others(sample_images, tmp_path, monkeypatch):
+    """Whatever it is: a fault that nobody has foreseen, too."""
+
+    class Faulty:
+        cfg = SimpleNamespace(INPUT=SimpleNamespace(NORMALIZE="auto"))
+        class_names = ()
+
+        def at_pixel_size(self, mpp, name):
+            self.name = name
+            return self
+
+        def segment(self, image):
+            if self.name.endswith("1.png"):
+                raise RuntimeError("no kernel image")
+            return CropMasks.empty(image.shape[:2])
+
+    monkeypatch.setattr(worker, "_model", lambda task: Faulty())
+    images = []
+    for number, path in enumerate(sample_images[:3]):
+        shutil.copy(path, tmp_path / f"{number}.png")
+        plain = {"path": str(tmp_path / f"{number}.png"), "member": None, "channel": None, "planes": {}}
+        images.append({"key": str(number), "out": str(tmp_path / f"{number}.npz"), **plain})
+    said = []
+    worker.predict({"model": "nuclei", "images": images}, lambda event, **data: said.append((event, data)))
+    assert [data["key"] for event, data in said if event == "image"] == ["0", "2"]
+    ((key, reason),) = [(data["key"], data["reason"]) for event, data in said if event == "left out"]
+    assert key == "1" and "1.png" in reason and "no kernel image" in reason
+
+
+def test_a_training_whose_score_cannot_be_had_is_kept(workspace, tmp_path, monkeypatch):
+    """The network may be trained for minutes and the process that scores it may end for want of memory."""
+    for item in workspace.items[:2]:
+        session = workspace.session(item.key)
+        session.edit("add", {"ring": [[10, 10], [40, 10], [40, 40], [10, 40]]})
+        session.review(None, True)
+
+    def trained(self, job, command, run, log):
+        run.mkdir()
+
+    def lost(self, task):
+        raise InputError("the process of the network ended by itself")
+        yield
+
+    monkeypatch.setattr(Jobs, "_run_training", trained)
+    monkeypatch.setattr(Child, "run", lost)
+    jobs = Jobs(workspace, Events())
+    job = jobs.train()
+    end = time.monotonic() + 60
+    while job.state in ("waiting", "running") and time.monotonic() < end:
+        time.sleep(0.02)
+    try:
+        assert job.state == "done", job
+        assert "ended by itself" in job.result["left_out"]["score"]
+        assert Path(job.result["model"]).is_dir()
+        jobs.decide(job.id, keep=True)
+        assert workspace.model == job.result["model"]
+    finally:
+        jobs.close()
+
+
+def test_an_image_that_is_gone_or_another_one_by_now_is_left_out_of_what_is_learned(sample_images, tmp_path):
+    images = [Path(shutil.copy(path, tmp_path / f"{number}.png")) for number, path in enumerate(sample_images[:4])]
+    first = Workspace(tmp_path / "work", list(map(str, images)))
+    for item in first.items:
+        session = first.session(item.key)
+        session.edit("add", {"ring": [[10, 10], [40, 10], [40, 40], [10, 40]]})
+        session.review(None, True)
+    first.close()
+    again = Workspace(tmp_path / "work", list(map(str, images)))
+    images[0].unlink()
+    cv2.imwrite(str(images[2]), np.zeros((50, 60), np.uint8))
+    try:
+        made = make_data_set(again, tmp_path / "data")
+        assert made.train + made.held == 2
+        gone, other = (made.left_out[item.key] for item in (again.items[0], again.items[2]))
+        assert "0.png" in gone and "60 x 50" in other
+        for image in images[1], images[3]:
+            image.unlink()
+        again._pictures.clear()
+        with pytest.raises(InputError, match=r"0\.png"):
+            make_data_set(again, tmp_path / "none")
+    finally:
+        again.close()
 
 
 @pytest.mark.slow
