@@ -26,9 +26,9 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +76,13 @@ class TiledPredictor(Predictor, Protocol):
         ...
 
 
+class Tally(NamedTuple):
+    """How many nuclei a tile claims, and how many of them reach the edge of what the network saw."""
+
+    nuclei: int
+    cut: int
+
+
 class TiledImage:
     """A large image on its way through the network.
 
@@ -92,6 +99,15 @@ class TiledImage:
         See `Tiling`.
     magnify : float, optional
         Times the scale of the config; found by `magnification` where not given.
+    limits : (float, float), optional
+        Grey values that become black and white; found from the whole image where not given.
+    share : Share, optional
+        Predicts tiles elsewhere, so that their files are in `parts` as those of `tally` would be.
+
+    Attributes
+    ----------
+    magnify : float
+        What the tiles are predicted at.
 
     Examples
     --------
@@ -110,6 +126,8 @@ class TiledImage:
         side: int = SIDE,
         context: int = CONTEXT,
         magnify: float | None = None,
+        limits: tuple[float, float] | None = None,
+        share: Share | None = None,
     ) -> None:
         if side < STRIDE or context < 2 * MARGIN:
             raise InputError(
@@ -119,7 +137,8 @@ class TiledImage:
         self.predictor, self.source, self.parts = predictor, source, Path(parts)
         self.views = views_of(predictor.settings.tta if tta is None else tta)
         self.side, self.context = side, context
-        self._magnify, self._given = 1.0, magnify
+        self.magnify, self._given = 1.0, magnify
+        self._limits, self._share = limits, share
         self._background = BackgroundMask(source.preview, source.shape)
 
     def predict(self) -> int:
@@ -142,23 +161,23 @@ class TiledImage:
 
     def _magnification(self) -> float:
         """What `magnification` says, by the nuclei of a few tiles, spread evenly over those that are not empty."""
-        settings, tiling = self.predictor.settings, self.tiling
+        settings = self.predictor.settings
         expected = self.predictor.cfg.INPUT.NUCLEUS_DIAMETER / self._scale
         if settings.diameter or not expected:
             return magnification(settings, expected)
-        canvas = self._canvas()
-        full = [tile for tile in range(len(tiling)) if not self._empty(tile)]
+        full = [tile for tile in range(len(self.tiling)) if not self._empty(tile)]
         some = full[:: -(-len(full) // _SAMPLE) or 1]
-        areas = [self._done(canvas, tile).masks.areas for tile in some]
+        for _ in self._each(some):
+            pass
+        areas = [TilePart.read(self._path(tile)).masks.areas for tile in some]
         return magnification(settings, expected, np.concatenate([np.zeros(0, np.int64), *areas]))
 
     def _predict(self, magnify: float) -> int:
-        self._magnify = magnify
-        tiling, count, cut = self.tiling, 0, 0
-        canvas = self._canvas()
-        for tile in tqdm(range(len(tiling)), desc=self.source.name, unit="tile", disable=None, leave=False):
-            part = self._done(canvas, tile)
-            count, cut = count + len(part.masks), cut + part.cut
+        self.magnify, count, cut = magnify, 0, 0
+        total = len(self.tiling)
+        tallies = self._each(range(total))
+        for tally in tqdm(tallies, self.source.name, total, unit="tile", disable=None, leave=False):
+            count, cut = count + tally.nuclei, cut + tally.cut
         if cut:
             logger.warning(
                 "%s: %d nuclei reach the edge of what the network saw around a tile: raise the overlap of the tiles "
@@ -168,6 +187,17 @@ class TiledImage:
                 self.context,
             )
         return count
+
+    def _each(self, tiles: Sequence[int]) -> Iterator[Tally]:
+        """The tallies of tiles, in any order."""
+        return self._share(self, tiles) if self._share else self.tally(tiles)
+
+    def tally(self, tiles: Iterable[int]) -> Iterator[Tally]:
+        """Predict those tiles that have no file yet; what is to be known of each before all are done."""
+        canvas = self._canvas()
+        for tile in tiles:
+            part = self._done(canvas, tile)
+            yield Tally(len(part.masks), part.cut)
 
     def settled(self) -> Iterator[Settled]:
         """The final nuclei, as soon as they are settled, after `predict`; each once, without overlap."""
@@ -190,8 +220,8 @@ class TiledImage:
     @property
     def tiling(self) -> Tiling:
         """The division at the present magnification."""
-        shape = scaled_shape(self.source.shape, self._scale * self._magnify)
-        return Tiling(shape, self.predictor.canvas_shape(shape, self._magnify), self.side, self.context)
+        shape = scaled_shape(self.source.shape, self._scale * self.magnify)
+        return Tiling(shape, self.predictor.canvas_shape(shape, self.magnify), self.side, self.context)
 
     @property
     def _scale(self) -> float:
@@ -205,15 +235,22 @@ class TiledImage:
         (height, width), (tall, wide) = view.shape(self.source.shape), view.shape(self.tiling.shape)
         return width / wide, height / tall
 
+    @property
+    def limits(self) -> tuple[float, float] | None:
+        """Grey values that become black and white, found once; None where the image stays as it is."""
+        if self._limits is None and self.predictor.cfg.INPUT.NORMALIZE != OFF:
+            self._limits = Normalized(self.source, self.predictor.cfg.INPUT.NORMALIZE).limits
+        return self._limits
+
     def _canvas(self) -> Source:
         """The image as the network sees it, without the padding."""
         source: Source = self.source
         if self.predictor.cfg.INPUT.NORMALIZE != OFF:
-            source = Normalized(source, self.predictor.cfg.INPUT.NORMALIZE)
+            source = Normalized(source, self.predictor.cfg.INPUT.NORMALIZE, self.limits)
         return source if source.shape == self.tiling.shape else Resized(source, self.tiling.shape)
 
     def _path(self, tile: int) -> Path:
-        return self.parts / f"{self._magnify:g}_{tile:06d}.npz"
+        return self.parts / f"{self.magnify:g}_{tile:06d}.npz"
 
     def _done(self, canvas: Source, tile: int) -> TilePart:
         """The part of a tile, from its file if it has one."""
@@ -281,8 +318,16 @@ class TiledImage:
         )
 
 
+Share = Callable[[TiledImage, Sequence[int]], Iterator[Tally]]
+"""Predicts tiles of an image in other processes; see `maskseg.inference.ray_executor`."""
+
+
 def segment_in_tiles(
-    predictor: TiledPredictor, image: NDArray[np.uint8], tta: str | None, magnify: float | None = None
+    predictor: TiledPredictor,
+    image: NDArray[np.uint8],
+    tta: str | None,
+    magnify: float | None = None,
+    side: int | None = None,
 ) -> CropMasks:
     """`Predictor.segment`, tile by tile.
 
@@ -292,10 +337,11 @@ def segment_in_tiles(
     image : uint8 array (H, W, 3)
     tta : str, optional
     magnify : float, optional
-        See `TiledImage`.
+    side : int, optional
+        See `TiledImage`; of the predictor's tiles where not given.
     """
     with tempfile.TemporaryDirectory() as parts:
-        side, context = predictor.tiles.side, predictor.tiles.overlap
+        side, context = side or predictor.tiles.side, predictor.tiles.overlap
         tiled = TiledImage(predictor, ArraySource(image), Path(parts), tta, side, context, magnify)
         tiled.predict()
         pieces = [settled.masks for settled in tiled.settled()]
