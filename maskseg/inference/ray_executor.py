@@ -120,6 +120,7 @@ def _pool(ray: Any, run: Run, predictor: Predictor) -> Pool:
     sent = copy.copy(predictor)
     sent.model = copy.deepcopy(predictor.model).to("cpu")
     settings = run.stamp.read_text(encoding="utf-8")
+    # The reference to the model, which Ray follows: it is not sent with each actor.
     arguments = replace(run, files=()), ray.put(sent), str(Path.cwd()), settings
     options = {"num_cpus": 1, "num_gpus": 1 if gpus else 0, "memory": None if gpus else memory}
     return Pool(ray, _Actor, arguments, count, options)
@@ -159,12 +160,12 @@ class _Actor:
     """Predicts portions of images, or of the tiles of one."""
 
     def __init__(self, run: Run, predictor: Any, folder: str, settings: str) -> None:
-        self.run, self._predictor, self._folder, self._settings = run, predictor, folder, settings
+        self.run, self.predictor, self._folder, self._settings = run, predictor, folder, settings
         # The image whose tiles come one portion after another is opened once.
         self._opened: tuple[ImageFile, Look, TiledImage] | None = None
 
     def ready(self) -> Ended | None:
-        """Get what is needed; why that cannot be."""
+        """Make ready; why that cannot be."""
         import ray
 
         cv2.setNumThreads(1)
@@ -177,7 +178,6 @@ class _Actor:
             machine = ray.util.get_node_ip_address()
             reason = f"the machine {machine} does not see {self.run.out} in {self._folder}; share the folders with it"
             return Ended(reason)
-        self.predictor = ray.get(self._predictor)
         device = self.predictor.cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
         self.predictor.model.to(device)
         return None

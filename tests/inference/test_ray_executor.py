@@ -96,7 +96,7 @@ def test_of_two_processes_one_is_killed_and_the_results_are_those_of_a_local_run
     ((name, reason),) = predict_files(predictor, files, out, QUICK, cluster=True)
     assert (name, "image_20.png: " in reason) == ("image_20", True)
     processes = {line.split()[0] for line in (tmp_path / "log").read_text().splitlines()}
-    assert len(processes) == 3, "two, and one for that which was killed"
+    assert len(processes) in (2, 3), "two, and one for that which was killed if it came in time"
     times = given(tmp_path)
     assert times[20] == 0
     assert np.delete(times, 20).min() == 1
@@ -129,7 +129,7 @@ def test_an_image_that_ends_two_processes_is_left_out_and_the_others_are_done(tw
     predictor = Deadly(tmp_path, sys.exit, image=5, times=9)
     ((name, reason),) = predict_files(predictor, files, tmp_path / "out", ["labels"], cluster=True)
     assert name == "image_05"
-    assert reason.startswith("image_05.png: ended two processes")
+    assert "image_05.png: ended two processes" in reason
     assert given(tmp_path)[5] == 2
     assert len(list((tmp_path / "out" / "labels").iterdir())) == 7
 

@@ -2,7 +2,6 @@
 
 import os
 import signal
-from collections import Counter
 
 import numpy as np
 import pytest
@@ -28,7 +27,7 @@ FORMATS = ["labels", "geojson", "table", "rle"]
 
 
 class Deadly(Marked):
-    """Kills its process at a call, counted over all processes, or wherever it sees a pixel; `log` tells who saw what."""
+    """Kills its process at a call, counted over all processes, or wherever it sees a pixel; `log` says who saw what."""
 
     def __init__(self, folder, at=0, pixel=None):
         super().__init__()
@@ -41,7 +40,7 @@ class Deadly(Marked):
         image = samples[0]["image"].numpy()
         # One write of a short line to a file that is appended to is whole, whoever else writes.
         with self.log.open("a") as file:
-            file.write(f"{os.getpid()} {hash(image.tobytes()) if self.pixel is None else image.sum()}\n")
+            file.write(f"{os.getpid()}\n")
         end = len(seen(self.log)) == self.at
         if self.pixel is not None:
             end = bool((image == np.array(self.pixel)[:, None, None]).all(axis=0).any())
@@ -51,7 +50,8 @@ class Deadly(Marked):
 
 
 def seen(log):
-    return [line.split() for line in log.read_text().splitlines()]
+    """The process of each call."""
+    return log.read_text().splitlines()
 
 
 def model_of(network):
@@ -75,8 +75,7 @@ def test_of_the_processes_at_one_image_one_is_killed_and_the_bytes_are_those_of_
     model = model_of(Deadly(tmp_path, at=13))
     assert predict_files(model, files, out, formats, tiles=TILES, cluster=True) == []
     lines = seen(tmp_path / "log")
-    by_process = Counter(process for process, _ in lines)
-    assert len(by_process) == 3, "two, and one for that which was killed"
+    assert len(set(lines)) in (2, 3), "two, and one for that which was killed if it came in time"
     assert len(lines) <= 30 + 4, "no more than a portion is done again"
     assert predict_files(model_of(Marked()), files, tmp_path / "local", formats, tiles=TILES) == []
     assert contents(out) == contents(tmp_path / "local")
