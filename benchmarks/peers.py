@@ -132,20 +132,21 @@ class Cellpose:
         from cellpose.resnet_torch import CPnet
 
         torch.set_num_threads(1)
-        self.network = CPnet([2, 32, 64, 128, 256], 3, sz=3, mkldnn=False, max_pool=True, diam_mean=17.0).eval()
+        self.network = CPnet([2, 32, 64, 128, 256], 3, sz=3, mkldnn=True, max_pool=True, diam_mean=17.0).eval()
 
     def __call__(self, image: Any, labels: Any) -> tuple[float, float, int]:
         """See `Maskseg`."""
         import numpy as np
+        import torch
         from cellpose import core, dynamics
 
-        (flows,) = dynamics.labels_to_flows([labels])
+        (flows,) = dynamics.labels_to_flows([labels], device=torch.device("cpu"))
         probability = np.where(labels > 0, 6.0, -6.0).astype(np.float32)
         seen = np.stack([image, np.zeros_like(image)], axis=-1).astype(np.float32)[None] / 255
         network, _ = timed(lambda: core.run_net(self.network, seen, bsize=224))
         # 5 is what its network learns flows times.
         field = flows[2:4].astype(np.float32) * 5 * (labels > 0)
-        rest, found = timed(lambda: dynamics.compute_masks(field, probability, niter=200)[0])
+        rest, found = timed(lambda: dynamics.compute_masks(field, probability, niter=200))
         return network, rest, int(np.max(found))
 
 

@@ -112,12 +112,16 @@ class Tiling:
 
     def window(self, tile: int, view: View = PLAIN) -> Box:
         """x0, y0, x1, y1 of what the network sees, in the canvas of the view."""
-        x0, y0, x1, y1 = view.box(self.core(tile), self.shape)
+        return self.around(self.core(tile), view)
+
+    def around(self, box: Box, view: View = PLAIN) -> Box:
+        """The window of a part of a core, in the canvas of the view."""
+        x0, y0, x1, y1 = view.box(box, self.shape)
         height, width = view.shape(self.canvas)
-        (left, right), (top, bottom) = self._around(x0, x1, width), self._around(y0, y1, height)
+        (left, right), (top, bottom) = self._extended(x0, x1, width), self._extended(y0, y1, height)
         return left, top, right, bottom
 
-    def _around(self, begin: int, end: int, size: int) -> tuple[int, int]:
+    def _extended(self, begin: int, end: int, size: int) -> tuple[int, int]:
         return (
             max(0, (begin - self.context) // STRIDE * STRIDE),
             min(size, -(-(end + self.context) // STRIDE) * STRIDE),

@@ -37,7 +37,8 @@ from tqdm import tqdm
 from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks, SoftCrops
 from maskseg.core.processes import give_back_memory
-from maskseg.imaging.intensity import OFF
+from maskseg.imaging.content import content
+from maskseg.imaging.intensity import AUTO, OFF
 from maskseg.imaging.scaling import input_scale, scaled_shape
 from maskseg.imaging.windows import ArraySource, BackgroundMask, Box, Normalized, Resized, Source
 from maskseg.inference.predictor import Predictor
@@ -268,17 +269,35 @@ class TiledImage:
 
     def _part(self, canvas: Source, tile: int) -> TilePart:
         settings, tiling = self.predictor.settings, self.tiling
-        if self._empty(tile):
+        filled = self._filled(canvas, tile)
+        if filled is None:
             return TilePart(np.zeros((0, 4)), CropMasks.empty(self.source.shape))
-        boxes, first = self._look(canvas, tile, PLAIN)
+        boxes, first = self._look(canvas, filled, PLAIN)
         claimed = tiling.claims(tile, boxes)
-        kept, masks = merge(first[claimed], self.views[1:], lambda view: self._look(canvas, tile, view)[1], settings)
+        kept, masks = merge(first[claimed], self.views[1:], lambda view: self._look(canvas, filled, view)[1], settings)
         boxes = boxes[claimed][kept]
-        return TilePart(boxes, masks, self._cut(tile, boxes))
+        return TilePart(boxes, masks, self._cut(tiling.around(filled), boxes))
 
-    def _look(self, canvas: Source, tile: int, view: View) -> tuple[NDArray[np.float64], SoftCrops]:
-        """What is found in the window of a tile: boxes in the canvas of the view, probabilities in the image."""
-        window = self.tiling.window(tile, view)
+    def _filled(self, canvas: Source, tile: int) -> Box | None:
+        """What of the core of a tile may hold nuclei, all that the network has to see with its context; or nothing."""
+        if self._empty(tile):
+            return None
+        core, (height, width) = self.tiling.core(tile), self.tiling.shape
+        if self.predictor.cfg.INPUT.NORMALIZE != AUTO:
+            # How much a nucleus stands out is not known.
+            return core
+        (x0, y0, x1, y1), grown = core, np.array(core) + np.array([-MARGIN, -MARGIN, MARGIN, MARGIN])
+        left, top, right, bottom = grown.clip(0, [width, height, width, height]).tolist()
+        found = content(canvas.read((left, top, right, bottom)))
+        if found is None:
+            return None
+        moved = np.array(found) + np.array([left, top, left, top])
+        a, b, c, d = moved.clip([x0, y0, x0, y0], [x1, y1, x1, y1]).tolist()
+        return a, b, c, d
+
+    def _look(self, canvas: Source, filled: Box, view: View) -> tuple[NDArray[np.float64], SoftCrops]:
+        """What is found in and around a part of a core: boxes in the canvas of the view, probabilities in the image."""
+        window = self.tiling.around(filled, view)
         soft = self.predictor.on_canvas(_window(canvas, window, view))
         boxes = soft.boxes.astype(np.float64) + np.array([*window[:2], *window[:2]])
         # Pasted in coordinates of the window: those of a slide leave few digits for parts of a pixel.
@@ -304,9 +323,9 @@ class TiledImage:
             min(height, int(np.ceil(y1 * down))),
         )
 
-    def _cut(self, tile: int, boxes: NDArray[np.float64]) -> int:
+    def _cut(self, window: Box, boxes: NDArray[np.float64]) -> int:
         """How many boxes reach an edge of the window that is no edge of the image."""
-        x0, y0, x1, y1 = self.tiling.window(tile)
+        x0, y0, x1, y1 = window
         height, width = self.tiling.shape
         return int(
             (
