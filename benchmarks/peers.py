@@ -115,7 +115,9 @@ class StarDist:
         distances, probability = star_dist(labels, 32, mode="cpp")[::2, ::2], edt_prob(labels)[::2, ::2]
         low, high = np.percentile(image, (1, 99.8))
         seen = (image.astype(np.float32) - low) / (high - low)
-        network, _ = timed(lambda: self.model.keras_model.predict(seen[None, ..., None], verbose=0))
+        # A first time for its graph, which is made for each size of image.
+        for _ in range(2):
+            network, _ = timed(lambda: self.model.keras_model.predict(seen[None, ..., None], verbose=0))
         rest, (found, _) = timed(
             lambda: self.model._instances_from_prediction(
                 image.shape, probability, distances, prob_thresh=0.5, nms_thresh=0.4
