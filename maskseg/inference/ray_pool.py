@@ -97,8 +97,9 @@ class Pool:
         left = sum(map(len, portions))
         try:
             while left:
-                working = len(self._busy)
-                for _ in range(min(self.count, len(todo) + working) - len(self._idle) - working):
+                working = sum(portion is not None for _, portion in self._busy.values())
+                wanted = min(self.count, len(todo) + working)
+                for _ in range(wanted - len(self._idle) - len(self._busy)):
                     self._start()
                 while todo and self._idle:
                     process, portion = self._idle.pop(), todo.popleft()

@@ -269,6 +269,13 @@ def test_cores_cover_the_image_once_and_windows_lie_on_the_grid():
         assert (covered == 1).all()
 
 
+def test_overlap_costs_at_most_three_tenths_of_a_large_image():
+    rng = np.random.default_rng(4)
+    for shape in ((2049, 2049), (4000, 5000), (8192, 8192), (16384, 16384), *rng.integers(2100, 60_000, (40, 2))):
+        canvas = tuple(-(-int(side) // 32) * 32 for side in shape)
+        assert Tiling(tuple(map(int, shape)), canvas).seen <= 1.301
+
+
 def test_a_claim_is_made_up_to_the_margin_outside_the_core():
     tiling = Tiling((640, 640), (640, 640), 320, 64)
     boxes = np.array([[x - 5.0, 100, x + 5, 110] for x in (319 + MARGIN, 321 + MARGIN, 319 - MARGIN, 321 - MARGIN)])
