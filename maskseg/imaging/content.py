@@ -47,7 +47,8 @@ def content(pixels: NDArray[np.uint8]) -> Box | None:
     squares = sums.reshape(rows, _SQUARE, columns, _SQUARE, 3)
     around = np.ones((3, 3), np.uint8)
     high, low = cv2.dilate(squares.max(axis=(1, 3)), around), cv2.erode(squares.min(axis=(1, 3)), around)
-    stands_out = (high.reshape(rows, columns, 3) - low.reshape(rows, columns, 3) > _LEAST * _MEAN**2).any(axis=2)
+    span = high.reshape(rows, columns, 3) - low.reshape(rows, columns, 3)
+    stands_out = span.max(axis=2) > _LEAST * _MEAN**2
     if not stands_out.any():
         return None
     down, across = np.flatnonzero(stands_out.any(axis=1)), np.flatnonzero(stands_out.any(axis=0))
