@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Cost against the number of nuclei: what is done to masks after the network, and their matching.
 
-    python benchmarks/nuclei.py [--most 50000]
+    python benchmarks/nuclei.py [--most 50000] [--plot benchmarks/nuclei.png]
 
 Round nuclei, 24 pixels from one to the next, in an image that grows with their number. Processor seconds of one thread:
 masks in their boxes from 28 x 28 cells; partners in a second view; cleaning; suppression of 30 proposals a nucleus;
-matching of the labels with those moved by two pixels. Where the cost follows the number, the last column is the same in
-all rows.
+matching of the labels with those moved by two pixels. Proposals are suppressed in pieces of at most 7,000 nuclei: above
+2048 x 2048 pixels an image is predicted in tiles. Where the cost follows the number, the last column is the same in all
+rows, and the plot a line through the origin.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import maskseg  # noqa: F401  first: detectron2 may be the copy that it carries
@@ -28,7 +30,8 @@ from maskseg.evaluation.dsb import image_scores
 from maskseg.inference.postprocess import clean, partners
 from maskseg.models.suppression import suppress
 
-STEP, PROPOSALS = 24, 30
+STEP, PROPOSALS, TILE = 24, 30, 7000
+STEPS = ("masks", "partners", "cleaning", "proposals", "matching")
 
 
 def cpu(step: Callable[[], Any]) -> tuple[float, Any]:
@@ -56,8 +59,8 @@ def row(count: int) -> list[float]:
     labels = cleaned.to_labels()
     matching, _ = cpu(lambda: image_scores(labels, np.roll(labels, 2, axis=1)))
     many = np.repeat(boxes, PROPOSALS, 0) + rng.normal(0, 3, (count * PROPOSALS, 4)).astype(np.float32)
-    proposals = torch.from_numpy(rng.permutation(many))
-    suppressing, _ = cpu(lambda: suppress(proposals, 0.6))
+    pieces = [torch.from_numpy(rng.permutation(one)) for one in np.array_split(many, -(-count // TILE))]
+    suppressing, _ = cpu(lambda: [suppress(proposals, 0.6) for proposals in pieces])
     return [pasting, pairing, cleaning, suppressing, matching]
 
 
@@ -65,19 +68,36 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--most", type=int, default=50_000)
+    parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
     row(10)
     print(f"{machine()}, one thread, processor seconds")
-    steps = ("masks", "partners", "cleaning", "proposals", "matching")
-    print(f"{'nuclei':>7s}" + "".join(f"{step:>11s}" for step in steps) + f"{'ms a nucleus':>14s}")
-    for count in (10, 100, 1000, 5000, 20_000, 50_000):
-        if count <= options.most:
-            taken = row(count)
-            print(
-                f"{count:7d}" + "".join(f"{value:11.4f}" for value in taken) + f"{sum(taken) / count * 1000:14.3f}",
-                flush=True,
-            )
+    counts = [count for count in (10, 100, 1000, 5000, 20_000, 50_000) if count <= options.most]
+    rows = []
+    print(f"{'nuclei':>7s}" + "".join(f"{step:>11s}" for step in STEPS) + f"{'ms a nucleus':>14s}")
+    for count in counts:
+        rows.append(row(count))
+        print(
+            f"{count:7d}" + "".join(f"{value:11.4f}" for value in rows[-1]) + f"{sum(rows[-1]) / count * 1000:14.3f}",
+            flush=True,
+        )
+    if options.plot:
+        plot(counts, rows, options.plot)
+
+
+def plot(counts: list[int], rows: list[list[float]], path: Path) -> None:
+    """Seconds of each step on top of each other, and of all for each nucleus, against the number of nuclei."""
+    from matplotlib import pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), constrained_layout=True)
+    figure.suptitle(f"{machine()}, one thread", fontsize=9)
+    left.stackplot(counts, np.array(rows).T, labels=STEPS)
+    left.set(xlabel="nuclei", ylabel="processor seconds", xlim=(0, None), ylim=(0, None))
+    left.legend(loc="upper left", fontsize=7)
+    right.semilogx(counts, [1000 * sum(taken) / count for count, taken in zip(counts, rows, strict=True)], "o-")
+    right.set(xlabel="nuclei", ylabel="processor ms a nucleus", ylim=(0, None))
+    figure.savefig(path, dpi=80)
 
 
 if __name__ == "__main__":

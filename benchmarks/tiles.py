@@ -3,8 +3,9 @@
     python benchmarks/tiles.py monuseg_train.zip [--folder SCRATCH] [--side 16384] [--coarse]
 
 The images of the zip (its ``tissue_images/*.tif``, 1000 x 1000 pixels) are laid side by side, over and over, and saved
-as tiled BigTIFF. Three runs, each in a process of its own:
+as tiled BigTIFF. Four runs, the last three each in a process of its own:
 
+- how much the network sees of images of several sizes, for each pixel;
 - the first 2000 x 2000 pixels of it, predicted as a whole and in tiles: how far the two agree;
 - 5000 x 4000 pixels in tiles, with labels, GeoJSON and overlay;
 - side x side pixels in tiles with labels and GeoJSON; with ``--coarse`` dark spots stand for what the network finds,
@@ -22,7 +23,7 @@ import multiprocessing
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,8 @@ from maskseg.imaging.slides import open_source
 from maskseg.imaging.windows import ArraySource
 from maskseg.inference.api import load_model
 from maskseg.inference.mask_rcnn import MaskRCNNPredictor
+from maskseg.inference.soft_masks import STRIDE
+from maskseg.inference.tile_grid import SIDE, Tiling, in_tiles
 from maskseg.inference.tiling import TiledImage
 
 TILE = 512
@@ -164,11 +167,15 @@ def run(model: str, path: Path, folder: Path, formats: tuple[str, ...], coarse: 
     source, scale, _ = open_source(ImageFile(path.stem, path))
     begin, cpu = time.perf_counter(), time.process_time()
     image = TiledImage(predictor, source, folder / "parts")
-    info = ImageInfo(path.stem, source.shape, path.name, source, image.predict(), scale=scale)
+    # What one process does, however many share the tiles: the limits of the whole image, the seams, the files.
+    first, _ = spent(lambda: image.limits)
+    at_most = image.predict()
+    info = ImageInfo(path.stem, source.shape, path.name, source, at_most, scale=scale)
     opened = writers([all_formats()[name] for name in formats], info, folder)
-    write_all([*opened.values()], image.settled())
+    last, _ = spent(lambda: write_all([*opened.values()], image.settled()))
+    parts = [part.stat().st_size for part in (folder / "parts").iterdir()]
     wall, cpu, peak = time.perf_counter() - begin, time.process_time() - cpu, memory("VmHWM") - before
-    tiling = TiledImage(predictor, source, folder).tiling
+    tiling = image.tiling
     lines = [
         np.unique([tiling.core(tile)[axis] * size // length for tile in range(len(tiling))])[1:]
         for axis, (size, length) in enumerate(zip(source.shape[::-1], tiling.shape[::-1], strict=True))
@@ -178,7 +185,9 @@ def run(model: str, path: Path, folder: Path, formats: tuple[str, ...], coarse: 
     print(
         f"{source.shape[1]} x {source.shape[0]}{', dark spots for a network' if coarse else ''}: "
         f"{len(features)} features, {labels.max()} labels; "
-        f"{peak:.0f} MB over the model's {before:.0f} MB; {cpu:.0f} cpu s, {wall:.0f} s; {along(labels, lines, side)}",
+        f"{peak:.0f} MB over the model's {before:.0f} MB; {cpu:.0f} cpu s, {wall:.0f} s; {along(labels, lines, side)}; "
+        f"{len(tiling)} tiles, the network sees {tiling.seen:.2f} times the area; in one process whatever the number: "
+        f"{first:.1f} cpu s for the limits, {last:.1f} for seams and files; {np.mean(parts) / 1e3:.0f} kB a tile",
         flush=True,
     )
 
@@ -202,6 +211,27 @@ def along(labels: NDArray[np.integer], lines: list[NDArray[np.int64]], side: int
     )
 
 
+def spent(step: Callable[[], Any]) -> tuple[float, Any]:
+    """Processor seconds of a step, and what it gives."""
+    begin = time.process_time()
+    result = step()
+    return time.process_time() - begin, result
+
+
+def areas() -> None:
+    """What the network sees of images of several sizes, by the tiles of now and of before."""
+    for height, width in ((2000, 2000), (4000, 5000), (8192, 8192), (16384, 16384), (80_000, 100_000)):
+        canvas = -(-height // STRIDE) * STRIDE, -(-width // STRIDE) * STRIDE
+        whole = not in_tiles((height, width))
+        seen = [
+            canvas[0] * canvas[1] / (height * width) if whole else Tiling((height, width), canvas, side).seen
+            for side in (SIDE, 640)
+        ]
+        print(
+            f"{width} x {height}: the network sees {seen[0]:.2f} times the area; {seen[1]:.2f} in tiles of 640 pixels"
+        )
+
+
 def apart(function: Any, *arguments: Any) -> None:
     """Call a function in a process of its own."""
     process = multiprocessing.get_context("spawn").Process(target=function, args=arguments)
@@ -219,7 +249,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="Where files go; a temporary folder where not given.")
     parser.add_argument("--side", type=int, default=16384)
     parser.add_argument("--coarse", action="store_true", help="No network for the largest image.")
-    parser.add_argument("--runs", default="compare,middle,large", help="Some of these.")
+    parser.add_argument("--runs", default="areas,compare,middle,large", help="Some of these.")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
@@ -227,6 +257,8 @@ def main() -> None:
         pieces = tissue(options.tissue)
         middle, large, side = folder / "middle.tif", folder / "large.tif", len(pieces[0])
         write_mosaic(middle, pieces, (4000, 5000))
+        if "areas" in options.runs:
+            areas()
         if "compare" in options.runs:
             apart(compare, options.model, middle, folder / "compare", 2000)
         if "middle" in options.runs:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.feature import graycomatrix, graycoprops
 
 from maskseg.core.errors import InputError
 from maskseg.core.lengths import length
@@ -116,6 +115,9 @@ def texture(bitmap: NDArray[np.bool_], values: NDArray[Any]) -> dict[str, list[f
     ----------
     .. [1] Haralick, Shanmugam, Dinstein, Textural features for image classification, IEEE SMC 3 (1973) 610.
     """
+    # It takes its time to import, and is seldom asked for.
+    from skimage.feature import graycomatrix, graycoprops
+
     figures_of: dict[str, list[float | None]] = {name: [] for name in ("std", *TEXTURE)}
     for channel in np.moveaxis(values, -1, 0):
         inside = channel[bitmap].astype(np.float64)

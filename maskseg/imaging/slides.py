@@ -37,14 +37,18 @@ class FileSource:
     levels : Chosen
     level : int
         0 is the full size.
+    limits : (float, float), optional
+        What `limits` is, where it is known.
     """
 
-    def __init__(self, name: str, levels: Chosen, level: int = 0) -> None:
+    def __init__(self, name: str, levels: Chosen, level: int = 0, limits: tuple[float, float] | None = None) -> None:
         if not 0 <= level < len(levels.shapes):
             last = len(levels.shapes) - 1
             raise InputError(f"{name}: has levels 0 to {last}; choose one of them, or leave out --level")
         self.name, self.shape, self.channels = name, levels.shapes[level], levels.all_channels
         self._levels, self._level = levels, level
+        if limits:
+            self._limits = limits
 
     def read(self, box: Box) -> NDArray[np.uint8]:
         """See `Source`."""
@@ -83,6 +87,11 @@ class FileSource:
         coarse = FileSource(self.name, self._levels, coarser[-1])
         coarse.overview = coarse
         return coarse
+
+    @property
+    def limits(self) -> tuple[float, float] | None:
+        """By what values of another kind become 8 bits, found in the whole image; None of bits and of 8 bits."""
+        return None if self._levels.dtype in (bool, np.uint8) else self._limits
 
     @cached_property
     def _limits(self) -> tuple[float, float]:
@@ -138,7 +147,11 @@ class Opened(NamedTuple):
 
 
 def open_source(
-    file: ImageFile, level: int = 0, mpp: float | None = None, microns_per_pixel: float | None = None
+    file: ImageFile,
+    level: int = 0,
+    mpp: float | None = None,
+    microns_per_pixel: float | None = None,
+    limits: tuple[float, float] | None = None,
 ) -> Opened:
     """Open an image to be read in parts; formats that cannot be are decoded as a whole.
 
@@ -151,6 +164,8 @@ def open_source(
         Microns per pixel in which the image is wanted, in place of a level: taken from the nearest finer level.
     microns_per_pixel : float, optional
         Of the full size; in place of what the file says.
+    limits : (float, float), optional
+        See `FileSource`.
 
     Raises
     ------
@@ -159,16 +174,22 @@ def open_source(
     """
     levels = file.open()
     try:
-        return _source_of(levels, level, mpp, microns_per_pixel or levels.mpp)
+        return _source_of(levels, level, mpp, microns_per_pixel or levels.mpp, limits)
     except BaseException:
         levels.close()
         raise
 
 
-def _source_of(levels: Chosen, level: int, mpp: float | None, microns_per_pixel: float | None) -> Opened:
+def _source_of(
+    levels: Chosen,
+    level: int,
+    mpp: float | None,
+    microns_per_pixel: float | None,
+    limits: tuple[float, float] | None,
+) -> Opened:
     width = levels.shapes[0][1]
     if mpp is None:
-        of_level = FileSource(levels.name, levels, level)
+        of_level = FileSource(levels.name, levels, level, limits)
         scale = width / of_level.shape[1]
         return Opened(of_level, scale, microns_per_pixel and microns_per_pixel * scale)
     if not microns_per_pixel:
@@ -182,7 +203,7 @@ def _source_of(levels: Chosen, level: int, mpp: float | None, microns_per_pixel:
             f"{levels.name}: has {microns_per_pixel:g} micrometres a pixel, too far from --mpp {mpp:g}; give another"
         )
     finer = [k for k, shape in enumerate(levels.shapes) if width / shape[1] <= factor * 1.01]
-    source: FileSource | Resized = FileSource(levels.name, levels, finer[-1] if finer else 0)
+    source: FileSource | Resized = FileSource(levels.name, levels, finer[-1] if finer else 0, limits)
     # A level that is within a hundredth of what is wanted is taken as it is.
     if abs(width / source.shape[1] / factor - 1) > 0.01:
         source = Resized(source, scaled_shape(levels.shapes[0], 1 / factor))

@@ -137,14 +137,16 @@ class Normalized:
     source : Source
     how : str
         As there, but not "off".
+    limits : (float, float), optional
+        Those of the image, where they are known.
     """
 
-    def __init__(self, source: Source, how: str) -> None:
+    def __init__(self, source: Source, how: str, limits: tuple[float, float] | None = None) -> None:
         self.name, self.shape, self._source = source.name, source.shape, source
         fixed = fixed_limits(how)
         # Fixed limits are those of the values in the file.
         self._read = source.values if fixed else source.read
-        self._limits = fixed or limits_in_parts(source.overview.read, source.overview.shape)
+        self.limits = fixed or limits or limits_in_parts(source.overview.read, source.overview.shape)
 
     @property
     def preview(self) -> NDArray[np.uint8] | None:
@@ -158,7 +160,7 @@ class Normalized:
 
     def read(self, box: Box) -> NDArray[np.uint8]:
         """See `Source`."""
-        values = scaled(self._read(box), *self._limits)
+        values = scaled(self._read(box), *self.limits)
         return np.broadcast_to(values, (*values.shape[:2], 3))
 
     values = read
@@ -192,6 +194,11 @@ class Resized:
     def values(self, box: Box) -> NDArray[Any]:
         """See `Source`."""
         return self._resampled(box, self._source.values)
+
+    @property
+    def limits(self) -> tuple[float, float] | None:
+        """See `maskseg.imaging.slides.FileSource`; None where what is scaled has none."""
+        return getattr(self._source, "limits", None)
 
     @property
     def channels(self) -> Sequence[str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from detectron2.modeling import build_model
+from torch.overrides import TorchFunctionMode
 
 from maskseg.core.errors import InputError
 from maskseg.inference.predictor import Predictor
@@ -55,6 +56,19 @@ def load_model(name: str | Path = "nuclei", overrides: list[str] | None = None) 
     return build_predictor(model.cfg, model.weights)
 
 
+class _Unset(TorchFunctionMode):
+    """Draws no random weights for a network: those of a file take their place, all of them."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """See torch; a function of ``torch.nn.init`` gives its tensor as it is."""
+        kwargs = kwargs or {}
+        if func in (torch.Tensor.uniform_, torch.Tensor.normal_) or getattr(func, "__module__", "") == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
 def build_predictor(cfg: CfgNode, weights: str | Path) -> Predictor:
     """Build the network of a config and load its weights, all of them; the predictor of the config's task.
 
@@ -68,7 +82,8 @@ def build_predictor(cfg: CfgNode, weights: str | Path) -> Predictor:
     to_device(cfg)
     make = tasks.part(cfg, "predictor")
     try:
-        model = build_model(cfg).to(memory_format=torch.channels_last)
+        with _Unset():
+            model = build_model(cfg).to(memory_format=torch.channels_last)
     except Exception as error:  # each part of a network has errors of its own; all mean the same here
         raise InputError(
             f"{weights}: its config describes no network that can be built ({' '.join(str(error).split())[:160]})"

@@ -24,7 +24,7 @@ from maskseg.inference.questions import answered, passed_on
 from maskseg.inference.rescale import at_pixel_size
 from maskseg.inference.settings import PostprocessSettings
 from maskseg.inference.soft_masks import STRIDE, SoftMasks
-from maskseg.inference.tile_grid import Tiles, in_tiles
+from maskseg.inference.tile_grid import SMALL_SIDE, Tiles, in_tiles
 from maskseg.inference.tiling import segment_in_tiles
 from maskseg.inference.tta import Look, View, assembly, first_look, views_of
 from maskseg.models.pooling import pool_by_rows
@@ -112,10 +112,11 @@ class MaskRCNNPredictor(BatchedPredictor[SoftMasks]):
             (image,) = images
             # Tiles are never shrunk by the scale of the config, and no help where the whole is not larger than one.
             scale = input_scale(image.shape[:2], self.cfg.INPUT.LONG_SIDE, self.cfg.INPUT.SHRINK)
-            if scale < 1 or max(image.shape[:2]) * scale <= self.tiles.side:
+            side = min(self.tiles.side, SMALL_SIDE)
+            if scale < 1 or max(image.shape[:2]) * scale <= side:
                 raise
         say_once("the memory is too small for whole images: they are predicted in tiles, with the same result")
-        return [segment_in_tiles(self, image, tta)]
+        return [segment_in_tiles(self, image, tta, side=side)]
 
     def look(self, image: NDArray[np.uint8], view: View, magnify: float = 1.0) -> SoftCrops:
         """Mask probabilities that the network finds in a view of the image; in the image's own coordinates."""

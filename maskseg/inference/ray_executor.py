@@ -1,10 +1,12 @@
 """The images of a run shared among the processes of a Ray cluster: one machine or many, CPU or GPU.
 
-Ray Data hands files, a few at a time, to actors. Each holds the model and does with its files what a local run does,
-in folders that all machines see: the files of an image first, then its part. What goes over the network is names.
+Each actor holds the model and does with its files what a local run does, in folders that all machines see: the files
+of an image first, then its part. Images that are predicted in tiles go whole to the actors as long as there are as many
+of them. The tiles of the others are shared: an actor writes the file of each tile that it is given, as a local run
+does, and this process settles the seams and writes the results, once. What goes over the network is names and numbers.
 
-Where an actor dies Ray starts another and hands it the same files. Those that have a part are passed over, the others
-done one at a time, so that an image that ends one actor after another is known, and left out.
+Where an actor dies, what it was at is done again (`maskseg.inference.ray_pool`). What has a part or a file is passed
+over, the rest done one at a time, so that an image that ends one actor after another is known, and left out.
 """
 
 from __future__ import annotations
@@ -12,14 +14,12 @@ from __future__ import annotations
 import copy
 import logging
 import os
-import pickle
 import re
-import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -31,13 +31,20 @@ from maskseg.core.errors import InputError
 from maskseg.core.optional import need
 from maskseg.core.threads import available_cores
 from maskseg.imaging.reading import ImageFile
+from maskseg.inference.faults import reason_for
+from maskseg.inference.ray_pool import Ended, Lost, Pool, portions
+from maskseg.inference.tiled_run import Look, open_large, predict_large
+from maskseg.inference.tiling import Tally, TiledImage, TiledPredictor
 
 if TYPE_CHECKING:
     from maskseg.inference.predictor import Predictor
     from maskseg.inference.run import Run
 
-# Files that an actor is given at once, at most, and how many times as many portions as actors there are at least.
-_FILES, _PORTIONS = 16, 4
+# Files, and tiles of one image, that an actor is given at once at most.
+_FILES, _TILES = 16, 4
+# What an actor says of an image that is predicted in tiles, which no reason is; and what is said of what is lost.
+_IN_TILES = "in tiles"
+_LOST = "ended two processes, perhaps out of memory"
 # Bytes that an actor may need: the model, a tile or an image, what is read ahead.
 _MEMORY = 2 << 30
 # For a Ray of our own: names and one model pass through it.
@@ -85,110 +92,118 @@ def outcomes_on_ray(
         Ray is missing or cannot be reached, a machine does not see the folders, or a result cannot be written.
     """
     ray = need("ray", "cluster", "--cluster ray")
-    need("ray.data", "cluster", "--cluster ray")
     if not files:
         return
-    by_id = {file.id: file for file in files}
-    shutil.rmtree(_begun(run), ignore_errors=True)  # of a run that was killed
-    with _connected(ray):
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = context.print_on_execution_start = False
-        resources = ray.cluster_resources()
-        gpus = int(resources.get("GPU", 0))
-        memory = int(min(_MEMORY, resources["memory"]))
-        actors = gpus or int(max(1, min(resources.get("CPU", 1), resources["memory"] // memory)))
-        portions = _portions(files, actors)
-        sent = copy.copy(predictor)
-        sent.model = copy.deepcopy(predictor.model).to("cpu")
-        settings = run.stamp.read_text(encoding="utf-8")
-        # A block is what an actor is given at once.
-        outcomes = ray.data.from_items(portions, override_num_blocks=len(portions)).flat_map(
-            _Actor,
-            fn_constructor_args=(replace(run, files=()), ray.put(sent), str(Path.cwd()), settings),
-            compute=ray.data.ActorPoolStrategy(size=min(actors, len(portions))),
-            num_cpus=1,
-            num_gpus=1 if gpus else 0,
-            memory=None if gpus else memory,
-        )
+    with _connected(ray), closing(_pool(ray, run, predictor)) as pool:
         try:
-            for outcome in outcomes.iter_rows():
-                if outcome["ended"]:
-                    raise InputError(outcome["reason"])
-                yield by_id[outcome["id"]], outcome["reason"] or None
+            large: list[ImageFile] = []
+            for file, reason in _of_images(pool, portions(files, pool.count, _FILES), whole=False):
+                if reason == _IN_TILES:
+                    large.append(file)
+                else:
+                    yield file, reason
+            # As many images as there are actors keep all of them busy.
+            shared = len(large) % pool.count if len(large) > pool.count else len(large)
+            yield from _of_images(pool, [[file] for file in large[shared:]], whole=True)
+            for file in large[:shared]:
+                yield file, _in_shared_tiles(run, predictor, pool, file)
         finally:
-            shutil.rmtree(_begun(run), ignore_errors=True)
             run.tidy()
 
 
+def _pool(ray: Any, run: Run, predictor: Predictor) -> Pool:
+    """An actor for each GPU of the cluster, or each core as far as the memory goes."""
+    resources = ray.cluster_resources()
+    gpus = int(resources.get("GPU", 0))
+    memory = int(min(_MEMORY, resources["memory"]))
+    count = gpus or int(max(1, min(resources.get("CPU", 1), resources["memory"] // memory)))
+    sent = copy.copy(predictor)
+    sent.model = copy.deepcopy(predictor.model).to("cpu")
+    settings = run.stamp.read_text(encoding="utf-8")
+    # The reference to the model, which Ray follows: it is not sent with each actor.
+    arguments = replace(run, files=()), ray.put(sent), str(Path.cwd()), settings
+    options = {"num_cpus": 1, "num_gpus": 1 if gpus else 0, "memory": None if gpus else memory}
+    return Pool(ray, _Actor, arguments, count, options)
+
+
+def _of_images(
+    pool: Pool, files: Sequence[Sequence[ImageFile]], whole: bool
+) -> Generator[tuple[ImageFile, str | None], None, None]:
+    """Files of images that an actor predicts by itself, in portions, each with the reason why it is left out."""
+    with closing(pool.run("images", files, whole)) as outcomes:
+        for file, reason in outcomes:
+            yield file, f"{file.name}: {_LOST}; cut it into pieces" if isinstance(reason, Lost) else reason
+
+
+def _in_shared_tiles(run: Run, predictor: Predictor, pool: Pool, file: ImageFile) -> str | None:
+    """Predict one image with all actors; why it is left out. The seams are settled, and its files written, here."""
+    assert isinstance(predictor, TiledPredictor), "without tiles nothing is large"
+
+    def share(image: TiledImage, tiles: Sequence[int]) -> Iterator[Tally]:
+        outcomes = pool.run("tiles", portions(tiles, pool.count, _TILES), file, Look.of(image))
+        with closing(outcomes):
+            for _, outcome in outcomes:
+                if isinstance(outcome, Lost):
+                    raise InputError(f"{file.name}: a tile of it {_LOST}; give a smaller --tile")
+                if isinstance(outcome, str):
+                    raise InputError(outcome)
+                yield outcome
+
+    try:
+        predict_large(run, predictor, file, share)
+    except Exception as error:
+        return reason_for(file, error)
+    return None
+
+
 class _Actor:
-    """Predicts portions of files; `problem` says why it cannot."""
+    """Predicts portions of images, or of the tiles of one."""
 
     def __init__(self, run: Run, predictor: Any, folder: str, settings: str) -> None:
+        self.run, self.predictor, self._folder, self._settings = run, predictor, folder, settings
+        # The image whose tiles come one portion after another is opened once.
+        self._opened: tuple[ImageFile, Look, TiledImage] | None = None
+
+    def ready(self) -> Ended | None:
+        """Make ready; why that cannot be."""
         import ray
 
-        self.run, self.problem = run, None
         cv2.setNumThreads(1)
         try:
-            os.chdir(folder)
-            seen = run.stamp.read_text(encoding="utf-8")
+            os.chdir(self._folder)
+            seen = self.run.stamp.read_text(encoding="utf-8")
         except OSError:
             seen = None
-        if seen != settings:
+        if seen != self._settings:
             machine = ray.util.get_node_ip_address()
-            self.problem = f"the machine {machine} does not see {run.out} in {folder}; share the folders with it"
-            return
-        self.predictor = ray.get(predictor)
+            reason = f"the machine {machine} does not see {self.run.out} in {self._folder}; share the folders with it"
+            return Ended(reason)
         device = self.predictor.cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
         self.predictor.model.to(device)
+        return None
 
-    def __call__(self, portion: dict[str, Any]) -> list[dict[str, Any]]:
-        if self.problem:
-            return [_outcome("", self.problem, ended=True)]
-        files = pickle.loads(portion["files"])
-        try:
-            reasons = dict(self._outcomes(files))
-        except InputError as error:
-            return [_outcome("", str(error), ended=True)]
-        return [_outcome(file.id, reasons.get(file.id)) for file in files]
-
-    def _outcomes(self, files: Sequence[ImageFile]) -> Iterator[tuple[str, str | None]]:
-        """Ids of images that were still to do, and why each is left out if it is."""
+    def images(self, files: Sequence[ImageFile], whole: bool) -> list[str | None] | Ended:
+        """Why each image is left out if it is; large ones are not done but told, where not all are to be done whole."""
         todo = [file for file in files if not self.run.is_done(file)]
-        with _marked(_begun(self.run) / "together" / files[0].id) as died:
-            if not died:
-                yield from ((file.id, reason) for file, reason in self.run.outcomes(self.predictor, todo))
-                return
-            for file in todo:
-                with _marked(_begun(self.run) / file.id) as died_again:
-                    if died_again:
-                        yield file.id, f"{file.name}: ended two processes, perhaps out of memory; cut it into pieces"
-                    else:
-                        yield from ((file.id, reason) for _, reason in self.run.outcomes(self.predictor, [file]))
+        large = {} if whole else {file.id: _IN_TILES for file in todo if self.run.goes_in_tiles(self.predictor, file)}
+        try:
+            outcomes = self.run.outcomes(self.predictor, [file for file in todo if file.id not in large])
+            reasons = {file.id: reason for file, reason in outcomes}
+        except InputError as error:
+            return Ended(str(error))
+        return [large.get(file.id, reasons.get(file.id)) for file in files]
 
-
-def _begun(run: Run) -> Path:
-    """Folder of a file for each thing that an actor is at."""
-    return run.parts / "begun"
-
-
-@contextmanager
-def _marked(path: Path) -> Iterator[bool]:
-    """A file that is there while the block lasts; whether it was there before, as its process died."""
-    died = path.exists()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
-    yield died
-    path.unlink()
-
-
-def _outcome(image_id: str, reason: str | None, ended: bool = False) -> dict[str, Any]:
-    return {"id": image_id, "reason": reason or "", "ended": ended}
-
-
-def _portions(files: Sequence[ImageFile], actors: int) -> list[dict[str, bytes]]:
-    """The files in rows of a data set, a portion each."""
-    size = max(1, min(_FILES, len(files) // (actors * _PORTIONS)))
-    return [{"files": pickle.dumps(files[first : first + size])} for first in range(0, len(files), size)]
+    def tiles(self, tiles: Sequence[int], file: ImageFile, look: Look) -> list[Tally | str] | Ended:
+        """What is to be known of tiles of an image whose files are there now, or why they cannot be."""
+        try:
+            if self._opened is None or self._opened[:2] != (file, look):
+                self._opened = file, look, open_large(self.run, self.predictor, file, look).image
+            return list(self._opened[2].tally(tiles))
+        except Exception as error:
+            try:
+                return [reason_for(file, error)] * len(tiles)
+            except InputError as ended:
+                return Ended(str(ended))
 
 
 @contextmanager
@@ -199,7 +214,6 @@ def _connected(ray: Any) -> Iterator[None]:
         return
     # Ray would report to its makers that it runs.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
     address = os.environ.get("RAY_ADDRESS")
     # Ray waits 30 s for its own parts to start, which a busy machine may not do at once.
     with nullcontext() if address else _ended_with_this_process() as told:

@@ -42,7 +42,8 @@ from maskseg.inference.batching import groups
 from maskseg.inference.faults import Source, file_name, outcome_of, reason_for, segmented, source_of
 from maskseg.inference.predictor import Predictor, refuse_formats, refuse_options
 from maskseg.inference.tile_grid import Tiles
-from maskseg.inference.tiling import TiledImage, TiledPredictor
+from maskseg.inference.tiled_run import predict_large
+from maskseg.inference.tiling import TiledPredictor
 from maskseg.models import tasks
 
 # Images that are held ahead of the network, and as many behind it.
@@ -271,6 +272,12 @@ class Run:
         # Results that were deleted since are made again.
         return all(path.exists() for item in self.chosen for path in item.image_paths(self.out, file.id))
 
+    def goes_in_tiles(self, predictor: Predictor, file: ImageFile) -> bool:
+        """Whether a file is read and predicted in tiles; one whose size is asked for is, if only to say it has none."""
+        tiles = self.tiles
+        asked = bool(tiles.level or tiles.mpp)
+        return isinstance(predictor, TiledPredictor) and (asked or is_large(file, tiles.large))
+
     def outcomes(
         self, predictor: Predictor, files: Sequence[ImageFile]
     ) -> Generator[tuple[ImageFile, str | None], None, None]:
@@ -284,9 +291,7 @@ class Run:
             # What is read as a whole may have to be cut still, once it is magnified.
             predictor, in_tiles.tiles = in_tiles, tiles
         for file in files:
-            # A size that is asked for is looked for in every file; one that has none says so.
-            whole = not in_tiles or not (tiles.level or tiles.mpp or is_large(file, tiles.large))
-            (small if whole else large).append(file)
+            (large if self.goes_in_tiles(predictor, file) else small).append(file)
         read = partial(_read, predictor, self.tiles, self.microns_per_pixel, self.measures)
         written: deque[tuple[ImageFile, Future[None]]] = deque()
         # What was segmented is written, also where the loop is interrupted: the end of `writing` waits for it.
@@ -305,7 +310,7 @@ class Run:
                 reason = None
                 try:
                     assert in_tiles, "without tiles nothing is large"
-                    self.predict_large(in_tiles, file)
+                    predict_large(self, in_tiles, file)
                 except Exception as error:
                     reason = reason_for(file, error)
                 yield file, reason
@@ -341,43 +346,13 @@ class Run:
             class_names=self.class_names,
         )
         opened = self.writers(info)
-        self._finish(file, source, opened, write_all([*opened.values()], [(masks, masks.shape[0])]))
+        self.finish(file, source, opened, write_all([*opened.values()], [(masks, masks.shape[0])]))
 
     def writers(self, image: ImageInfo) -> dict[str, Writer]:
         """Writers of the files of an image, and of what the files of all images will have of it."""
         return writers(self.chosen, image, self.out)
 
-    def predict_large(self, predictor: TiledPredictor, file: ImageFile) -> None:
-        """The files of a large image, and then its part; while it is not done, each tile has a part of its own."""
-        tiles, of = self.tiles, source_of(file)
-        source, scale, mpp = open_source(file, tiles.level, tiles.mpp, self.microns_per_pixel)
-        expand = self.measures.pixels(file.name, mpp)
-        parts = self.parts / "tiles" / file.id
-        stamp = parts / "source"
-        if not stamp.is_file() or stamp.read_text(encoding="utf-8") != json.dumps(of):
-            shutil.rmtree(parts, ignore_errors=True)
-            with write_whole(stamp, "w", encoding="utf-8") as handle:
-                handle.write(json.dumps(of))
-        begin = time.perf_counter()
-        image = TiledImage(predictor.at_pixel_size(mpp, file.name), source, parts, self.tta, tiles.side, tiles.overlap)
-        info = ImageInfo(
-            file.id,
-            source.shape,
-            file_name(file),
-            source,
-            image.predict(),
-            mpp,
-            scale,
-            seconds=lambda: time.perf_counter() - begin,
-            expand=expand,
-            texture=self.measures.texture,
-            class_names=self.class_names,
-        )
-        opened = self.writers(info)
-        self._finish(file, of, opened, write_all([*opened.values()], image.settled()))
-        shutil.rmtree(parts)
-
-    def _finish(self, file: ImageFile, source: Source, opened: Iterable[str], records: Sequence[Any]) -> None:
+    def finish(self, file: ImageFile, source: Source, opened: Iterable[str], records: Sequence[Any]) -> None:
         """Write the part of an image: what the files of all images will have of it."""
         kept = {key: record for key, record in zip(opened, records, strict=True) if record is not None}
         with write_whole(self.part(file.id), "w", encoding="utf-8") as handle:

@@ -26,9 +26,9 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,8 @@ from tqdm import tqdm
 from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks, SoftCrops
 from maskseg.core.processes import give_back_memory
-from maskseg.imaging.intensity import OFF
+from maskseg.imaging.content import content
+from maskseg.imaging.intensity import AUTO, OFF
 from maskseg.imaging.scaling import input_scale, scaled_shape
 from maskseg.imaging.windows import ArraySource, BackgroundMask, Box, Normalized, Resized, Source
 from maskseg.inference.predictor import Predictor
@@ -76,6 +77,13 @@ class TiledPredictor(Predictor, Protocol):
         ...
 
 
+class Tally(NamedTuple):
+    """How many nuclei a tile claims, and how many of them reach the edge of what the network saw."""
+
+    nuclei: int
+    cut: int
+
+
 class TiledImage:
     """A large image on its way through the network.
 
@@ -92,6 +100,15 @@ class TiledImage:
         See `Tiling`.
     magnify : float, optional
         Times the scale of the config; found by `magnification` where not given.
+    limits : (float, float), optional
+        Grey values that become black and white; found from the whole image where not given.
+    share : Share, optional
+        Predicts tiles elsewhere, so that their files are in `parts` as those of `tally` would be.
+
+    Attributes
+    ----------
+    magnify : float
+        What the tiles are predicted at.
 
     Examples
     --------
@@ -110,6 +127,8 @@ class TiledImage:
         side: int = SIDE,
         context: int = CONTEXT,
         magnify: float | None = None,
+        limits: tuple[float, float] | None = None,
+        share: Share | None = None,
     ) -> None:
         if side < STRIDE or context < 2 * MARGIN:
             raise InputError(
@@ -119,7 +138,8 @@ class TiledImage:
         self.predictor, self.source, self.parts = predictor, source, Path(parts)
         self.views = views_of(predictor.settings.tta if tta is None else tta)
         self.side, self.context = side, context
-        self._magnify, self._given = 1.0, magnify
+        self.magnify, self._given = 1.0, magnify
+        self._limits, self._share = limits, share
         self._background = BackgroundMask(source.preview, source.shape)
 
     def predict(self) -> int:
@@ -142,23 +162,23 @@ class TiledImage:
 
     def _magnification(self) -> float:
         """What `magnification` says, by the nuclei of a few tiles, spread evenly over those that are not empty."""
-        settings, tiling = self.predictor.settings, self.tiling
+        settings = self.predictor.settings
         expected = self.predictor.cfg.INPUT.NUCLEUS_DIAMETER / self._scale
         if settings.diameter or not expected:
             return magnification(settings, expected)
-        canvas = self._canvas()
-        full = [tile for tile in range(len(tiling)) if not self._empty(tile)]
+        full = [tile for tile in range(len(self.tiling)) if not self._empty(tile)]
         some = full[:: -(-len(full) // _SAMPLE) or 1]
-        areas = [self._done(canvas, tile).masks.areas for tile in some]
+        for _ in self._each(some):
+            pass
+        areas = [TilePart.read(self._path(tile)).masks.areas for tile in some]
         return magnification(settings, expected, np.concatenate([np.zeros(0, np.int64), *areas]))
 
     def _predict(self, magnify: float) -> int:
-        self._magnify = magnify
-        tiling, count, cut = self.tiling, 0, 0
-        canvas = self._canvas()
-        for tile in tqdm(range(len(tiling)), desc=self.source.name, unit="tile", disable=None, leave=False):
-            part = self._done(canvas, tile)
-            count, cut = count + len(part.masks), cut + part.cut
+        self.magnify, count, cut = magnify, 0, 0
+        total = len(self.tiling)
+        tallies = self._each(range(total))
+        for tally in tqdm(tallies, self.source.name, total, unit="tile", disable=None, leave=False):
+            count, cut = count + tally.nuclei, cut + tally.cut
         if cut:
             logger.warning(
                 "%s: %d nuclei reach the edge of what the network saw around a tile: raise the overlap of the tiles "
@@ -168,6 +188,17 @@ class TiledImage:
                 self.context,
             )
         return count
+
+    def _each(self, tiles: Sequence[int]) -> Iterator[Tally]:
+        """The tallies of tiles, in any order."""
+        return self._share(self, tiles) if self._share else self.tally(tiles)
+
+    def tally(self, tiles: Iterable[int]) -> Iterator[Tally]:
+        """Predict those tiles that have no file yet; what is to be known of each before all are done."""
+        canvas = self._canvas()
+        for tile in tiles:
+            part = self._done(canvas, tile)
+            yield Tally(len(part.masks), part.cut)
 
     def settled(self) -> Iterator[Settled]:
         """The final nuclei, as soon as they are settled, after `predict`; each once, without overlap."""
@@ -190,8 +221,8 @@ class TiledImage:
     @property
     def tiling(self) -> Tiling:
         """The division at the present magnification."""
-        shape = scaled_shape(self.source.shape, self._scale * self._magnify)
-        return Tiling(shape, self.predictor.canvas_shape(shape, self._magnify), self.side, self.context)
+        shape = scaled_shape(self.source.shape, self._scale * self.magnify)
+        return Tiling(shape, self.predictor.canvas_shape(shape, self.magnify), self.side, self.context)
 
     @property
     def _scale(self) -> float:
@@ -205,15 +236,22 @@ class TiledImage:
         (height, width), (tall, wide) = view.shape(self.source.shape), view.shape(self.tiling.shape)
         return width / wide, height / tall
 
+    @property
+    def limits(self) -> tuple[float, float] | None:
+        """Grey values that become black and white, found once; None where the image stays as it is."""
+        if self._limits is None and self.predictor.cfg.INPUT.NORMALIZE != OFF:
+            self._limits = Normalized(self.source, self.predictor.cfg.INPUT.NORMALIZE).limits
+        return self._limits
+
     def _canvas(self) -> Source:
         """The image as the network sees it, without the padding."""
         source: Source = self.source
         if self.predictor.cfg.INPUT.NORMALIZE != OFF:
-            source = Normalized(source, self.predictor.cfg.INPUT.NORMALIZE)
+            source = Normalized(source, self.predictor.cfg.INPUT.NORMALIZE, self.limits)
         return source if source.shape == self.tiling.shape else Resized(source, self.tiling.shape)
 
     def _path(self, tile: int) -> Path:
-        return self.parts / f"{self._magnify:g}_{tile:06d}.npz"
+        return self.parts / f"{self.magnify:g}_{tile:06d}.npz"
 
     def _done(self, canvas: Source, tile: int) -> TilePart:
         """The part of a tile, from its file if it has one."""
@@ -231,17 +269,35 @@ class TiledImage:
 
     def _part(self, canvas: Source, tile: int) -> TilePart:
         settings, tiling = self.predictor.settings, self.tiling
-        if self._empty(tile):
+        filled = self._filled(canvas, tile)
+        if filled is None:
             return TilePart(np.zeros((0, 4)), CropMasks.empty(self.source.shape))
-        boxes, first = self._look(canvas, tile, PLAIN)
+        boxes, first = self._look(canvas, filled, PLAIN)
         claimed = tiling.claims(tile, boxes)
-        kept, masks = merge(first[claimed], self.views[1:], lambda view: self._look(canvas, tile, view)[1], settings)
+        kept, masks = merge(first[claimed], self.views[1:], lambda view: self._look(canvas, filled, view)[1], settings)
         boxes = boxes[claimed][kept]
-        return TilePart(boxes, masks, self._cut(tile, boxes))
+        return TilePart(boxes, masks, self._cut(tiling.around(filled), boxes))
 
-    def _look(self, canvas: Source, tile: int, view: View) -> tuple[NDArray[np.float64], SoftCrops]:
-        """What is found in the window of a tile: boxes in the canvas of the view, probabilities in the image."""
-        window = self.tiling.window(tile, view)
+    def _filled(self, canvas: Source, tile: int) -> Box | None:
+        """What of the core of a tile may hold nuclei, all that the network has to see with its context; or nothing."""
+        if self._empty(tile):
+            return None
+        core, (height, width) = self.tiling.core(tile), self.tiling.shape
+        if self.predictor.cfg.INPUT.NORMALIZE != AUTO:
+            # How much a nucleus stands out is not known.
+            return core
+        (x0, y0, x1, y1), grown = core, np.array(core) + np.array([-MARGIN, -MARGIN, MARGIN, MARGIN])
+        left, top, right, bottom = grown.clip(0, [width, height, width, height]).tolist()
+        found = content(canvas.read((left, top, right, bottom)))
+        if found is None:
+            return None
+        moved = np.array(found) + np.array([left, top, left, top])
+        a, b, c, d = moved.clip([x0, y0, x0, y0], [x1, y1, x1, y1]).tolist()
+        return a, b, c, d
+
+    def _look(self, canvas: Source, filled: Box, view: View) -> tuple[NDArray[np.float64], SoftCrops]:
+        """What is found in and around a part of a core: boxes in the canvas of the view, probabilities in the image."""
+        window = self.tiling.around(filled, view)
         soft = self.predictor.on_canvas(_window(canvas, window, view))
         boxes = soft.boxes.astype(np.float64) + np.array([*window[:2], *window[:2]])
         # Pasted in coordinates of the window: those of a slide leave few digits for parts of a pixel.
@@ -267,9 +323,9 @@ class TiledImage:
             min(height, int(np.ceil(y1 * down))),
         )
 
-    def _cut(self, tile: int, boxes: NDArray[np.float64]) -> int:
+    def _cut(self, window: Box, boxes: NDArray[np.float64]) -> int:
         """How many boxes reach an edge of the window that is no edge of the image."""
-        x0, y0, x1, y1 = self.tiling.window(tile)
+        x0, y0, x1, y1 = window
         height, width = self.tiling.shape
         return int(
             (
@@ -281,8 +337,16 @@ class TiledImage:
         )
 
 
+Share = Callable[[TiledImage, Sequence[int]], Iterator[Tally]]
+"""Predicts tiles of an image in other processes; see `maskseg.inference.ray_executor`."""
+
+
 def segment_in_tiles(
-    predictor: TiledPredictor, image: NDArray[np.uint8], tta: str | None, magnify: float | None = None
+    predictor: TiledPredictor,
+    image: NDArray[np.uint8],
+    tta: str | None,
+    magnify: float | None = None,
+    side: int | None = None,
 ) -> CropMasks:
     """`Predictor.segment`, tile by tile.
 
@@ -292,10 +356,11 @@ def segment_in_tiles(
     image : uint8 array (H, W, 3)
     tta : str, optional
     magnify : float, optional
-        See `TiledImage`.
+    side : int, optional
+        See `TiledImage`; of the predictor's tiles where not given.
     """
     with tempfile.TemporaryDirectory() as parts:
-        side, context = predictor.tiles.side, predictor.tiles.overlap
+        side, context = side or predictor.tiles.side, predictor.tiles.overlap
         tiled = TiledImage(predictor, ArraySource(image), Path(parts), tta, side, context, magnify)
         tiled.predict()
         pieces = [settled.masks for settled in tiled.settled()]

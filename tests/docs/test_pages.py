@@ -45,7 +45,13 @@ def test_every_link_within_the_documentation_leads_to_a_file(generated):
     ]
     assert not lost
     shown = [target for page, target in within if page.parent == generated and target.endswith(".png")]
-    assert {Path(target).name for target in shown} == {"load.png", "protein_speed.png", "weak.png"}
+    assert {Path(target).name for target in shown} == {
+        "load.png",
+        "nuclei.png",
+        "peers.png",
+        "protein_speed.png",
+        "weak.png",
+    }
     # Sphinx knows pages below docs/ alone.
     outside = [f"{page.name}: {target}" for page, target in within if target.endswith(".md") and "../.." in target]
     assert not outside

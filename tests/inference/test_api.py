@@ -185,3 +185,11 @@ def test_the_public_names_are_there_and_cost_no_network_until_one_is_loaded():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "[]\n", done.stderr
+
+
+def test_a_model_that_is_loaded_draws_no_random_weights():
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    model = load_model("nuclei").model
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.isfinite(value).all() for value in model.state_dict().values())

@@ -200,6 +200,26 @@ def test_nothing_found_is_tried_once_more_at_a_quarter_of_the_size(tmp_path):
     assert pixel_sets(tiled(model, image, tmp_path, side=64, context=32)) == pixel_sets(whole)
 
 
+@pytest.mark.parametrize("tta", ["none", "d4"])
+def test_empty_background_is_not_shown_to_the_network_and_no_nucleus_is_lost(tta, tmp_path):
+    """Fluorescence: dark, with noise that the limits of the whole image leave faint."""
+    rng = np.random.default_rng(8)
+    image = np.rint(rng.normal(10, 1, (640, 900, 1)).clip(0) + np.zeros(3)).astype(np.uint8)
+    # A group, and single nuclei of the least size on a seam and at an edge.
+    image[300:500, 500:800] = np.maximum(image[300:500, 500:800], picture(4, (200, 300), 25))
+    for y, x in ((100, 191), (639, 20), (101, 700)):
+        image[y - 3 : y + 3, x - 3 : x + 3] = 150
+    network = BrightSpots()
+    model = predictor(network, "POSTPROCESS.RESCALE", "[]", "INPUT.SHRINK", "False", config="nuclei_R_18_FPN")
+    whole = model.segment(image, tta)
+    network.seen.clear()
+    result = tiled(model, image, tmp_path, tta, side=192, context=64)
+    assert pixel_sets(result) == pixel_sets(whole) and len(whole) > 15
+    in_full = TiledImage(model, ArraySource(image), tmp_path, side=192, context=64).tiling.seen * 640 * 900
+    shown = sum(height * width for _, height, width in network.seen)
+    assert 0 < shown < 0.5 * in_full * (8 if tta == "d4" else 1)
+
+
 def test_a_nucleus_larger_than_the_overlap_is_reported(tmp_path, caplog):
     image = marks(np.random.default_rng(1), (300, 300), 40)
     model = predictor(Marked(), *UNSCALED)
@@ -250,6 +270,13 @@ def test_cores_cover_the_image_once_and_windows_lie_on_the_grid():
                 assert (window[:2] <= (core[:2] - tiling.context).clip(0)).all()
                 assert (window[2:] >= np.minimum(core[2:] + tiling.context, [width, height])).all()
         assert (covered == 1).all()
+
+
+def test_overlap_costs_at_most_three_tenths_of_a_large_image():
+    rng = np.random.default_rng(4)
+    for shape in ((2049, 2049), (4000, 5000), (8192, 8192), (16384, 16384), *rng.integers(2100, 60_000, (40, 2))):
+        canvas = tuple(-(-int(side) // 32) * 32 for side in shape)
+        assert Tiling(tuple(map(int, shape)), canvas).seen <= 1.301
 
 
 def test_a_claim_is_made_up_to_the_margin_outside_the_core():
