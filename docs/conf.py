@@ -10,6 +10,7 @@ ROOT = DOCS.parent
 sys.path[:0] = [str(ROOT), str(DOCS)]
 
 import generate  # noqa: E402
+from docutils import nodes  # noqa: E402
 
 import maskseg  # noqa: E402
 
@@ -43,6 +44,8 @@ nb_execution_mode = "force"
 nb_execution_timeout = 600
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True
+# What a command prints is one block, in however many pieces it came.
+nb_merge_streams = True
 # A kernel starts in the folder of its page; its first cell goes to a folder of its own.
 os.environ["MASKSEG_ROOT"] = str(ROOT)
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
@@ -73,7 +76,17 @@ def _links(app, name, source):
     source[0] = re.sub(r"\[([^\]]+)\]\(\.\./[^)]*\.py\)", r"\1", text)
 
 
+def _without_magic(app, doctree):
+    """A command is shown as it is typed into a terminal, without what has Jupyter give it to a shell."""
+    for block in list(doctree.findall(nodes.literal_block)):
+        magic, _, commands = block.astext().partition("\n")
+        if magic == "%%bash":
+            block["language"] = "bash"
+            block.replace_self(nodes.literal_block(commands, commands, **block.attributes))
+
+
 def setup(app):
     """Write the pages that are made of the code, before Sphinx looks for pages."""
     generate.write(DOCS / "generated")
     app.connect("source-read", _links)
+    app.connect("doctree-read", _without_magic)

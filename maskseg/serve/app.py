@@ -70,7 +70,7 @@ def create_app(server: Server) -> FastAPI:
     return app
 
 
-_NO_PAGE = "The page is not built here. In a clone of the repository run: make web\n"
+_NO_PAGE = "This installation has no page. In a clone of the repository run: make web && pip install '.[serve]'\n"
 
 
 async def _in_words(request: Request, error: Exception) -> Response:

@@ -1,4 +1,7 @@
-"""Every command in README and docs: its options exist, and it is run here or says why not."""
+"""Every command in README and docs: its options exist, and it is run here or says why not.
+
+Commands that a sentence names are there with their options, and so are targets of make and scripts, on all pages.
+"""
 
 import re
 import shlex
@@ -15,6 +18,12 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
     ROOT / "datasets/README.md",
     ROOT / "configs/README.md",
+]
+# With those for developers. The list of changes tells of commands that were.
+ALL_PAGES = [
+    *PAGES,
+    *(ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "benchmarks/README.md", "maskseg/weights/CARD.md")),
+    *(ROOT / name for name in ("Dockerfile", "apptainer.def")),
 ]
 
 # Run below, in this order, in a folder that has what they name.
@@ -76,6 +85,21 @@ IN_NOTEBOOKS = {
 }
 
 
+def named_in(program):
+    """What stands between backticks, or in a block or a comment of its own, on any page and begins with a program."""
+    pattern = re.compile(rf"`({program} [^`]+)`|^(?:#? {{3,4}})({program} .*)$", flags=re.MULTILINE)
+    for page in ALL_PAGES:
+        for within, alone in pattern.findall(page.read_text(encoding="utf-8")):
+            yield " ".join(within.split()) or re.split(r"\s{2,}|\s#", alone)[0].strip()
+
+
+def options_of(command):
+    return {option for known in command.params for option in (*known.opts, *known.secondary_opts)} | {"--help"}
+
+
+NAMED = sorted({text for text in named_in("maskseg") if re.match(r"maskseg [a-z]", text)})
+
+
 def test_there_are_commands():
     assert len(COMMANDS_IN_PAGES) > 40 and len(IN_NOTEBOOKS) >= 5
 
@@ -94,6 +118,35 @@ def test_each_command_has_the_options_that_it_is_given(text):
     # Reads the options, and calls nothing.
     with command.make_context(" ".join(names), words):
         pass
+
+
+@pytest.mark.parametrize("text", NAMED)
+def test_each_command_that_is_named_is_there_with_the_options_that_are_named(text):
+    if " toy " in text:
+        pytest.skip("of a package that is not installed: tests/docs/test_examples.py")
+    name, *words = text.split()[1:]
+    command = load_command(name, COMMANDS[name])
+    while hasattr(command, "commands") and words and re.match(r"[a-z|]+$", words[0]):
+        first, *others = words.pop(0).split("|")
+        assert {first, *others} <= set(command.commands)
+        command = command.commands[first]
+    options = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
+    # FORMAT stands for any of the formats.
+    of_any = [options_of(each) for each in getattr(command, "commands", {}).values()]
+    assert options <= options_of(command).union(*of_any)
+
+
+def test_each_target_of_make_and_each_script_that_is_named_is_there():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    of_make = [text.split()[1] for text in named_in("make")]
+    assert len(of_make) > 5 and set(of_make) <= targets
+    scripts = [text.split() for text in named_in("python") if ".py" in text]
+    assert len(scripts) > 10
+    for _, path, *words in scripts:
+        told = (ROOT / path).read_text(encoding="utf-8")
+        # The wrapper of a command has the command's options.
+        options = [word for word in words if word.startswith("--") and word != "--config-file"]
+        assert all(f'"{option}"' in told for option in options), path
 
 
 @pytest.mark.parametrize("text", COMMANDS_IN_PAGES)

@@ -23,6 +23,8 @@ from maskseg.formats.labels import write_labels  # noqa: E402
 from maskseg.napari_plugin import files, widget  # noqa: E402
 
 MANIFEST = Path(maskseg.napari_plugin.__file__).with_name("napari.yaml")
+# Milliseconds that something which is to happen is waited for: a display drawn by a busy processor is slow.
+WAIT = 120_000
 
 
 @pytest.fixture
@@ -41,7 +43,7 @@ class Squares:
     def on_canvases(self, canvases):
         self.asked.set()
         if self.waits:
-            self.waits.wait(20)
+            self.waits.wait(WAIT / 1000)
         return canvases
 
     def segment(self, image, tta=None):
@@ -79,7 +81,7 @@ def test_the_result_is_a_labels_layer_with_scores_where_the_image_lies(opened, q
     viewer, made, _ = opened
     viewer.dims.set_current_step(0, 1)
     made.run.changed.emit(True)
-    qtbot.waitUntil(lambda: made._worker is None and len(viewer.layers) == 2, timeout=20000)
+    qtbot.waitUntil(lambda: made._worker is None and len(viewer.layers) == 2, timeout=WAIT)
     layer = viewer.layers["stack nuclei"]
     assert isinstance(layer, Labels) and layer.data.max() == 1 and layer.data.sum() == 120
     np.testing.assert_allclose(layer.scale, (0.5, 0.5))
@@ -87,7 +89,7 @@ def test_the_result_is_a_labels_layer_with_scores_where_the_image_lies(opened, q
     assert made.said.value == "1 nuclei" and made.run.enabled and not made.cancel.enabled
     # Again into the same layer.
     made.run.changed.emit(True)
-    qtbot.waitUntil(lambda: made._worker is None, timeout=20000)
+    qtbot.waitUntil(lambda: made._worker is None, timeout=WAIT)
     assert len(viewer.layers) == 2
 
 
@@ -95,10 +97,10 @@ def test_it_is_cancelled_between_two_parts(opened, qtbot):
     viewer, made, model = opened
     model.waits = threading.Event()
     made.run.changed.emit(True)
-    assert model.asked.wait(20)
+    assert model.asked.wait(WAIT / 1000)
     made.cancel.changed.emit(True)
     model.waits.set()
-    qtbot.waitUntil(lambda: made._worker is None and made.said.value == "cancelled", timeout=20000)
+    qtbot.waitUntil(lambda: made._worker is None and made.said.value == "cancelled", timeout=WAIT)
     assert len(viewer.layers) == 1 and made._progress.parts == 1
 
 
@@ -108,7 +110,7 @@ def test_what_goes_wrong_is_said_in_one_line(opened, qtbot, monkeypatch):
     monkeypatch.setattr(widget, "show_error", shown.append)
     made.other.value = "nowhere"
     made.run.changed.emit(True)
-    qtbot.waitUntil(lambda: made._worker is None and bool(shown), timeout=20000)
+    qtbot.waitUntil(lambda: made._worker is None and bool(shown), timeout=WAIT)
     assert shown == [made.said.value] and shown[0].startswith("nowhere: no such model") and made.run.enabled
 
 
@@ -120,7 +122,7 @@ def test_the_bundled_model_finds_nuclei_in_the_sample_image(make_napari_viewer, 
     made = widget.NucleusWidget(viewer)
     made.tta.value = "one view"
     made.start()
-    qtbot.waitUntil(lambda: made._worker is None and len(viewer.layers) == 2, timeout=120000)
+    qtbot.waitUntil(lambda: made._worker is None and len(viewer.layers) == 2, timeout=WAIT)
     assert viewer.layers[1].data.max() > 5
 
 
