@@ -205,16 +205,17 @@ def coco(folder, rings):
     """Polygons, which pycocotools draws by a rule of its own, and run lengths."""
     polygons = [[ring.ravel().tolist()] for ring in rings]
     runs = [coco_mask.encode(np.asfortranarray(filled(ring), np.uint8)) for ring in rings]
+    drawn = [*(coco_mask.merge(coco_mask.frPyObjects(polygon, *SHAPE)) for polygon in polygons), *runs]
     packed = [{**run, "counts": run["counts"].decode()} for run in runs]
     items = [
-        {"id": number, "image_id": 1, "category_id": 1, "segmentation": one}
-        for number, one in enumerate([*polygons, *packed], start=1)
+        {"id": number, "image_id": 1, "category_id": 1, "iscrowd": 0, "segmentation": one}
+        | {"area": float(coco_mask.area(mask)), "bbox": coco_mask.toBbox(mask).tolist()}
+        for number, (one, mask) in enumerate(zip([*polygons, *packed], drawn, strict=True), start=1)
     ]
     image = {"id": 1, "file_name": "a.png", "height": HEIGHT, "width": WIDTH}
     content = {"images": [image], "annotations": items, "categories": [{"id": 1, "name": "nucleus"}]}
     (folder / "a.json").write_text(json.dumps(content))
-    drawn = [coco_mask.merge(coco_mask.frPyObjects(polygon, *SHAPE)) for polygon in polygons]
-    return [coco_mask.decode(one).astype(bool) for one in [*drawn, *runs]]
+    return [coco_mask.decode(one).astype(bool) for one in drawn]
 
 
 def hovernet(folder, rings):
