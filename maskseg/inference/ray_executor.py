@@ -93,6 +93,9 @@ def outcomes_on_ray(
     with _connected(ray):
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = context.print_on_execution_start = False
+        # Ray would end a run after half an hour in which no portion was done: one slide can take longer than that.
+        if hasattr(context, "execution_no_progress_timeout_s"):
+            context.execution_no_progress_timeout_s = -1
         resources = ray.cluster_resources()
         gpus = int(resources.get("GPU", 0))
         memory = int(min(_MEMORY, resources["memory"]))
@@ -199,6 +202,9 @@ def _connected(ray: Any) -> Iterator[None]:
         return
     # Ray would report to its makers that it runs.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Its processes would come after all others (nice 15), and hardly run at all on a busy machine; a command has the
+    # priority that it was given, and so has what it shares its work among.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     address = os.environ.get("RAY_ADDRESS")
     # Ray waits 30 s for its own parts to start, which a busy machine may not do at once.

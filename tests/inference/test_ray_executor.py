@@ -182,6 +182,18 @@ def test_a_machine_that_does_not_see_the_folders_is_named(tmp_path):
     assert "share the folders" in outcome["reason"]
 
 
+def test_actors_have_the_priority_of_the_command_and_as_much_time_as_they_take(tmp_path, monkeypatch):
+    """Ray's own are nice to all others, and a run in which nothing is done for half an hour is ended."""
+    monkeypatch.delenv("RAY_worker_niceness", raising=False)
+    monkeypatch.setattr(cluster, "available_cores", lambda: 1)
+    with cluster._connected(ray):
+        nice = ray.get(ray.remote(lambda: os.nice(0)).remote())
+        assert nice == os.nice(0)
+        cv2.imwrite(str(tmp_path / "a.png"), small(1))
+        assert predict_files(Cells(), find_images([tmp_path / "a.png"]), tmp_path / "out", QUICK, cluster=True) == []
+        assert getattr(ray.data.DataContext.get_current(), "execution_no_progress_timeout_s", -1) == -1
+
+
 def test_without_ray_it_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match=r"pip install 'maskseg\[cluster\]'"):
