@@ -1,6 +1,7 @@
 """Names that somebody else wrote, where there is a network: what predicts, trains and serves. See `test_strangers`."""
 
 import os
+import re
 import tempfile
 import zipfile
 from urllib.parse import quote
@@ -69,7 +70,8 @@ def test_of_images_to_predict(maskseg, tmp_path, outside, source, monkeypatch):
         if path.suffix in (".csv", ".svg", ".geojson", ".json", ".xml"):
             text = path.read_bytes()
             assert b"\x1b" not in text, path
-            assert b",=1+1" not in text and b"\n=1+1" not in text, path
+            # Kaggle compares the ids of a submission letter by letter.
+            assert path.name == "submission.csv" or not re.search(rb"^=1|,=1", text, re.MULTILINE), path
 
 
 # One of each kind that leads elsewhere, and of each that is no name.
