@@ -186,6 +186,10 @@ class _Reader:
                 return text.encode("latin1")
             case _Name(name="bytes"), ():
                 return b""
+            case _Name(name="PosixPath" | "WindowsPath"), tuple() if self.objects and all(
+                type(part) is str for part in arguments
+            ):
+                return "/".join(arguments)
             case _Name(name="OrderedDict"), ():
                 return OrderedDict()
             case _Name(name="OrderedDict"), (list() as pairs,) if all(
@@ -243,6 +247,8 @@ def _known(name: _Name) -> _Name:
             ("collections", "OrderedDict"),
             ("_codecs", "encode"),
             ("__builtin__", "bytes"),
+            # Read as text; the last is of Python 3.13.
+            *((module, name) for module in ("pathlib", "pathlib._local") for name in ("PosixPath", "WindowsPath")),
         }
     if not known:
         raise UnpicklingError(f"it asks for {str(name)[:100]}")

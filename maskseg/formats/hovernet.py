@@ -45,7 +45,7 @@ def _load(file: ImageFile, shape: Shape | None) -> Nuclei:
     drawing = Drawing(file.name, known_shape(shape, file.name))
     data = json_of(file)
     nuclei = data.get("nuc", data) if isinstance(data, dict) else None
-    if not isinstance(nuclei, dict):
+    if not isinstance(nuclei, dict) or (nuclei and not any(isinstance(one, dict) for one in nuclei.values())):
         raise InputError(f"{file.name}: no file of HoVer-Net, it has no nuclei by their numbers; predict again")
     for number, nucleus in nuclei.items():
         with drawing.annotation(f"nucleus {number[:20]}", _class_of(nucleus)), parsing("", "predict again"):

@@ -1,7 +1,8 @@
 """ImageJ's regions of interest to nuclei: ROI zips, single ``.roi`` files, and overlays in TIFF files.
 
-A zip is for the image of its name, without the ``RoiSet`` that ImageJ puts before or after it; ``.roi`` files of a
-folder are for the image of the same name as the folder, or as the file where there is such an image.
+A zip is for the image of its name, without the ``RoiSet`` that ImageJ puts before or after it, or for the one image
+beside it; ``.roi`` files of a folder are for the image of the same name as the folder, or as the file where there is
+such an image.
 """
 
 from __future__ import annotations
@@ -97,8 +98,12 @@ def read(source: Path) -> Iterator[Item]:
         named.setdefault(file.id if own else folder.name or _image_id(_stem(source)), []).append(file)
     for file in filter(_is_zip, _zips(source)):
         name = _image_id(file.id)
-        if re.fullmatch(r"roi[ _-]?sets?|rois?", name, re.IGNORECASE):  # the folder has the name
-            name = inner_path(file, source).parent.name or _stem(source)
+        if re.fullmatch(
+            r"roi[ _-]?sets?|rois?", name, re.IGNORECASE
+        ):  # the one image beside it has the name, or the folder
+            folder = inner_path(file, source).parent
+            beside = [one.id for one in files_of(source, *SUFFIXES) if inner_path(one, source).parent == folder]
+            name = beside[0] if len(beside) == 1 else folder.name or _stem(source)
         named.setdefault(name, []).append(file)
     if not named:
         named = {file.id: [file] for file in files_of(source, *_TIFFS) if _overlay(file)}

@@ -75,9 +75,9 @@ def _regions(task: dict[str, Any]) -> list[dict[str, Any]]:
     """The regions of a task, in the full and in the short form of the export."""
     rounds = task.get("annotations") or task.get("completions")
     if rounds is None:
+        # A list for each tool that was drawn with.
         lists = [value for value in task.values() if isinstance(value, list)]
-        regions = next((one for one in lists if one and isinstance(one[0], dict)), [])
-        return [{**one, "value": one} for one in regions if isinstance(one, dict)]
+        return [{**one, "value": one} for regions in lists for one in regions if isinstance(one, dict)]
     kept = [one for one in rounds if isinstance(one, dict) and not one.get("was_cancelled")]
     results = kept[-1].get("result") if kept else []
     return [one for one in results or [] if isinstance(one, dict) and isinstance(one.get("value"), dict)]

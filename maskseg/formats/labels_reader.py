@@ -2,7 +2,8 @@
 
 - StarDist's layout, and what ``maskseg predict`` writes: ``images/STEM.*`` with ``masks/STEM.*`` or ``labels/STEM.*``;
 - Cellpose's: ``STEM.*`` with ``STEM_masks.*``, ``STEM_cp_masks.*`` or ``STEM_seg.npy`` in the same folder or in
-  ``masks/``, also ``STEM_img.*`` with ``STEM_masks.*``; QuPath's ``STEM-labelled.*`` and the like beside ``STEM.*``.
+  ``masks/``, also ``STEM_img.*`` with ``STEM_masks.*``; QuPath's ``STEM-labelled.*`` and the like beside ``STEM.*``;
+- CVAT's segmentation masks: ``JPEGImages/STEM.*`` with ``SegmentationObject/STEM.png``.
 """
 
 from __future__ import annotations
@@ -30,8 +31,11 @@ from maskseg.imaging.containers import SUFFIXES as IMAGE_SUFFIXES
 from maskseg.imaging.reading import ImageFile
 
 # Where label images lie that have no images beside them: in the folder given, as `maskseg predict` writes them, as
-# StarDist has them.
-_FOLDERS = (".", "labels", "masks")
+# StarDist has them, as CVAT exports them (segmentation masks, after Pascal VOC).
+_FOLDERS = (".", "labels", "masks", "SegmentationObject")
+_IMAGES = ("images", "JPEGImages")
+# Beside the last: the classes of the same pixels, in which nuclei that touch are one.
+_CLASSES = "SegmentationClass"
 # Cellpose's names.
 _LABEL_ENDINGS = ("_cp_masks", "_masks", "_seg")
 _SEG = "_seg.npy"
@@ -79,8 +83,20 @@ def _is_of_others(source: Path, alone: list[ImageFile]) -> bool:
     """Whether pictures are photographs beside annotations of another kind, not label images."""
     if {file.id for file in alone} & {file.id for file in files_of(source, *_OTHERS)}:
         return True
-    in_no_folder = inner_path(alone[0], source).parent == PurePosixPath()
-    return in_no_folder and (imagej_reader.recognises(source) or yolo.recognises(source))
+    if inner_path(alone[0], source).parent != PurePosixPath():
+        return False
+    if imagej_reader.recognises(source) or yolo.recognises(source):
+        return True
+    # Photographs beside files of a program that is not known here.
+    return len(files_of(source, "")) > len(files_of(source, *SUFFIXES)) and _is_photograph(alone[0])
+
+
+def _is_photograph(file: ImageFile) -> bool:
+    try:
+        load_labels((file,), False, None)
+    except InputError:
+        return True
+    return False
 
 
 def _has_labels(item: Item | LeftOut) -> bool:
@@ -196,9 +212,9 @@ def _pairs(source: Path) -> Iterator[Item | LeftOut]:
             by_folder.setdefault(inner_path(file, source).parent, []).append(file)
     pairs: list[tuple[ImageFile, tuple[ImageFile, ...]]] = []
     for folder, files in sorted(by_folder.items()):
-        if folder.name in _FOLDERS and folder.parent / "images" in by_folder:
+        if folder.name in (*_FOLDERS, _CLASSES) and any(folder.parent / name in by_folder for name in _IMAGES):
             continue
-        beside = [folder.parent / name for name in _FOLDERS[1:]] if folder.name == "images" else []
+        beside = [folder.parent / name for name in _FOLDERS[1:]] if folder.name in _IMAGES else []
         others = [file for other in beside for file in by_folder.get(other, [])]
         if others:
             images = [(file, file.id) for file in files]

@@ -214,6 +214,9 @@ def _connected(ray: Any) -> Iterator[None]:
         return
     # Ray would report to its makers that it runs.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Its processes would come after all others (nice 15), and hardly run at all on a busy machine; a command has the
+    # priority that it was given, and so has what it shares its work among.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     address = os.environ.get("RAY_ADDRESS")
     # Ray waits 30 s for its own parts to start, which a busy machine may not do at once.
     with nullcontext() if address else _ended_with_this_process() as told:

@@ -180,6 +180,17 @@ def test_a_dict_that_numpy_saved_comes_back_where_that_is_asked_for():
         load(data)
 
 
+@pytest.mark.parametrize("module", ["pathlib", "pathlib._local"])
+@pytest.mark.parametrize("name", ["PosixPath", "WindowsPath"])
+def test_a_path_is_read_as_text_where_there_may_be_objects(module, name):
+    """As Cellpose saves what it was given: of a system and a Python that need not be these."""
+    data = f"c{module}\n{name}\n(Vhome\nVa.png\ntR.".encode()
+    assert load_array_pickle(io.BytesIO(data), objects=True) == "home/a.png"
+    for bad in (data, data.replace(b"Va.png", b"I7"), data.replace(name.encode(), b"Path")):
+        with pytest.raises(pickle.UnpicklingError):
+            load_array_pickle(io.BytesIO(bad), objects=bad is not data)
+
+
 @pytest.mark.parametrize("name", ["objects by their bytes", "scalar object", "buffer of objects", "structure"])
 def test_no_pointer_is_taken_for_a_value_where_there_may_be_objects(name):
     with pytest.raises(pickle.UnpicklingError):

@@ -96,6 +96,20 @@ def test_the_image_is_found_in_the_names(tmp_path, layout):
     assert [item.image_id for item in read(source)] == ["a"]
 
 
+@pytest.mark.parametrize(("images", "expected"), [(["cell 1.tif"], "cell 1"), ([], "set"), (["b.tif", "c.tif"], "set")])
+def test_a_zip_without_a_name_is_for_the_one_image_beside_it(tmp_path, images, expected):
+    """ImageJ saves RoiSet.zip beside the image that is open."""
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for name in images:
+        tifffile.imwrite(folder / name, np.zeros(SHAPE, np.uint8))
+    with zipfile.ZipFile(folder / "RoiSet.zip", "w") as archive:
+        region = ImagejRoi(roitype=ROI_TYPE.RECT, left=1, top=1, right=5, bottom=5)
+        archive.writestr("0001.roi", region.tobytes())
+    assert [item.image_id for item in read(folder)] == [expected]
+    assert [item.image_id for item in read(tmp_path)] == [expected]
+
+
 def test_an_overlay_in_a_tiff_is_read(tmp_path):
     regions = [
         ImagejRoi(roitype=ROI_TYPE.RECT, left=1, top=1, right=5, bottom=5, options=ROI_OPTIONS.OVERLAY_BACKGROUNDS),

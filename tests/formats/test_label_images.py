@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -134,6 +136,37 @@ def test_photographs_beside_regions_are_no_label_images_and_labels_beside_them_a
     assert recognise(tmp_path / "b").name == "labels"
 
 
+@pytest.mark.parametrize("name", ["a.csv", "project.csv", "a_cp_outlines.txt", "a.h5", "notes.md"])
+def test_photographs_beside_files_of_no_known_kind_are_no_label_images(name, tmp_path):
+    noise = np.random.default_rng(0).integers(60, 200, (*SHAPE, 3)).astype(np.uint8)
+    put_labels(tmp_path / "a.png", noise)
+    (tmp_path / name).write_text("index,shape-type,vertex-index,axis-0,axis-1\n0.0,polygon,0.0,3,4\n")
+    with pytest.raises(InputError, match=f"nor another format that is read .*1 {Path(name).suffix}"):
+        recognise(tmp_path)
+    put_labels(tmp_path / "a.png", LABELS.astype(np.uint8))
+    assert recognise(tmp_path).name == "labels"
+
+
+def test_the_segmentation_masks_of_cvat_are_read(tmp_path):
+    """In the folders of Pascal VOC: colours for objects, and for the classes of the same pixels."""
+    whole = np.where(LABELS == 3, 0, LABELS)  # the others are of one piece each
+    colours = np.random.default_rng(0).integers(40, 255, (256, 3)).astype(np.uint8)
+    colours[0] = 0
+    put_image(tmp_path / "set" / "JPEGImages" / "a.jpg")
+    put_labels(tmp_path / "set" / "SegmentationObject" / "a.png", colours[whole])
+    put_labels(
+        tmp_path / "set" / "SegmentationClass" / "a.png", np.where(whole[..., None] > 0, np.uint8([9, 9, 200]), 0)
+    )
+    (tmp_path / "set" / "ImageSets").mkdir()
+    (tmp_path / "set" / "labelmap.txt").write_text("# label:color_rgb:parts:actions\nbackground:0,0,0::\n")
+    (tmp_path / "set" / "ImageSets" / "default.txt").write_text("a\n")
+    for source in (tmp_path / "set", zipped(tmp_path / "set", tmp_path / "set.zip")):
+        assert recognise(source).name == "labels"
+        summary = convert(source, tmp_path / source.name.replace(".", "_out"), progress=False)
+        assert (summary.left_out, summary.images) == ([], 1)
+        assert nuclei(tmp_path / source.name.replace(".", "_out")) == {"a": expected(whole)}
+
+
 def test_a_label_image_is_no_image_of_itself(tmp_path):
     put_labels(tmp_path / "source" / "a.tif", LABELS.astype(np.uint16))
     with pytest.raises(InputError, match="--images"):
@@ -142,8 +175,14 @@ def test_a_label_image_is_no_image_of_itself(tmp_path):
 
 def test_the_masks_of_a_cellpose_file_are_read(tmp_path):
     put_image(tmp_path / "source" / "a.png")
-    seg = {"masks": LABELS.astype(np.uint16), "outlines": LABELS * 0, "filename": "a.png", "flows": [np.ones(3), None]}
-    np.save(tmp_path / "source" / "a_seg.npy", {**seg, "ismanual": np.zeros(3, bool), "est_diam": 15.0})
+    seg = {"masks": LABELS.astype(np.uint16), "outlines": LABELS * 0, "flows": [np.ones(3), None]}
+    # Versions 3 and 4: sizes as NumPy's numbers, what a person changed, and names of files as they were given.
+    seg |= {"ismanual": np.zeros(3, bool), "diameter": np.float64(15), "est_diam": np.nan, "restore": None}
+    seg |= {
+        "manual_changes": [["1/2/2025", "added mask", [np.arange(3), np.arange(3)]]],
+        "filename": tmp_path / "a.png",
+    }
+    np.save(tmp_path / "source" / "a_seg.npy", {**seg, "normalize_params": {"percentile": [1.0, 99.0]}})
     summary = convert(tmp_path / "source", tmp_path / "out", progress=False)
     assert summary.left_out == []
     assert nuclei(tmp_path / "out") == {"a": expected()}
@@ -236,7 +275,7 @@ def two(source):
 def objects(source):
     (source / "masks" / "bad.tif").unlink()
     (source / "images" / "bad.png").rename(source / "bad.png")
-    np.save(source / "bad_seg.npy", {"masks": LABELS, "filename": source}, allow_pickle=True)
+    np.save(source / "bad_seg.npy", {"masks": LABELS, "filename": len}, allow_pickle=True)
     return "save the masks as TIFF or PNG"
 
 

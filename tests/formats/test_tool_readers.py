@@ -238,6 +238,12 @@ def test_hovernet(tmp_path):
         assert len(found.left_out) == 1
 
 
+def test_json_of_other_programs_is_none_of_hovernet(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps({"description": "", "tags": [], "objects": [{"points": SQUARE}]}))
+    with pytest.raises(InputError, match="no file of HoVer-Net"):
+        read_all("hovernet", tmp_path / "a.json", SHAPE)
+
+
 # ---- Label Studio ----
 
 
@@ -305,6 +311,23 @@ def test_label_studio_in_the_short_form(tmp_path):
     image_id, found = only("labelstudio", tmp_path / "a.json")
     assert image_id == "a"
     np.testing.assert_array_equal(found.masks.boxes, [SQUARE_BOX])
+
+
+def test_label_studio_in_the_short_form_with_two_tools(tmp_path):
+    """A list for each tool: what was painted does not hide what was drawn."""
+    size = {"original_width": 50, "original_height": 40}
+    bitmap = np.zeros(SHAPE, bool)
+    bitmap[20:24, 30:39] = True
+    rle = packed(np.repeat(np.where(bitmap, 255, 0).ravel(), 4).tolist())
+    task = {
+        "image": "/data/upload/1/a.png", "id": 1, "quality": "good", "kinds": [["cell", "round"]],
+        "brush": [{"format": "rle", "rle": rle, "brushlabels": ["cell"], **size}],
+        "label": [{"points": [[x * 2, y * 2.5] for x, y in SQUARE], "polygonlabels": ["nucleus"], **size}],
+    }  # fmt: skip
+    (tmp_path / "a.json").write_text(json.dumps([task]))
+    _, found = only("labelstudio", tmp_path / "a.json")
+    np.testing.assert_array_equal(found.masks.boxes, [[30, 20, 39, 24], SQUARE_BOX])
+    assert found.classes == ["cell", "nucleus"]
 
 
 def test_a_brush_that_claims_more_than_it_has_is_one_line():

@@ -172,6 +172,14 @@ def test_a_machine_that_does_not_see_the_folders_is_named(tmp_path):
     assert "share the folders" in ended.reason
 
 
+def test_actors_have_the_priority_of_the_command(monkeypatch):
+    """Ray's own come after all other programs, and hardly run at all on a busy machine."""
+    monkeypatch.delenv("RAY_worker_niceness", raising=False)
+    monkeypatch.setattr(cluster, "available_cores", lambda: 1)
+    with cluster._connected(ray):
+        assert ray.get(ray.remote(lambda: os.nice(0)).remote()) == os.nice(0)
+
+
 def test_without_ray_it_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match=r"pip install 'maskseg\[cluster\]'"):
