@@ -129,7 +129,9 @@ def main() -> None:
     for name, masks, wall, busy in rows:
         if name.startswith("read"):
             base = busy
-        print(f"{name:26s} {masks:6d} {wall:8.2f} {busy:8.2f} {1000 * busy / masks:10.3f} {busy / base:11.2f}")
+        print(
+            f"{name:26s} {masks:6d} {wall:8.2f} {busy:8.2f} {1000 * busy / masks:10.3f} {busy / max(base, 1e-9):11.2f}"
+        )
 
 
 if __name__ == "__main__":

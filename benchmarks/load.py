@@ -98,8 +98,8 @@ def plot(points: list[Point], file: Path) -> None:
 
 
 def at(points: list[Point], number: int) -> Any:
-    """The point of that many images."""
-    return next(point for point in points if point[0] == number)
+    """The first point of that many images, or more."""
+    return next(point for point in points if point[0] >= number)
 
 
 def main() -> None:

