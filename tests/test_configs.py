@@ -81,6 +81,7 @@ def test_the_division_has_443_training_images(repository):
     assert sum(row.split(",")[1] == "train" for row in rows) == 443
 
 
+@pytest.mark.slow
 def test_the_learning_rate_that_the_scheduler_gives(reference):
     optimizer = build_optimizer(reference, torch.nn.Linear(2, 2))
     assert isinstance(optimizer, torch.optim.Adam) and not isinstance(optimizer, torch.optim.AdamW)
@@ -197,6 +198,7 @@ def test_a_mistaken_file_is_one_line(tmp_path, text, message):
     assert len(str(caught.value)) < 500
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -240,6 +242,7 @@ def test_a_config_of_the_time_of_the_stretch_key_is_normalized_as_it_was_stretch
         assert "STRETCH" not in inputs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", ["auto", "off", "100,4000", "-0.5,1e3"])
 def test_normalize_is_the_same_text_from_yaml_the_command_line_and_a_saved_config(value):
     """YAML has ``off`` for False, and Python ``100,4000`` for a pair of numbers."""

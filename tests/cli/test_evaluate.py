@@ -111,6 +111,7 @@ def test_each_modality_has_its_line_and_files_hold_the_same(evaluate, dataset, l
     assert (rows["two"]["n_truth"], rows["two"]["n_pred"]) == ("8", "4")
 
 
+@pytest.mark.slow
 def test_modalities_from_a_table(evaluate, label_folder, dataset):
     _, output, _ = evaluate(label_folder, label_folder)
     assert output.splitlines()[2] == ""

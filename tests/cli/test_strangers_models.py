@@ -45,6 +45,7 @@ def write_all(folder, names):
                 continue
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["a folder", "its zip file"])
 def test_of_images_to_predict(maskseg, tmp_path, outside, source, monkeypatch):
     mine, out = tmp_path / "mine", tmp_path / "out"
@@ -75,6 +76,7 @@ def test_of_images_to_predict(maskseg, tmp_path, outside, source, monkeypatch):
 
 
 # One of each kind that leads elsewhere, and of each that is no name.
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [0, 6, 8, 10, 22, 24, 28, 34, 41, 44, 46])
 def test_of_a_data_set_to_train_on(maskseg, tmp_path, outside, place):
     mine, out = tmp_path / "mine", tmp_path / "out"
@@ -90,6 +92,7 @@ def test_of_a_data_set_to_train_on(maskseg, tmp_path, outside, place):
     assert "Traceback" not in err and "\x1b" not in said + err and "No such option" not in err, err
 
 
+@pytest.mark.slow
 def test_of_uploads_to_the_page(tmp_path, outside):
     testclient = pytest.importorskip("fastapi.testclient")
     from maskseg.serve.app import create_app

@@ -163,6 +163,7 @@ def test_mask_folders_hold_one_png_a_nucleus(labels, tmp_path):
     assert all((mask == 255 * (array == value)).all() for mask, value in zip(masks, (5, 9), strict=True))
 
 
+@pytest.mark.slow
 def test_a_part_of_a_data_set(dataset, tmp_path):
     names = sorted(nuclei(dataset))
     rows = "".join(f"{name},{'dev' if name == names[0] else 'train'}\n" for name in names)

@@ -45,6 +45,7 @@ def test_cells_are_those_of_scikit_image(seed, distance):
     np.testing.assert_array_equal(cells.to_labels()[defined], theirs[defined])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("distance", [1, 4.5, 20])
 def test_cells_are_the_same_row_by_row(distance):
     labels = labels_of(np.random.default_rng(3), (120, 90), 80)

@@ -25,6 +25,7 @@ def full(masks, i):
     return mask
 
 
+@pytest.mark.slow
 @given(label_images)
 def test_labels_come_back_renumbered(labels):
     masks = CropMasks.from_labels(labels)

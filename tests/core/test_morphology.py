@@ -10,6 +10,7 @@ from scipy import ndimage
 from maskseg.core.morphology import components
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("connectivity", "structure"), [(8, np.ones((3, 3))), (4, None)])
 @given(bitmap=arrays(bool, st.tuples(st.integers(1, 7), st.integers(1, 9))))
 def test_components_are_those_of_scipy(connectivity, structure, bitmap):

@@ -127,6 +127,7 @@ def test_polygons_that_share_edges_share_no_pixel_and_leave_none(point):
     assert (count == 1).all()
 
 
+@pytest.mark.slow
 @given(rings, rings)
 def test_polygons_are_joined_and_holes_are_cut_out(one, other):
     box = (0, 0, 12, 13)

@@ -38,6 +38,7 @@ def dense(a: np.ndarray, b: np.ndarray) -> dict[tuple[int, int], tuple[int, floa
     }
 
 
+@pytest.mark.slow
 @given(stacks, stacks)
 def test_pairs_of_two_sets_are_those_of_the_full_masks(a, b):
     assert table(overlaps(crops(a), crops(b))) == dense(a, b)

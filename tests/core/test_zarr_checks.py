@@ -100,6 +100,7 @@ REFUSED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["array", "group"])
 @pytest.mark.parametrize("about", REFUSED, ids=str)
 def test_what_is_not_numbers_in_compressors_of_numbers_is_refused_before_zarr_sees_it(

@@ -110,6 +110,7 @@ def test_a_set_without_any_image_is_not_written(tmp_path):
     assert not (tmp_path / "copy" / "annotations.json").exists()
 
 
+@pytest.mark.slow
 @given(arrays(bool, st.tuples(st.integers(0, 5), st.just(9), st.just(11))), st.integers(0, 4))
 def test_repaired_masks_are_whole_apart_and_stay_so(stack, min_area):
     repaired, source, changes = repair_masks(masks_of(*stack) if len(stack) else CropMasks.empty((9, 11)), min_area)

@@ -57,6 +57,7 @@ def test_a_mask_of_another_size_is_named():
         collect([wrong])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("anchors", [REFERENCE, REFERENCE._replace(ratios=[[0.4, 1]] * 5, offset=0.5)])
 def test_the_best_anchor_is_that_of_detectron2(anchors):
     torch = pytest.importorskip("torch")

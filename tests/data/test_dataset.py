@@ -171,6 +171,7 @@ def test_a_packed_file_is_read_and_a_damaged_one_is_one_line_with_its_name(datas
     assert not is_dataset(dataset)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32 - 1), st.integers(0, 12))
 def test_layers_hold_every_pixel_of_every_mask(seed, count):
     random = np.random.default_rng(seed)

@@ -64,6 +64,7 @@ def test_a_seed_gives_one_division_and_another_seed_another(dsb):
     assert split_by_mosaic(dsb) != split_by_mosaic(dsb, seed=2)
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(
     kinds=st.lists(st.sampled_from("abc"), min_size=40, max_size=80),
@@ -167,6 +168,7 @@ def spread(groups):
     return kinds, [str(number) for number, (_, count) in enumerate(groups) for _ in range(count)]
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(groups=GROUPS, folds=st.integers(2, 7), seed=st.integers(0, 5))
 def test_folds_differ_by_at_most_one_group_of_each_modality(groups, folds, seed):

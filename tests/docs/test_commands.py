@@ -120,6 +120,7 @@ def test_each_command_has_the_options_that_it_is_given(text):
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", NAMED)
 def test_each_command_that_is_named_is_there_with_the_options_that_are_named(text):
     if " toy " in text:

@@ -18,6 +18,7 @@ def pairs(benchmark):
     return benchmark["random_pairs"](200)
 
 
+@pytest.mark.slow
 def test_the_pairs_hold_ties_at_many_thresholds_and_halves(benchmark, pairs):
     ties = np.zeros(len(benchmark["THRESHOLDS"]), int)
     for truth, found, _ in pairs:

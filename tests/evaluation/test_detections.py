@@ -72,6 +72,7 @@ def test_kept_detections_are_read_without_the_network_and_only_for_the_same_imag
     assert len(runs) == 6
 
 
+@pytest.mark.slow
 def test_a_damaged_file_is_named(model, image, tmp_path, monkeypatch):
     cache = DetectionCache(model, tmp_path, 0.1, SUPPRESSIONS)
     cache.get("one", image, PLAIN, 1.0)

@@ -138,6 +138,7 @@ def test_without_optuna_it_says_what_to_install(monkeypatch):
         optuna_search(10, 1)
 
 
+@pytest.mark.slow
 def test_what_is_written(tmp_path):
     landscape = Landscape(0.2, 0.01)
     tuned = run(landscape)

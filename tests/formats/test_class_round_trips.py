@@ -94,6 +94,7 @@ def written(tmp_path, classes, names, tiles=False):
     return dict(zip(opened, write_all([*opened.values()], parts), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tiles", [False, True])
 def test_every_output_names_the_class(tiles, tmp_path):
     records = written(tmp_path, (0, 1, 2, 0), NAMES, tiles)

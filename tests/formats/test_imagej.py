@@ -34,6 +34,7 @@ def drawn(path, shape):
     return labels
 
 
+@pytest.mark.slow
 @given(label_images)
 def test_regions_drawn_again_are_the_label_image(tmp_path_factory, labels):
     path = tmp_path_factory.getbasetemp() / "round.zip"

@@ -135,6 +135,7 @@ def test_an_empty_file_is_a_fault(tmp_path):
     assert faults_of(tmp_path, "")[0].startswith("line 1: the header is ''")
 
 
+@pytest.mark.slow
 @given(st.lists(hnp.arrays(bool, (6, 7)), min_size=2, max_size=5))
 def test_every_row_that_overlaps_another_is_named(tmp_path_factory, stack):
     path = tmp_path_factory.mktemp("rle") / "s.csv"

@@ -10,6 +10,7 @@ from maskseg.core.errors import InputError
 from maskseg.formats.labels import read_labels, write_labels
 
 
+@pytest.mark.slow
 @given(
     hnp.arrays(
         np.int64,

@@ -74,6 +74,7 @@ def test_the_table_is_that_of_scikit_image_on_the_label_image(tables, tmp_path):
             np.testing.assert_allclose([float(row[ours]) for row in written], theirs[name], rtol=1e-7, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_parquet_holds_the_same_rows(tables, tmp_path, monkeypatch):
     monkeypatch.setattr("maskseg.formats.nuclei_table._ROWS", 50)  # several groups of rows
     rows = [row for rows, _ in tables for row in rows]

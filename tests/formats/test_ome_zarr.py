@@ -15,6 +15,7 @@ from maskseg.imaging.slides import open_source
 zarr = pytest.importorskip("zarr", reason="zarr, the extra `slides`, is not installed")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 1), (300, 2048), (2049, 70), (700, 4100)])
 def test_the_full_size_is_the_label_image_and_each_further_one_every_second_pixel(shape, tmp_path):
     labels = np.random.default_rng(0).integers(0, 70_000, shape, np.int32)

@@ -256,6 +256,7 @@ def bitmaps(masks, index):
     return whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("write", [*OUTLINED, *OF_PIXELS], ids=lambda write: write.__name__)
 def test_pixels_are_those_of_another_program(tmp_path, write, seed):

@@ -20,6 +20,7 @@ def grey(shape):
     return np.full((*shape, 3), 90, np.uint8)
 
 
+@pytest.mark.slow
 @given(hnp.arrays(np.int32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.integers(0, 3)))
 @settings(max_examples=8)
 def test_every_nucleus_is_outlined_inside_itself(labels):
@@ -90,6 +91,7 @@ def test_a_sheet_shows_every_picture(count):
         assert where(sheet, colour).sum() == 120 * height
 
 
+@pytest.mark.slow
 def test_a_sheet_has_the_columns_asked_for_and_titles_that_fit():
     picture = np.zeros((80, 80, 3), np.uint8)
     one, many = (

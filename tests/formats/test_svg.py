@@ -2,6 +2,7 @@ import re
 import xml.etree.ElementTree as ET
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -40,6 +41,7 @@ def assert_outlines(path, masks):
         assert rings(item) == expected
 
 
+@pytest.mark.slow
 @given(label_images)
 def test_vertices_are_those_of_the_outlines(tmp_path_factory, labels):
     path = tmp_path_factory.getbasetemp() / "x.svg"

@@ -81,6 +81,7 @@ def test_label_images(folder, label_files, data):
     only_input_errors(read_labels, path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(JSON))
 @FUZZ
 @given(data=st.data())
@@ -91,6 +92,7 @@ def test_annotations_in_json(folder, name, data):
     only_input_errors(read_format, name, path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(FILES) & set(registry.readable())))
 @FUZZ
 @given(data=st.data())

@@ -34,6 +34,7 @@ def test_a_czi_is_read_in_parts(tmp_path):
         ImageFile("a", tmp_path / "a.czi", choice=Choice.parse(None, "z=1")).read()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "content", [b"", b"ZISRAWFILE" + bytes(99), b"\xda\xce\xbe\x0a" + bytes(300), b"\x70\0\0\0" + bytes(99)]
 )

@@ -15,6 +15,7 @@ def field(rng, bright):
     return np.repeat((level + slope + rng.normal(0, rng.uniform(0, 2), shape))[..., None], 3, axis=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bright", [False, True])
 @pytest.mark.parametrize("seed", range(30))
 def test_a_nucleus_that_a_model_can_see_is_never_passed_over(seed, bright):
@@ -37,6 +38,7 @@ def test_a_nucleus_that_a_model_can_see_is_never_passed_over(seed, bright):
     assert x0 <= columns.min() and columns.max() < x1 and y0 <= rows.min() and rows.max() < y1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", [0, 17, 240, 255])
 def test_background_is_empty_whatever_its_brightness_with_noise_and_uneven_light(level):
     rng = np.random.default_rng(level)

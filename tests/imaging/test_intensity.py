@@ -43,6 +43,7 @@ def shift(found: tuple[float, float], expected: tuple[float, float]) -> float:
     return max(abs(a - b) for a, b in zip(found, expected, strict=True)) / (expected[1] - expected[0])
 
 
+@pytest.mark.slow
 @slow
 @given(seeds, st.sampled_from([300, 512, 700, 1024, 1500]), st.integers(1, 16))
 def test_more_background_does_not_move_the_limits(seed, side, nuclei):
@@ -153,6 +154,7 @@ def uneven(side: int) -> np.ndarray:
     return np.exp(-((np.hypot(x, y) / 0.4) ** 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grain", [0, 1, 2, 3, 4, 6])
 @pytest.mark.parametrize("side", [128, 512, 1024])
 def test_noise_alone_stays_dim(side, grain):
@@ -198,6 +200,7 @@ def test_what_is_no_number_is_left_out():
     assert not scaled(holes, 0, 1)[:20].any()
 
 
+@pytest.mark.slow
 def test_windows_of_a_source_are_mapped_as_the_whole_image():
     image = np.repeat((field(2300, 9) >> 8).astype(np.uint8)[..., None], 3, axis=2)
     whole, source = normalized(image, "auto"), Normalized(ArraySource(image), "auto")

@@ -131,6 +131,7 @@ WIDE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("kind", WIDE)
 def test_wide_values_are_scaled_by_the_limits_with_room_at_either_end(kind, channels, colour):
@@ -260,6 +261,7 @@ def test_a_damaged_zip_is_named(tmp_path):
 SEVERAL = ("multipage", "multipage_rgb", "no_time_for_that_tiny")
 
 
+@pytest.mark.slow
 def test_the_pictures_that_come_with_scikit_image_are_read_as_the_docs_say(repository):
     """None of them is ours."""
     folder = Path(skimage.data.__file__).parent

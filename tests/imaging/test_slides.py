@@ -254,6 +254,7 @@ def plain_tiff(data, shape, compression, subsampling):
     return content + bytes(4) + data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compression", [1, 8])
 @pytest.mark.parametrize("factors", [(1, 1), (2, 1), (2, 2), (4, 2)])
 def test_ycbcr_of_fewer_colours_is_unpacked(factors, compression, picture, tmp_path):
@@ -295,6 +296,7 @@ def test_what_is_large_is_told_from_the_header(picture, tmp_path):
     assert not any(is_large(files[name], pixels) for name in "abc")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(333, 517), (100, 129), (83, 517), (701, 999), (666, 1034)])
 def test_a_resized_image_in_parts_is_opencvs(shape, picture):
     source = Resized(ArraySource(picture), shape)

@@ -19,7 +19,7 @@ from maskseg.inference.mask_rcnn import MaskRCNNPredictor
 from maskseg.inference.predictor import OPTIONS, Predictor, refuse_formats, refuse_options
 from maskseg.inference.run import predict_files
 from maskseg.inference.settings import PostprocessSettings
-from maskseg.inference.tile_grid import LARGE, Tiles, in_tiles
+from maskseg.inference.tile_grid import CONTEXT, LARGE, SIDE, Tiles, in_tiles
 from maskseg.inference.tiling import TiledPredictor
 from maskseg.models.config import default_config, load_config
 from maskseg.projects.protein.predictor import ProteinPredictor, predict_proteins
@@ -48,7 +48,9 @@ def test_segment_and_predict_agree_on_a_large_image(config, tta, large, tmp_path
     model = predictor(network, config=config)
     found = model.segment(read_image(large), tta)
     assert len(found) > 100, "nothing is shrunk until there is nothing left"
-    assert max(shape[1] * shape[2] for shape in network.seen) <= (640 + 2 * 160) ** 2, "it was seen in tiles"
+    assert max(shape[1] * shape[2] for shape in network.seen) <= (SIDE + 2 * CONTEXT) ** 2 < 2000 * 3000, (
+        "it was seen in tiles"
+    )
     assert predict_files(model, find_images([large]), tmp_path, ["labels", "geojson"], tta) == []
     written = read_geojson(tmp_path / "geojson" / "large.geojson", (2000, 3000))
     assert pixel_sets(written) == pixel_sets(found)

@@ -93,6 +93,7 @@ def test_every_channel_of_nucleus_ring_and_cell(runs):
             np.testing.assert_allclose(means_of(row, name), theirs, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_tiles_measure_what_the_whole_image_measures(runs):
     _, whole, tiled = runs
     found = []

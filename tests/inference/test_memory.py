@@ -53,6 +53,7 @@ def test_an_image_that_is_too_large_for_the_memory_is_predicted_in_tiles_with_th
     assert len(said) == 1 and "in tiles" in said[0]
 
 
+@pytest.mark.slow
 def test_several_images_go_one_at_a_time_and_only_the_large_one_in_tiles(caplog):
     rng = np.random.default_rng(6)
     images = [marks(rng, (160, 160), 30), marks(rng, (400, 420), 300), marks(rng, (160, 160), 30)]

@@ -127,6 +127,7 @@ def dense_clean(dense, scores, rule, min_area):
     return result
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(random_masks, st.sampled_from(["drop", "keep_largest"]), st.integers(1, 20))
 def test_cleaning_equals_the_dense_rules(case, rule, min_area):

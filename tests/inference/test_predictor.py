@@ -77,6 +77,7 @@ def pixel_sets(masks) -> set[tuple]:
     return {(*box.tolist(), bitmap.tobytes()) for box, bitmap in zip(masks.boxes, masks.bitmaps, strict=True)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "tta"), [("nuclei_R_101_FPN", "none"), ("nuclei_R_101_FPN", "flip"), ("nuclei_R_18_FPN", "d4")]
 )
@@ -117,6 +118,7 @@ def test_an_unknown_set_of_views_is_named():
         predictor(BrightSpots()).segment(picture(3), tta="turns")
 
 
+@pytest.mark.slow
 def test_a_limit_that_is_hit_is_not_silent(caplog):
     image = np.zeros((512, 512, 3), np.uint8)
     for shift in range(4):  # squares of 4 x 4
@@ -191,6 +193,7 @@ def iou(masks, image) -> float:
     return (found & truth).sum() / (found | truth).sum()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("diameter", "count", "rescale", "magnified"),
     [
@@ -248,6 +251,7 @@ def test_nuclei_are_looked_for_in_the_size_that_the_pixels_say(overrides, mpp, s
     assert len(found) == 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mpp", "learned"), [(None, "0.25"), (0.5, "0.0"), (10.0, "0.25"), (0.005, "0.25")])
 def test_where_the_size_of_pixels_is_not_known_or_not_to_be_believed_it_is_estimated(mpp, learned):
     """So it is where that of the training is not known."""

@@ -42,6 +42,7 @@ def contents(folder):
     return found | {"images.csv": [row | {"seconds": ""} for row in rows]}
 
 
+@pytest.mark.slow
 def test_every_format_is_written_and_the_submission_is_valid(images, tmp_path):
     files = find_images([images])
     assert predict_files(Squares(), files, tmp_path / "out", registry.predicted(), microns_per_pixel=0.5) == []

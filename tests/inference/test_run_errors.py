@@ -23,6 +23,7 @@ class Broken(Squares):
         return super().segment(image, tta)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [RuntimeError("no\nkernel"), ZeroDivisionError(), MemoryError(), KeyError("a")])
 def test_any_error_of_one_image_is_named_and_the_others_are_done(images, tmp_path, error):
     failed = predict_files(Broken(error, 3, 9), find_images([images]), tmp_path / "out", QUICK)

@@ -50,6 +50,7 @@ def test_label_images_hold_the_same_nuclei(runs):
         np.testing.assert_array_equal(group["0"][:], read_labels(run / "labels/a.tif"))
 
 
+@pytest.mark.slow
 def test_every_other_format_holds_the_same_nuclei(runs):
     shape = (500, 420)
     whole, tiled = (read_geojson(run / "geojson/a.geojson", shape) for run in runs)
@@ -87,6 +88,7 @@ def test_labels_above_16_bits_are_stored(tmp_path):
     np.testing.assert_array_equal(labels, masks.to_labels())
 
 
+@pytest.mark.slow
 def test_a_large_image_without_formats_of_run_lengths_is_the_same(runs, tmp_path):
     source, tiles = runs[0].parent / "a.tif", Tiles(side=128, overlap=68, large=1000)
     model = predictor(Marked(), *UNSCALED)

@@ -190,6 +190,7 @@ def test_an_odd_factor_moves_no_outline_by_more_than_a_pixel(tmp_path):
     assert not (b & ~ndimage.binary_dilation(a)).any()
 
 
+@pytest.mark.slow
 def test_nothing_found_is_tried_once_more_at_a_quarter_of_the_size(tmp_path):
     image = np.zeros((600, 800, 3), np.uint8)
     y, x = np.mgrid[:600, :800]
@@ -200,6 +201,7 @@ def test_nothing_found_is_tried_once_more_at_a_quarter_of_the_size(tmp_path):
     assert pixel_sets(tiled(model, image, tmp_path, side=64, context=32)) == pixel_sets(whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tta", ["none", "d4"])
 def test_empty_background_is_not_shown_to_the_network_and_no_nucleus_is_lost(tta, tmp_path):
     """Fluorescence: dark, with noise that the limits of the whole image leave faint."""
@@ -220,6 +222,7 @@ def test_empty_background_is_not_shown_to_the_network_and_no_nucleus_is_lost(tta
     assert 0 < shown < 0.5 * in_full * (8 if tta == "d4" else 1)
 
 
+@pytest.mark.slow
 def test_a_nucleus_larger_than_the_overlap_is_reported(tmp_path, caplog):
     image = marks(np.random.default_rng(1), (300, 300), 40)
     model = predictor(Marked(), *UNSCALED)

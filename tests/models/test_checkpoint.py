@@ -345,6 +345,7 @@ def test_saved_and_loaded_it_is_the_same(tmp_path):
     assert torch.equal(momentum.state[other.weight]["exp_avg"], optimizer.state[model.weight]["exp_avg"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("known", "count"), [(1, 3), (3, 1), (1, 2)])
 def test_a_layer_for_other_classes_is_as_sure_of_a_nucleus(known, count):
     """Nearly: the noise that parts the classes adds up to nothing in the logits, to little in the sum of chances."""

@@ -75,6 +75,7 @@ def test_a_checkpoint_to_go_on_from_has_to_fit_wholly(tmp_path):
         assert reason in str(caught.value)
 
 
+@pytest.mark.slow
 def test_anchors_that_do_not_match_are_named(tmp_path, caplog):
     narrow = ["MODEL.FPN.OUT_CHANNELS", "8", "MODEL.ROI_BOX_HEAD.FC_DIM", "8", "MODEL.ROI_MASK_HEAD.CONV_DIM", "8"]
     three, one = (

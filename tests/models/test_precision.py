@@ -53,6 +53,7 @@ def test_nuclei_are_those_of_float32(model, monkeypatch, repository):
     assert np.abs(half.masks[near.nonzero()[0]] - full.masks[near.nonzero()[1]]).mean() < 0.02
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_in_pieces_it_is_what_detectron2_gives(model, monkeypatch, repository):
     """Three images of one batch, the second without nuclei; filled pieces that end within images and between them."""

@@ -91,6 +91,7 @@ def test_the_other_images_of_a_batch_change_nothing():
         torch.testing.assert_close(alone.proposal_boxes.tensor, expected.proposal_boxes.tensor)
 
 
+@pytest.mark.slow
 def test_a_network_that_is_sure_everywhere_is_held_to_an_eighth(monkeypatch):
     original = proposals_module.suppress
     # Before any training.

@@ -49,6 +49,7 @@ def test_caffe2_names_of_this_test_are_those_of_the_zoo():
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", ["detectron2", "caffe2"])
 def test_resnet101_starts_from_resnet50_weights(tmp_path, names):
     values = resnet50()

@@ -18,6 +18,7 @@ def crowd(count: int, seed: int) -> torch.Tensor:
     return torch.cat([centre - size / 2, centre + size / 2], 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7])
 @pytest.mark.parametrize(("count", "chunk"), [(0, 5), (5, 5), (6, 5), (1500, 64), (1500, 5000)])
 def test_the_same_boxes_stay(monkeypatch, count, chunk, threshold):

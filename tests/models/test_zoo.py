@@ -80,6 +80,7 @@ def test_exported_and_read_back_it_detects_the_same(run, exported):
     assert np.abs(one.masks - other.masks[partner])[near].mean() < 0.01
 
 
+@pytest.mark.slow
 def test_the_exported_file_is_small_has_its_config_and_tells_nothing_of_where_it_was_made(run, exported):
     assert exported.stat().st_size < 0.55 * (run / "model_final.pth").stat().st_size
     assert all(value.dtype == torch.float16 for value in load_file(exported).values())
@@ -101,6 +102,7 @@ def test_overrides_go_over_the_models_own_config(run, exported):
         assert find_model(name, ["POSTPROCESS.MIN_AREA", "33"]).cfg.POSTPROCESS.MIN_AREA == 33
 
 
+@pytest.mark.slow
 def test_settings_saved_beside_a_checkpoint_are_followed_and_exported_but_overrides_come_last(run, tmp_path):
     for name in ("config.yaml", "model_final.pth"):
         (tmp_path / name).write_bytes((run / name).read_bytes())

@@ -84,6 +84,7 @@ def test_the_file_needs_nothing_else(tmp_path):
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["page.html"]
 
 
+@pytest.mark.slow
 def test_a_picture_is_kept_up_to_its_longest_side():
     page = Page("pictures")
     page.figure(picture(60, 100))

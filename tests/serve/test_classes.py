@@ -119,6 +119,7 @@ def client(server):
     return pytest.importorskip("fastapi.testclient").TestClient(create_app(server))
 
 
+@pytest.mark.slow
 def test_every_download_names_the_classes(client, server, monkeypatch):
     events = []
     monkeypatch.setattr(server.events, "send", lambda kind, data: events.append(kind))

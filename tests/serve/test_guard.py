@@ -180,6 +180,7 @@ def test_an_edit_of_five_megabytes_is_refused(server):
     assert raw(server, "POST", f"/api/images/{server.key}/edits", [*good(server), length])[0] == 413
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "content"),
     [

@@ -139,6 +139,7 @@ def test_config_keys_reach_the_warp():
     )
 
 
+@pytest.mark.slow
 def test_image_and_labels_stay_together(nuclei):
     labels = nuclei(1, (200, 150), 40)
     image = grey((labels * 6).astype(np.uint8))

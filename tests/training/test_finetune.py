@@ -65,6 +65,7 @@ def test_the_schedule_grows_with_the_nuclei_between_its_bounds(model, write_data
     assert iterations(9) == 5
 
 
+@pytest.mark.slow
 def test_without_a_split_everything_is_trained_on(model, write_dataset, nuclei, tmp_path):
     folder = write_dataset(tmp_path / "whole", {"a": nuclei(0), "b": nuclei(1)})
     cfg, choices = finetune_config(str(model), str(folder), "run")
@@ -124,6 +125,7 @@ def test_what_follows_from_the_length_follows_from_that_which_is_given(model, da
     assert schedule("SOLVER.MAX_ITER", "12", "SOLVER.WARMUP_ITERS", "5", "TEST.EVAL_PERIOD", "3") == (12, 5, 3)
 
 
+@pytest.mark.slow
 def test_the_rate_is_a_share_of_the_model_s_own_however_often_it_is_trained_on(model, dataset, tmp_path):
     def rate(start, *words):
         cfg, choices = finetune_config(str(start), str(dataset), "run", list(words))

@@ -146,6 +146,7 @@ def test_a_sliver_of_a_nucleus_is_no_target():
     assert targets.gt_boxes.tensor.tolist() == [[10, 10, 15, 13], [0, 0, 4, 4]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "shrink", "expected"),
     [
@@ -223,6 +224,7 @@ def test_validation_labels_lie_on_their_nuclei(write_dataset, nuclei, tmp_path, 
     assert np.abs(np.mean(shifts, axis=0)).max() < 0.1
 
 
+@pytest.mark.slow
 def test_a_record_of_the_sample_is_its_image_and_labels(repository, tmp_path):
     from tests.fixtures.converting import convert_folders as convert
 

@@ -81,6 +81,7 @@ def test_the_loss_is_binary_cross_entropy_over_all_pixels():
     assert model(batch)["loss_mask"].item() == pytest.approx(float(expected), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_large_image_in_windows_is_the_same(monkeypatch):
     predictor = PixelPredictor(config(INPUT__NORMALIZE="off"), network())
     image = np.random.default_rng(0).integers(0, 256, (290, 330, 3), np.uint8)
