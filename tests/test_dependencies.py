@@ -36,6 +36,7 @@ def test_ci_takes_nothing_without_a_checksum(repository):
     assert "--require-hashes --no-build-isolation -r requirements-hashes.txt" in text
 
 
+@pytest.mark.slow
 def test_every_package_that_is_needed_says_a_licence_and_none_of_them_is_copyleft_alone():
     core = dependencies.needed("maskseg", ())
     assert len(core) > 40

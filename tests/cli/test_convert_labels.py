@@ -65,6 +65,7 @@ def test_coco_is_converted_with_the_categories_that_are_named(maskseg, coco, sou
     assert "1 images with 2 nuclei in 2 classes (tumour, stroma), from 3 annotations" in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad", ["no category", "no images", "no file", "workers"])
 def test_a_bad_argument_is_one_line_and_writes_nothing(bad, maskseg, coco, source, tmp_path):
     images = tmp_path / "none" if bad == "no images" else source / "images"

@@ -136,6 +136,7 @@ def test_status_says_whether_something_is_broken(monkeypatch, capsys, problems, 
     ]
 
 
+@pytest.mark.slow
 def test_doctor_runs_where_packages_are_missing(tmp_path):
     """Without NumPy, torch, Detectron2, safetensors and packaging, it still names each of them."""
     missing = ("numpy", "torch", "torchvision", "detectron2", "safetensors", "packaging")

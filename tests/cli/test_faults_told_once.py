@@ -30,6 +30,7 @@ def once(error, spoilt):
     assert all(line.count(f"{spoilt}: ") == 1 for line in lines), lines
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["convert", "auto", "export", "evaluate"])
 def test_a_damaged_file_is_named_once(maskseg, photos, given, tmp_path, command):
     name, spoilt = given

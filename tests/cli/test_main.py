@@ -97,6 +97,7 @@ def test_the_list_of_commands_has_whole_sentences(made_up, monkeypatch, capsys):
     assert made_up.command.__doc__ in shown
 
 
+@pytest.mark.slow
 def test_listing_the_commands_loads_no_network():
     """The whole help in a new process, without the seconds that torch takes to import."""
     code = (

@@ -57,6 +57,7 @@ def ids(dataset, part):
     return {record["image_id"] for record in dataset_dicts(f"{dataset}:{part}")}
 
 
+@pytest.mark.slow
 def test_parts_are_made_with_their_share_of_every_modality(split, dataset, tmp_path):
     (tmp_path / "modality.csv").write_text(TABLE)
     status, out, err = split(dataset, "--modality", tmp_path / "modality.csv", "--dev", 0.2, "--val", 0)

@@ -220,6 +220,7 @@ def test_a_bad_table_is_one_line_with_the_file(rows, header, text, tmp_path):
     assert "bad.csv" in str(error.value)
 
 
+@pytest.mark.slow
 def test_the_mosaics_are_the_field_and_do_not_depend_on_the_processes(data_set, tmp_path):
     picture, labels = field(256, 320, nuclei=90)
     tiles = cut(picture, 2, 2) | {f"s{i}": field(128, 160, seed=i + 1)[0] for i in range(16)}

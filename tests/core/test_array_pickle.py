@@ -88,6 +88,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", [2, 4, 5])
 @pytest.mark.parametrize("kind", REFUSED)
 def test_what_is_no_plain_array_is_refused(kind, protocol):
@@ -160,6 +161,7 @@ def test_a_broken_stream_of_opcodes_is_refused(data):
         load(data)
 
 
+@pytest.mark.slow
 @given(at=st.integers(0, 10_000), value=st.integers(0, 255))
 @settings(max_examples=200, deadline=None)
 def test_a_changed_byte_gives_arrays_or_one_error(at, value):

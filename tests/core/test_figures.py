@@ -10,6 +10,7 @@ from maskseg.core.figures import save_figure
 
 
 # A modality or class from outside; the first is no formula that matplotlib can read, the others are one.
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["$\\x{$", "$x^2$", "a $1 $2 b"])
 def test_names_in_a_figure_are_text_and_no_formulas(name):
     figure = Figure(figsize=(4, 3), layout="constrained")

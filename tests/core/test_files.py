@@ -30,6 +30,7 @@ def begun(path):
     return left
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked, which this system cannot")
 def test_what_was_being_written_is_swept_at_any_depth_and_nothing_else(tmp_path):
     left = [begun(tmp_path / name) for name in ("annotations.json", "images/a.b.png", "images/deep/c.tif")]

@@ -36,6 +36,7 @@ def test_labels_come_back_renumbered(labels):
     assert masks.scores.tolist() == [1] * len(masks)
 
 
+@pytest.mark.slow
 @given(label_images)
 def test_boxes_are_as_small_as_can_be(labels):
     for box, bitmap in zip(CropMasks.from_labels(labels).boxes, CropMasks.from_labels(labels).bitmaps, strict=True):
@@ -43,6 +44,7 @@ def test_boxes_are_as_small_as_can_be(labels):
         assert tuple(box) == tight
 
 
+@pytest.mark.slow
 @given(label_images)
 def test_rle_comes_back_and_agrees_with_pycocotools(labels):
     masks = CropMasks.from_labels(labels)
@@ -57,6 +59,7 @@ def test_rle_comes_back_and_agrees_with_pycocotools(labels):
     assert (back.boxes == masks.boxes).all()
 
 
+@pytest.mark.slow
 @given(label_images, st.sampled_from([np.uint8, np.int16, np.uint16, np.uint32, np.int64, np.uint64]))
 def test_the_kind_of_whole_number_does_not_matter(labels, dtype):
     assert (CropMasks.from_labels(labels.astype(dtype)).to_labels() == renumbered(labels)).all()
@@ -69,6 +72,7 @@ def test_large_and_distant_labels_cost_nothing_and_keep_their_order(labels, rand
     assert (CropMasks.from_labels(names[labels]).to_labels() == renumbered(labels)).all()
 
 
+@pytest.mark.slow
 @given(label_images, st.data())
 def test_choosing_by_mask_by_index_and_by_slice(labels, data):
     count = len(CropMasks.from_labels(labels))
@@ -161,6 +165,7 @@ def dense_paste(soft, box, threshold, shape):
     return values >= threshold, np.abs(values - threshold) < 1e-4
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.2, 0.35, 0.5]))
 def test_soft_masks_give_the_pixels_of_a_full_size_paste(seed, threshold):
     random = np.random.default_rng(seed)

@@ -28,6 +28,7 @@ def test_filling_the_outlines_gives_the_bitmap(bitmap):
     np.testing.assert_array_equal(fill(outlines(bitmap), (0, 0, width, height)), bitmap)
 
 
+@pytest.mark.slow
 @given(bitmaps)
 def test_each_piece_is_one_polygon_of_simple_rings(bitmap):
     polygons = outlines(bitmap)
@@ -75,6 +76,7 @@ def test_one_pixel_is_the_square_that_it_covers():
     assert ring.tolist() == [[5, 7], [6, 7], [6, 8], [5, 8]]
 
 
+@pytest.mark.slow
 @given(bitmaps, st.integers(-20, 20), st.integers(-20, 20))
 def test_the_origin_moves_the_outlines(bitmap, x, y):
     height, width = bitmap.shape
@@ -99,6 +101,7 @@ def test_filling_agrees_with_scikit_image(seed, number):
     np.testing.assert_array_equal(fill([[star]], (0, 0, 14, 13)), polygon2mask((13, 14), star[:, ::-1] - 0.5))
 
 
+@pytest.mark.slow
 @given(rings)
 def test_inside_is_what_the_ring_winds_around(ring):
     points = centres(13, 12)
@@ -109,6 +112,7 @@ def test_inside_is_what_the_ring_winds_around(ring):
     np.testing.assert_array_equal(fill([[ring]], (0, 0, 12, 13)) | unsure, (winding != 0) | unsure)
 
 
+@pytest.mark.slow
 @given(rings, st.tuples(st.integers(-2, 6), st.integers(-2, 6), st.integers(0, 9), st.integers(0, 9)))
 def test_a_box_is_a_window(ring, window):
     x, y, width, height = window
@@ -150,6 +154,7 @@ def test_fewer_than_three_points_enclose_nothing(ring):
     assert rasterise([[ring]], (9, 9))[1].size == 0
 
 
+@pytest.mark.slow
 @given(rings)
 def test_rasterising_is_filling_the_image_cut_to_its_box(ring):
     (x0, y0, x1, y1), bitmap = rasterise([[ring]], (13, 12))

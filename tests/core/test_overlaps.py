@@ -44,6 +44,7 @@ def test_pairs_of_two_sets_are_those_of_the_full_masks(a, b):
     assert table(overlaps(crops(a), crops(b))) == dense(a, b)
 
 
+@pytest.mark.slow
 @given(stacks)
 def test_pairs_within_a_set_come_once_and_in_order(masks):
     pairs = overlaps_within(crops(masks))
@@ -52,6 +53,7 @@ def test_pairs_within_a_set_come_once_and_in_order(masks):
     assert places == sorted(places)
 
 
+@pytest.mark.slow
 @given(stacks)
 def test_covered_is_what_any_mask_has(masks):
     assert (covered(crops(masks)) == masks.any(axis=0)).all()

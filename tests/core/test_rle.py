@@ -45,6 +45,7 @@ def textbook_kaggle(mask):
     return " ".join(f"{start} {length}" for start, length in runs)
 
 
+@pytest.mark.slow
 @given(full_masks)
 def test_kaggle_text_is_the_textbook_s_and_comes_back(mask):
     text = runs_to_kaggle(*runs_of(mask))
@@ -53,6 +54,7 @@ def test_kaggle_text_is_the_textbook_s_and_comes_back(mask):
     assert (painted(starts, lengths, mask.shape) == mask).all()
 
 
+@pytest.mark.slow
 @given(full_masks)
 def test_coco_equals_pycocotools_both_ways(mask):
     reference = coco_mask.encode(np.asfortranarray(mask.view(np.uint8)))
@@ -79,6 +81,7 @@ def test_coco_of_long_runs_comes_back(seed, length, number):
         assert (back[1] == lengths).all()
 
 
+@pytest.mark.slow
 @given(full_masks, st.integers(0, 5), st.integers(0, 5), st.integers(0, 5), st.integers(0, 5))
 def test_a_box_anywhere_gives_the_runs_of_the_full_mask_and_comes_back_trimmed(mask, top, bottom, left, right):
     placed = np.pad(mask, ((top, bottom), (left, right)))
@@ -100,6 +103,7 @@ def test_a_box_anywhere_gives_the_runs_of_the_full_mask_and_comes_back_trimmed(m
         assert bitmap.size == 0
 
 
+@pytest.mark.slow
 @given(full_masks)
 def test_runs_are_sorted_and_never_touch(mask):
     starts, lengths = runs_of(mask)
@@ -175,6 +179,7 @@ def test_malformed_coco_counts_are_input_errors(counts):
         coco_to_runs({"size": [4, 4], "counts": counts})
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32 - 1), st.integers(0, 6), st.sampled_from(["text", "bytes", "list", "each"]))
 def test_many_masks_at_once_are_the_same_as_one_by_one(seed, number, form):
     random = np.random.default_rng(seed)

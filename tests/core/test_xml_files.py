@@ -9,6 +9,7 @@ from maskseg.core.text import printable
 from maskseg.core.xml_files import XmlWriter, read_xml
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("indent", ["", "\t"])
 @given(name=st.text(), text=st.text(min_size=1))
 def test_any_text_comes_back_as_what_can_be_printed_of_it(indent, name, text):

@@ -189,6 +189,7 @@ def test_metadata_that_never_end_are_not_read(tmp_path):
         zarr_node(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", [2, 3])
 @pytest.mark.parametrize("kind", ["u1", "i2", "u4", "f4", "f8", "?"])
 def test_what_zarr_itself_writes_of_numbers_passes(tmp_path, version, kind):

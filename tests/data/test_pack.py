@@ -102,6 +102,7 @@ SMOOTH = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 65536, (90, 70, 3
 SMOOTH8 = (SMOOTH >> 8).astype(np.uint8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data", "name", "suffix"),
     [

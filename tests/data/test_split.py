@@ -46,6 +46,7 @@ def test_the_frozen_division_is_what_is_said_of_it(dsb):
     assert all(parts == {"val_grouped"} for parts in parts_of_group.values() if "val_grouped" in parts)
 
 
+@pytest.mark.slow
 def test_every_part_has_its_share_of_every_modality(dsb):
     part = split_by_mosaic(dsb)
     assert set(part) == set(dsb)
@@ -211,6 +212,7 @@ def test_held_out_groups_take_no_more_than_their_share(groups, share, seed):
         assert not left or taken[kind] + min(left) > share * count
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(groups=GROUPS, seed=st.integers(0, 5), pinned=st.integers(0, 11), grouped=st.booleans())
 def test_four_parts_keep_what_belongs_together(groups, seed, pinned, grouped):

@@ -19,6 +19,7 @@ FILES = sorted(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in GROUPS])
 def test_each_name_is_there(name):
     module, _, attributes = name.partition(":")

@@ -150,6 +150,7 @@ def test_each_target_of_make_and_each_script_that_is_named_is_there():
         assert all(f'"{option}"' in told for option in options), path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", COMMANDS_IN_PAGES)
 def test_each_command_is_run_or_says_why_not(text):
     reasons = [reason for pattern, reason in ELSEWHERE.items() if re.search(pattern, text)]

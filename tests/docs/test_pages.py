@@ -23,6 +23,7 @@ def generated(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_every_page_is_in_the_contents(generated):
     listed = set(re.findall(r"^([\w/]+)$", (DOCS / "index.md").read_text(encoding="utf-8"), flags=re.MULTILINE))
     there = {path.stem for path in DOCS.glob("*.md")} - {"index"}

@@ -56,11 +56,13 @@ pairs_of_images = st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 15), st.in
 )
 
 
+@pytest.mark.slow
 @given(pairs_of_images)
 def test_aji_is_that_of_the_paper(images):
     assert aji(overlaps(*images)) == pytest.approx(aji_of_the_paper(*images), abs=1e-12)
 
 
+@pytest.mark.slow
 @given(pairs_of_images)
 def test_aji_plus_pairs_one_to_one_with_the_highest_sum_of_ious(images):
     from maskseg.evaluation.aggregate import assign
@@ -74,6 +76,7 @@ def test_aji_plus_pairs_one_to_one_with_the_highest_sum_of_ious(images):
     assert aji_plus(pairs) == pytest.approx(pairs.intersection[chosen].sum() / whole if whole else 1)
 
 
+@pytest.mark.slow
 @given(pairs_of_images)
 def test_dice_and_panoptic_quality_by_their_definitions(images):
     truth, prediction = images

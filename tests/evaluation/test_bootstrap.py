@@ -6,6 +6,7 @@ import pytest
 from maskseg.evaluation.bootstrap import mean_interval
 
 
+@pytest.mark.slow
 def test_the_interval_is_that_of_the_normal_law_for_many_values():
     values = np.random.default_rng(1).normal(3, 2, 900)
     low, high = mean_interval(values)

@@ -15,6 +15,7 @@ label_images = hnp.array_shapes(min_dims=2, max_dims=2, max_side=12).flatmap(
 )
 
 
+@pytest.mark.slow
 @given(label_images)
 def test_areas_intersections_and_unions_are_those_of_the_dense_masks(images):
     truth, prediction = images
@@ -40,6 +41,7 @@ def test_areas_intersections_and_unions_are_those_of_the_dense_masks(images):
     assert pairs.pred_areas.tolist() == [(prediction == p).sum() for p in pairs.pred_labels]
 
 
+@pytest.mark.slow
 @given(label_images, st.sampled_from([50, 55, 75, 95]))
 def test_a_nucleus_matches_at_most_one(images, percent):
     pairs = overlaps(*images)
@@ -114,6 +116,7 @@ def test_inclusive_an_iou_of_exactly_the_threshold_is_a_match(shared, union, per
     assert not matches(overlaps(truth, prediction), percent, inclusive=True).any()
 
 
+@pytest.mark.slow
 @given(label_images, st.sampled_from([50, 55, 75, 95]))
 def test_inclusive_a_nucleus_matches_at_most_one_and_as_many_match_as_can(images, percent):
     from scipy.sparse import csr_array

@@ -50,6 +50,7 @@ def test_a_wrong_detection_costs_more_the_higher_its_score():
     assert coco_ap([compare_image(truth, found, low)])["ap"] > coco_ap([compare_image(truth, found, high)])["ap"]
 
 
+@pytest.mark.slow
 def test_over_groups_the_interval_is_that_of_the_means_of_the_groups():
     rng = np.random.default_rng(0)
     level = rng.normal(0, 1, 40)

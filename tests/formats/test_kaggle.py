@@ -216,6 +216,7 @@ def test_one_row_an_image_holds_all_of_its_masks_by_columns_from_one(tmp_path):
     assert check_submission(path, {"10": (4, 5), "2": (4, 5)}) == []
 
 
+@pytest.mark.slow
 @given(label_images)
 def test_one_row_decoded_by_hand_is_the_mask(tmp_path_factory, labels):
     path = tmp_path_factory.mktemp("rle") / "submission.csv"

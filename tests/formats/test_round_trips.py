@@ -50,6 +50,7 @@ def held(name, masks):
     return sorted(map(sorted, found))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BOTH)
 def test_what_export_writes_convert_reads(tmp_path, name):
     """Every format that is written and read, whatever it is: from a data set, and back to one."""

@@ -59,6 +59,7 @@ def test_images(data):
     only_input_errors(read_image, data, "a.png")
 
 
+@pytest.mark.slow
 @FUZZ
 @given(spoiled(seeds.tiffs()))
 def test_images_in_parts(folder, data):
@@ -72,6 +73,7 @@ def test_images_in_parts(folder, data):
     only_input_errors(read)
 
 
+@pytest.mark.slow
 @FUZZ
 @given(data=st.data())
 def test_label_images(folder, label_files, data):

@@ -164,6 +164,7 @@ def test_noise_alone_stays_dim(side, grain):
     assert seen.std() < 7  # a stretch by percentiles makes it 50
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("height", [20, 60, 150])
 @pytest.mark.parametrize("side", [512, 1024])
 def test_uneven_light_alone_stays_dim(side, height):
@@ -232,6 +233,7 @@ def test_other_ways_are_refused(how):
         intensity.fixed_limits(how)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("radius", [8, 12, 20, 30])
 @pytest.mark.parametrize("gap", [4, 10, 20])
 @pytest.mark.parametrize("negative", [False, True])

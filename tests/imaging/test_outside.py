@@ -109,6 +109,7 @@ def series(folder, names):
         tifffile.imwrite(folder / f"{place}.tif", np.zeros((40, 50), np.uint8), description=text, metadata=None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", [vms, mirax, ome_tiff, zarr, zipped, series], ids=lambda write: write.__name__)
 def test_no_file_outside_is_read(tmp_path, outside, write):
     mine = tmp_path / "mine"

@@ -18,6 +18,7 @@ def picture():
     return cv2.resize(coarse, (60, 40), interpolation=cv2.INTER_CUBIC)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "PNG of 16 bits"])
 def test_a_turn_is_the_same_for_the_size_and_the_pixels(kind, orientation, picture, tmp_path):

@@ -72,6 +72,7 @@ EIGHT_BIT = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", EIGHT_BIT)
 def test_eight_bit_colour_stays_as_it_is(kind, colour):
     np.testing.assert_array_equal(read_image(EIGHT_BIT[kind](colour)), colour)
@@ -162,6 +163,7 @@ def test_values_to_measure_on_are_those_of_the_file(kind, channels, colour, tmp_
     np.testing.assert_array_equal(image, read_image(data))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 1), (10, 20000), (20000, 10), (1, 7)])
 @pytest.mark.parametrize("write", [png, tiff, png16], ids=["png", "tiff", "png of 16 bits"])
 def test_any_size(shape, write, colour):

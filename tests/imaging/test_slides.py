@@ -311,6 +311,7 @@ def test_a_resized_image_in_parts_is_opencvs(shape, picture):
         np.testing.assert_array_equal(source.read((x0, y0, x1, y1)), whole[y0:y1, x0:x1])
 
 
+@pytest.mark.slow
 def test_limits_found_in_parts_are_those_of_the_whole_image(picture):
     image = np.tile(picture, (7, 5, 1))  # several blocks
     source = ArraySource(image)

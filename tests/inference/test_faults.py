@@ -85,6 +85,7 @@ class Filling(Squares):
         return super().segment(image, tta)
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_run_in_one_line_and_the_next_one_goes_on(disk, images, tmp_path):
     with pytest.raises(OutputError, match="No space left on device") as caught:
         predict_files(Filling(disk), find_images([images]), disk / "out", QUICK)
@@ -93,6 +94,7 @@ def test_a_full_disk_ends_the_run_in_one_line_and_the_next_one_goes_on(disk, ima
     goes_on(disk, images, tmp_path)
 
 
+@pytest.mark.slow
 def test_over_quota_the_run_ends_in_one_line_and_the_next_one_goes_on(with_quota, images, tmp_path):
     disk, lift = with_quota
     with pytest.raises(OutputError, match="Disk quota exceeded") as caught:
@@ -111,6 +113,7 @@ def goes_on(disk, images, tmp_path):
     assert contents(disk / "out") == contents(tmp_path / "unbroken")
 
 
+@pytest.mark.slow
 def test_on_a_disk_that_can_hold_no_more_files_the_run_ends_in_one_line_and_the_next_one_goes_on(
     disk, images, tmp_path
 ):

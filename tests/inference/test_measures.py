@@ -143,6 +143,7 @@ def test_what_anndata_writes_is_swept_where_the_run_is_killed(tmp_path, monkeypa
     assert LEFTOVER.fullmatch(place.name)
 
 
+@pytest.mark.slow
 def test_images_of_other_numbers_of_channels_are_in_one_table(runs, tmp_path):
     image = marks(np.random.default_rng(1), (200, 200), 30)
     tifffile.imwrite(tmp_path / "grey.tif", image[..., 0])

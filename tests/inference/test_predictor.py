@@ -233,6 +233,7 @@ def test_a_diameter_that_is_given_needs_no_first_look():
 MICRONS = ("POSTPROCESS.DIAMETER_MICRONS", "7.5")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "mpp", "seen"),
     [
@@ -279,6 +280,7 @@ def test_where_the_size_trained_on_is_not_known_nothing_is_rescaled():
     assert len(network.seen) == 1
 
 
+@pytest.mark.slow
 def test_an_image_that_magnified_would_be_large_is_predicted_in_tiles():
     image = disks(10)
     expected = scale_model(BrightSpots()).segment(image)

@@ -105,6 +105,7 @@ def test_a_bad_image_is_named_and_the_rest_is_done(images, tmp_path):
     assert again.calls == 1
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_where_it_was(images, tmp_path):
     files = find_images([images])
     with pytest.raises(KeyboardInterrupt):
@@ -319,6 +320,7 @@ def test_another_channel_is_another_image(tmp_path):
         assert column(tmp_path / "out", "x0") == [left]
 
 
+@pytest.mark.slow
 def test_results_that_were_deleted_are_made_again(images, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         predict_files(Squares(stop_after=4), find_images([images]), tmp_path / "out", QUICK)

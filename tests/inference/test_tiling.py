@@ -173,6 +173,7 @@ def test_stretch_and_scale_are_those_of_the_whole_image(tta, tmp_path):
     assert pixel_sets(tiled(model, image, tmp_path, tta, side=96, context=64)) == pixel_sets(whole)
 
 
+@pytest.mark.slow
 def test_an_enlarged_image_is_cut_on_the_grid_of_the_network(tmp_path):
     """256 becomes 512: an exact factor, at which resampling by windows and as a whole are the same."""
     image = picture(5, (200, 256), 20)
@@ -180,6 +181,7 @@ def test_an_enlarged_image_is_cut_on_the_grid_of_the_network(tmp_path):
     assert pixel_sets(tiled(model, image, tmp_path, side=128, context=96)) == pixel_sets(model.segment(image))
 
 
+@pytest.mark.slow
 def test_an_odd_factor_moves_no_outline_by_more_than_a_pixel(tmp_path):
     image = picture(6, (211, 307), 25)
     model = predictor(BrightSpots(), "INPUT.SHRINK", "False")
@@ -234,6 +236,7 @@ def test_a_nucleus_larger_than_the_overlap_is_reported(tmp_path, caplog):
     assert "--tile-overlap" in caplog.text
 
 
+@pytest.mark.slow
 def test_an_interrupted_image_goes_on_where_it_was(tmp_path):
     image = marks(np.random.default_rng(2), (300, 300), 100)
 

@@ -59,6 +59,7 @@ def test_the_eight_views_are_all_different_and_a_group():
     assert len({view.name for view in VIEWS["d4"]}) == 8
 
 
+@pytest.mark.slow
 @given(label_images, views)
 def test_what_is_seen_in_a_view_is_undone_exactly(labels, view):
     np.testing.assert_array_equal(view.undo(view.apply(labels)), labels)
@@ -78,6 +79,7 @@ def test_what_is_seen_in_a_view_is_undone_exactly(labels, view):
     ]
 
 
+@pytest.mark.slow
 @given(label_images, views, st.integers(0, 2**32 - 1))
 def test_soft_masks_pasted_in_a_view_come_back_over_the_border_too(labels, view, seed):
     """Boxes of parts of a pixel, some beyond the image."""
@@ -187,6 +189,7 @@ def test_a_nucleus_needs_a_partner_in_more_than_half_of_the_other_views():
     assert merged(first, both, both, left, left)[0].tolist() == [0]
 
 
+@pytest.mark.slow
 @given(label_images, st.sampled_from(["union", "average"]), st.integers(1, 7))
 def test_views_that_agree_change_nothing(labels, how, count):
     truth = CropMasks.from_labels(labels)

@@ -27,6 +27,7 @@ def test_boxes_keep_their_place_in_mixed_precision(model):
     torch.testing.assert_close(pooled.diff(dim=0), torch.full_like(pooled[1:], 0.25), rtol=0, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_levels_above_the_last_are_subsampled(model):
     with torch.no_grad():
         features = model.backbone(torch.rand(1, 3, 64, 96))

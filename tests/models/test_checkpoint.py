@@ -306,6 +306,7 @@ def full_disk():
 
 
 # Both the small records of an archive and its large ones meet the end of the disk.
+@pytest.mark.slow
 @pytest.mark.parametrize("layers", [[300_000], [20] * 900])
 def test_on_a_full_disk_the_file_is_named_and_the_last_checkpoint_is_left(tmp_path, request, layers):
     checkpointer = Checkpointer(nn.ModuleList(nn.Linear(1, size) for size in layers), str(tmp_path))

@@ -178,6 +178,7 @@ def test_weights_are_taken_from_an_address_that_was_typed(server, tmp_path, cach
         Checkpointer(network, str(tmp_path / "run")).load("missing.npz")
 
 
+@pytest.mark.slow
 def test_the_addresses_of_maskseg_itself_are_known(repository):
     for path in (repository / "configs").glob("*.yaml"):
         weights = load_config(path).MODEL.WEIGHTS
@@ -341,6 +342,7 @@ def test_a_base_is_a_yaml_file(tmp_path, base):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["../elsewhere.pth", "/etc/passwd", "", "a/b.pth", "..", "x\0y"])
 def test_the_last_checkpoint_is_one_of_its_folder(model, tmp_path, name):
     (model / "model_final.pth").rename(tmp_path / "elsewhere.pth")

@@ -58,6 +58,7 @@ def test_a_file_that_was_changed_or_lost_is_named(model, folder):
         find_model("other.name-2")
 
 
+@pytest.mark.slow
 def test_a_name_is_given_once_and_bundled_ones_are_taken(model, tmp_path):
     add(str(model))
     add(str(model))  # the same again
@@ -73,6 +74,7 @@ def test_a_name_is_given_once_and_bundled_ones_are_taken(model, tmp_path):
     assert find_model("nuclei").weights == bundled()["nuclei"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["../up", "a/b", "", ".hidden", "a b", "x" * 65, "-rf"])
 def test_names_that_are_no_names_are_refused(model, name, folder):
     if name:

@@ -108,6 +108,7 @@ def test_it_looks_no_further_when_nothing_new_is_found(monkeypatch, repository):
         torch.testing.assert_close(one.pred_boxes.tensor, other.pred_boxes.tensor, atol=1e-3, rtol=0)
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_a_pale_nucleus_behind_many_doubles_of_a_dark_one_is_found(monkeypatch, repository):
     """Its proposal comes after two rounds in which nothing new was found."""

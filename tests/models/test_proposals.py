@@ -72,6 +72,7 @@ def test_all_that_are_sure_are_proposed_whatever_the_limits():
         torch.testing.assert_close(item.objectness_logits, scores[sure])
 
 
+@pytest.mark.slow
 def test_where_none_is_sure_the_limits_are_what_an_image_gets():
     generator, features = proposer(*limits(50, 40), "MODEL.RPN.SURE", "1.0", "MODEL.RPN.NMS_THRESH_TEST", "0.7")
     found = proposals(generator, features)
@@ -83,6 +84,7 @@ def test_where_none_is_sure_the_limits_are_what_an_image_gets():
         torch.testing.assert_close(item.proposal_boxes.tensor, boxes[:40])
 
 
+@pytest.mark.slow
 def test_the_other_images_of_a_batch_change_nothing():
     generator, features = proposer(*limits(20, 500), "MODEL.RPN.SURE", "0.9")
     together = proposals(generator, features)
@@ -121,6 +123,7 @@ def test_an_objectness_that_is_none(value):
         load_config("nuclei_R_18_FPN", ["MODEL.RPN.SURE", value])
 
 
+@pytest.mark.slow
 def test_in_training_the_best_anchors_of_all_levels_together_are_suppressed_together():
     generator, features = proposer("MODEL.RPN.PRE_NMS_TOPK_ALL", "300", "MODEL.RPN.POST_NMS_TOPK_TRAIN", "200")
     with torch.no_grad():

@@ -37,6 +37,7 @@ def test_there_are_no_more_negatives_than_the_ratio_allows(ratio, positives, neg
     assert torch.equal(classes == 0, matched[index] == 1)
 
 
+@pytest.mark.slow
 def test_the_box_loss_of_rois_is_the_mean_over_the_coordinates_of_the_positives():
     layer = heads("MODEL.BOX_LOSS_MEAN", "True", "MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA", "1.0").box_predictor
     assert type(layer) is BoxMeanOutputLayers
@@ -54,6 +55,7 @@ def test_the_box_loss_of_rois_is_the_mean_over_the_coordinates_of_the_positives(
     assert layer.box_reg_loss(boxes, truth, predicted, torch.ones(6).long()).item() == 0
 
 
+@pytest.mark.slow
 def test_the_box_loss_of_anchors_is_the_mean_over_the_coordinates_of_the_positives():
     torch.manual_seed(0)
     anchors = [Boxes(torch.tensor([[0.0, 0, 16, 16], [8, 8, 24, 24], [20, 20, 36, 36]]))]
@@ -80,6 +82,7 @@ def of_three_classes(*overrides: str):
     return build_model(cfg).roi_heads
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overrides", [(), ("MODEL.BOX_LOSS_MEAN", "True")])
 def test_a_nucleus_is_found_once_whatever_its_class(overrides):
     layer = of_three_classes(*overrides).box_predictor
@@ -101,6 +104,7 @@ def test_a_nucleus_is_found_once_whatever_its_class(overrides):
     assert found.scores.tolist() == pytest.approx([0.95, 0.9])
 
 
+@pytest.mark.slow
 def test_masks_and_boxes_are_drawn_by_the_same_weights_for_all_classes():
     one, three = heads().state_dict(), of_three_classes().state_dict()
     other = {name for name, value in three.items() if one[name].shape != value.shape}

@@ -310,6 +310,7 @@ def test_the_list_shows_size_parameters_licence_and_scores():
         assert f"{part} {score:.3f}" in second
 
 
+@pytest.mark.slow
 def test_a_model_of_the_time_of_the_flip_key_keeps_its_views(run, tmp_path):
     """Checkpoints and exported models that know POSTPROCESS.FLIP are read as they were meant."""
     tree = yaml.safe_load((run / "config.yaml").read_text())

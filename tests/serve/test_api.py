@@ -43,6 +43,7 @@ def key(client):
     return client.get("/api/state").json()["images"][0]["key"]
 
 
+@pytest.mark.slow
 def test_every_download_holds_the_nuclei(client, key, app):
     session = app.state.server.workspace.session(key)
     numbers, masks = session.nuclei.masks()

@@ -214,6 +214,7 @@ TestEditing.settings = settings(
 )
 
 
+@pytest.mark.slow
 def test_five_hundred_edits_in_one_session():
     """One long session, the same as the many short ones above."""
     from hypothesis.stateful import run_state_machine_as_test
@@ -237,6 +238,7 @@ def some(folder):
     return session
 
 
+@pytest.mark.slow
 def test_a_log_cut_at_any_byte_keeps_all_whole_operations(tmp_path):
     session = some(tmp_path / "a")
     session.close()

@@ -57,6 +57,7 @@ def test_the_picture_shows_the_curves(tmp_path):
     assert len(more) == 2 * len(drawn)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no such device there")
 def test_on_a_full_disk_the_record_is_named(tmp_path):
     log = Log(tmp_path, 0)

@@ -30,6 +30,7 @@ def test_the_median_of_the_medians_in_network_pixels():
     assert nucleus_diameter([record(64)], cfg) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("said", "expected"),
     [

@@ -112,6 +112,7 @@ def test_overrides_are_checked_as_those_of_a_config(model, dataset, words):
     assert "\n" not in after
 
 
+@pytest.mark.slow
 def test_what_follows_from_the_length_follows_from_that_which_is_given(model, dataset):
     def schedule(*words):
         cfg, choices = finetune_config(str(model), str(dataset), "run", list(words))

@@ -21,6 +21,7 @@ def test_every_kind_shows_something_other_each_time(kind, side, monkeypatch):
     assert np.array_equal(pictures[2], negatives.negative(np.random.default_rng(2), side))
 
 
+@pytest.mark.slow
 def test_their_share_of_the_samples_is_that_asked_for_and_they_hold_no_nucleus(overrides, dataset):
     records = dataset_dicts(f"{dataset}:train")
     samples = {

@@ -136,6 +136,7 @@ def test_parts_come_from_the_split_table_or_else_by_themselves(write_images):
 labels_of_images = st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=3), min_size=2, max_size=60)
 
 
+@pytest.mark.slow
 @given(labels_of_images, st.integers(0, 3))
 def test_every_class_of_two_images_is_on_both_sides(targets, seed):
     labels = class_table([sorted(set(numbers)) for numbers in targets])

@@ -45,6 +45,7 @@ def test_before_training_a_class_is_as_likely_as_in_the_mean_of_the_data():
         assert float(network("protein_R_18")([sample(3)]).mean()) == pytest.approx(1.6 / 28, abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_any_number_of_channels(channels):
     names = ["red", "green", "blue", "yellow"][:channels]
@@ -67,6 +68,7 @@ def test_one_channel_answers_as_three_equal_ones_did():
     assert np.array_equal(spread_channels(filters, 3), filters)
 
 
+@pytest.mark.slow
 def test_a_stored_backbone_starts_a_network_of_one_channel(tmp_path):
     # Stored as it stood in a network with a pyramid.
     rng = np.random.default_rng(0)
@@ -99,6 +101,7 @@ def loss(model, samples):
         return float(model.train()(samples)["loss_classes"])
 
 
+@pytest.mark.slow
 def test_the_weight_of_a_rare_class():
     plain = network("protein_R_18", "MODEL.CLASS_BALANCE", "0.0")
     squared = network("protein_R_18", "MODEL.CLASS_BALANCE", "2.0")
@@ -109,6 +112,7 @@ def test_the_weight_of_a_rare_class():
     assert loss(squared, [sample(3, odds=3.0)]) == pytest.approx(positive + (3**2 - 1) * missed, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_focal_loss_heeds_the_hard_classes_more():
     focal, entropy = network("protein_R_18", "MODEL.CLASS_LOSS", "focal"), network("protein_R_18")
     hard, easy = [sample(3)], [sample(3)]
@@ -129,6 +133,7 @@ def test_an_unknown_loss_is_refused():
 # ---- thresholds ----
 
 
+@pytest.mark.slow
 def test_thresholds_have_the_greatest_f1():
     rng = np.random.default_rng(1)
     labels = rng.random((40, 3)) < [0.5, 0.1, 0]
