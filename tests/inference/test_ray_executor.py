@@ -72,6 +72,8 @@ def kill():
 def two_workers():
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
+        # Its processes unpickle the networks of these tests, whatever a test before has made of sys.path.
+        patch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]), prepend=os.pathsep)
         patch.setattr(cluster, "available_cores", lambda: 2)
         patch.setattr(cluster, "_MEMORY", 1 << 20)
         patch.setattr(cluster, "_STORE", 100 << 20)
