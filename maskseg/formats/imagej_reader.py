@@ -13,7 +13,7 @@ import re
 import zipfile
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -90,7 +90,10 @@ def read(source: Path) -> Iterator[Item]:
         If there are none.
     """
     named: dict[str, list[ImageFile]] = {}
-    images = {file.id for file in files_of(source, *SUFFIXES)}
+    beside: dict[PurePosixPath, list[str]] = {}
+    for file in files_of(source, *SUFFIXES):
+        beside.setdefault(inner_path(file, source).parent, []).append(file.id)
+    images = {name for names in beside.values() for name in names}
     for file in files_of(source, ".roi"):
         folder = inner_path(file, source).parent
         alone = source.is_file() and file.member is None
@@ -98,12 +101,11 @@ def read(source: Path) -> Iterator[Item]:
         named.setdefault(file.id if own else folder.name or _image_id(_stem(source)), []).append(file)
     for file in filter(_is_zip, _zips(source)):
         name = _image_id(file.id)
-        if re.fullmatch(
-            r"roi[ _-]?sets?|rois?", name, re.IGNORECASE
-        ):  # the one image beside it has the name, or the folder
+        if re.fullmatch(r"roi[ _-]?sets?|rois?", name, re.IGNORECASE):
+            # The one image beside it has the name, or the folder.
             folder = inner_path(file, source).parent
-            beside = [one.id for one in files_of(source, *SUFFIXES) if inner_path(one, source).parent == folder]
-            name = beside[0] if len(beside) == 1 else folder.name or _stem(source)
+            near = beside.get(folder, [])
+            name = near[0] if len(near) == 1 else folder.name or _stem(source)
         named.setdefault(name, []).append(file)
     if not named:
         named = {file.id: [file] for file in files_of(source, *_TIFFS) if _overlay(file)}

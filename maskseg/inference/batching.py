@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# What is raised where the memory, of the machine or of a GPU, is too small.
+OUT_OF_MEMORY = (MemoryError, torch.OutOfMemoryError)
+
 Answer = TypeVar("Answer")
 Result = TypeVar("Result")
 
@@ -116,7 +119,7 @@ def _answers(
 ) -> Sequence[Answer]:
     try:
         return network(canvases)
-    except (MemoryError, torch.OutOfMemoryError):
+    except OUT_OF_MEMORY:
         if len(canvases) == 1:
             raise
     say_once("the memory is too small for several images at once: they go through the network one at a time")

@@ -7,13 +7,13 @@ from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError, OutputError, located, unexpected
 from maskseg.core.masks import CropMasks
 from maskseg.imaging.names import printable
 from maskseg.imaging.reading import ImageFile
+from maskseg.inference.batching import OUT_OF_MEMORY
 from maskseg.inference.predictor import Predictor
 
 # What a part was made from: name, size and time of a file, and what was chosen of it.
@@ -40,7 +40,7 @@ def reason_for(file: ImageFile, error: Exception) -> str:
         raise error
     if isinstance(error, InputError):
         return located(file.name, error)
-    if isinstance(error, torch.OutOfMemoryError):
+    if isinstance(error, OUT_OF_MEMORY):
         error = MemoryError()
     return f"{file.name}: {unexpected(error)}"
 

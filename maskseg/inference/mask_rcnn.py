@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from maskseg.core.masks import CropMasks, SoftCrops
 from maskseg.imaging import intensity
 from maskseg.imaging.scaling import channels_first, input_scale, resize_image
-from maskseg.inference.batching import BatchedPredictor, say_once
+from maskseg.inference.batching import OUT_OF_MEMORY, BatchedPredictor, say_once
 from maskseg.inference.predictor import OPTIONS
 from maskseg.inference.questions import answered, passed_on
 from maskseg.inference.rescale import at_pixel_size
@@ -105,18 +105,17 @@ class MaskRCNNPredictor(BatchedPredictor[SoftMasks]):
         """See `Predictor`; an image for which the memory is too small as a whole is predicted in tiles."""
         try:
             return super().segment_batch(images, tta)
-        except (MemoryError, torch.OutOfMemoryError):
+        except OUT_OF_MEMORY:
             # One at a time first: of several images perhaps only one is too large.
             if len(images) > 1:
                 return [self.segment_batch([image], tta)[0] for image in images]
             (image,) = images
             # Tiles are never shrunk by the scale of the config, and no help where the whole is not larger than one.
             scale = input_scale(image.shape[:2], self.cfg.INPUT.LONG_SIDE, self.cfg.INPUT.SHRINK)
-            side = min(self.tiles.side, SMALL_SIDE)
-            if scale < 1 or max(image.shape[:2]) * scale <= side:
+            if scale < 1 or max(image.shape[:2]) * scale <= min(self.tiles.side, SMALL_SIDE):
                 raise
         say_once("the memory is too small for whole images: they are predicted in tiles, with the same result")
-        return [segment_in_tiles(self, image, tta, side=side)]
+        return [segment_in_tiles(self, image, tta)]
 
     def look(self, image: NDArray[np.uint8], view: View, magnify: float = 1.0) -> SoftCrops:
         """Mask probabilities that the network finds in a view of the image; in the image's own coordinates."""

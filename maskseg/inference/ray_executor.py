@@ -31,6 +31,7 @@ from maskseg.core.errors import InputError
 from maskseg.core.optional import need
 from maskseg.core.threads import available_cores
 from maskseg.imaging.reading import ImageFile
+from maskseg.inference.batching import OUT_OF_MEMORY
 from maskseg.inference.faults import reason_for
 from maskseg.inference.ray_pool import Ended, Lost, Pool, portions
 from maskseg.inference.tiled_run import Look, open_large, predict_large
@@ -143,6 +144,8 @@ def _in_shared_tiles(run: Run, predictor: Predictor, pool: Pool, file: ImageFile
         outcomes = pool.run("tiles", portions(tiles, pool.count, _TILES), file, Look.of(image))
         with closing(outcomes):
             for _, outcome in outcomes:
+                if isinstance(outcome, MemoryError):
+                    raise outcome
                 if isinstance(outcome, Lost):
                     raise InputError(f"{file.name}: a tile of it {_LOST}; give a smaller --tile")
                 if isinstance(outcome, str):
@@ -193,12 +196,14 @@ class _Actor:
             return Ended(str(error))
         return [large.get(file.id, reasons.get(file.id)) for file in files]
 
-    def tiles(self, tiles: Sequence[int], file: ImageFile, look: Look) -> list[Tally | str] | Ended:
+    def tiles(self, tiles: Sequence[int], file: ImageFile, look: Look) -> list[Tally | MemoryError | str] | Ended:
         """What is to be known of tiles of an image whose files are there now, or why they cannot be."""
         try:
             if self._opened is None or self._opened[:2] != (file, look):
                 self._opened = file, look, open_large(self.run, self.predictor, file, look).image
             return list(self._opened[2].tally(tiles))
+        except OUT_OF_MEMORY:
+            return [MemoryError()] * len(tiles)
         except Exception as error:
             try:
                 return [reason_for(file, error)] * len(tiles)

@@ -24,11 +24,13 @@ class Look(NamedTuple):
 
     Attributes
     ----------
+    side : int
     magnify : float
     file_limits, limits : (float, float) or None
         See `maskseg.imaging.slides.FileSource` and `TiledImage`.
     """
 
+    side: int
     magnify: float
     file_limits: tuple[float, float] | None
     limits: tuple[float, float] | None
@@ -36,7 +38,7 @@ class Look(NamedTuple):
     @classmethod
     def of(cls, image: TiledImage) -> Look:
         """That of an image at present."""
-        return cls(image.magnify, getattr(image.source, "limits", None), image.limits)
+        return cls(image.side, image.magnify, getattr(image.source, "limits", None), image.limits)
 
 
 class Opened(NamedTuple):
@@ -70,7 +72,7 @@ def open_large(
         source,
         _parts(run, file),
         run.tta,
-        tiles.side,
+        look.side if look else tiles.side,
         tiles.overlap,
         limits=look.limits if look else None,
         share=share,

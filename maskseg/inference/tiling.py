@@ -41,12 +41,13 @@ from maskseg.imaging.content import content
 from maskseg.imaging.intensity import AUTO, OFF
 from maskseg.imaging.scaling import input_scale, scaled_shape
 from maskseg.imaging.windows import ArraySource, BackgroundMask, Box, Normalized, Resized, Source
+from maskseg.inference.batching import OUT_OF_MEMORY, say_once
 from maskseg.inference.predictor import Predictor
 from maskseg.inference.rescale import magnification
 from maskseg.inference.settings import PostprocessSettings
 from maskseg.inference.soft_masks import STRIDE, SoftMasks
 from maskseg.inference.stitching import Settled, Stitcher, TilePart
-from maskseg.inference.tile_grid import CONTEXT, MARGIN, SIDE, Tiles, Tiling
+from maskseg.inference.tile_grid import CONTEXT, MARGIN, SIDE, SMALL_SIDE, Tiles, Tiling
 from maskseg.inference.tta import PLAIN, SOMETHING, View, merge, views_of
 
 logger = logging.getLogger(__name__)
@@ -109,6 +110,8 @@ class TiledImage:
     ----------
     magnify : float
         What the tiles are predicted at.
+    side : int
+        Of the tiles; it falls where the memory is too small.
 
     Examples
     --------
@@ -145,8 +148,20 @@ class TiledImage:
     def predict(self) -> int:
         """Run the network on all tiles that are still to do; how many nuclei they claim, which is at least the result.
 
-        If nothing is left of them after the cleaning, once more as the settings say.
+        If nothing is left of them after the cleaning, once more as the settings say. Where the memory is too small for
+        a tile, all are smaller.
         """
+        try:
+            return self._predict_all()
+        except OUT_OF_MEMORY:
+            if self.side <= SMALL_SIDE:
+                raise
+        say_once("the memory is too small for tiles of this size: they are smaller, with the same result")
+        self.side = SMALL_SIDE
+        return self._predict_all()
+
+    def _predict_all(self) -> int:
+        self.magnify = 1.0
         count = self._predict(self._magnification() if self._given is None else self._given)
         retry = self.predictor.settings.retry_canvas
         return count if retry <= 1 or (count and self._finds()) else self._predict(1 / retry)
@@ -251,7 +266,7 @@ class TiledImage:
         return source if source.shape == self.tiling.shape else Resized(source, self.tiling.shape)
 
     def _path(self, tile: int) -> Path:
-        return self.parts / f"{self.magnify:g}_{tile:06d}.npz"
+        return self.parts / f"{self.side}_{self.magnify:g}_{tile:06d}.npz"
 
     def _done(self, canvas: Source, tile: int) -> TilePart:
         """The part of a tile, from its file if it has one."""
@@ -342,11 +357,7 @@ Share = Callable[[TiledImage, Sequence[int]], Iterator[Tally]]
 
 
 def segment_in_tiles(
-    predictor: TiledPredictor,
-    image: NDArray[np.uint8],
-    tta: str | None,
-    magnify: float | None = None,
-    side: int | None = None,
+    predictor: TiledPredictor, image: NDArray[np.uint8], tta: str | None, magnify: float | None = None
 ) -> CropMasks:
     """`Predictor.segment`, tile by tile.
 
@@ -356,11 +367,10 @@ def segment_in_tiles(
     image : uint8 array (H, W, 3)
     tta : str, optional
     magnify : float, optional
-    side : int, optional
-        See `TiledImage`; of the predictor's tiles where not given.
+        See `TiledImage`.
     """
     with tempfile.TemporaryDirectory() as parts:
-        side, context = side or predictor.tiles.side, predictor.tiles.overlap
+        side, context = predictor.tiles.side, predictor.tiles.overlap
         tiled = TiledImage(predictor, ArraySource(image), Path(parts), tta, side, context, magnify)
         tiled.predict()
         pieces = [settled.masks for settled in tiled.settled()]

@@ -2,11 +2,14 @@
 
 import logging
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
+from maskseg.imaging.finding import find_images
 from maskseg.inference.batching import say_once
+from maskseg.inference.run import predict_files
 from maskseg.inference.tile_grid import Tiles
 from tests.inference.test_predictor import predictor
 from tests.inference.test_tiling import UNSCALED, Marked, marks, scored
@@ -62,6 +65,31 @@ def test_several_images_go_one_at_a_time_and_only_the_large_one_in_tiles(caplog)
     with caplog.at_level(logging.WARNING):
         found = model_of(network).segment_batch(images)
     assert [scored(one) for one in found] == [scored(one) for one in expected]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError])
+def test_tiles_that_are_too_large_for_the_memory_are_smaller_with_the_same_result(error, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("maskseg.inference.tiling.SMALL_SIDE", 128)
+    image = marks(np.random.default_rng(7), (600, 700), 400)
+    cv2.imwrite(str(tmp_path / "a.png"), image[..., ::-1])
+    files = find_images([tmp_path / "a.png"])
+
+    def run(network, side, out):
+        model = model_of(network)
+        model.tiles = tiles = Tiles(side=side, overlap=68, large=100_000)
+        assert predict_files(model, files, tmp_path / out, ["labels", "geojson"], tiles=tiles) == []
+        return scored(model.segment(image))
+
+    small, large = Small(10**9), Small(350 * 350, error)
+    expected = run(small, 128, "expected")
+    with caplog.at_level(logging.WARNING):
+        assert run(large, 320, "out") == expected and len(expected) > 80
+    assert large.seen == small.seen
+    for name in ("labels/a.tif", "geojson/a.geojson"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "expected" / name).read_bytes()
+    said = [record.message for record in caplog.records if "memory" in record.message]
+    assert len(said) == 1 and "smaller" in said[0]
 
 
 def test_what_does_not_fit_in_tiles_either_is_the_error_itself():

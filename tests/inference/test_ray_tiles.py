@@ -110,6 +110,27 @@ def test_an_image_with_a_tile_that_ends_two_processes_is_left_out_and_the_others
     assert (tmp_path / "out" / "labels" / "b.tif").is_file()
 
 
+class Small(Deadly):
+    """Takes windows of so many pixels and no more."""
+
+    def inference(self, samples, do_postprocess):
+        if samples[0]["image"][0].numel() > 300 * 300:
+            raise MemoryError
+        return super().inference(samples, do_postprocess)
+
+
+def test_tiles_that_are_too_large_for_the_memory_of_a_process_are_smaller_for_all(two_workers, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(tiling, "SMALL_SIDE", 96)
+    write_large(tmp_path / "images" / "a.tif", 1)
+    files = find_images([tmp_path / "images"])
+    tiles = Tiles(side=256, overlap=68, large=100_000)
+    assert predict_files(model_of(Small(tmp_path)), files, tmp_path / "out", FORMATS, tiles=tiles, cluster=True) == []
+    assert len(seen(tmp_path / "log")) == 30
+    predict_files(model_of(Marked()), files, tmp_path / "local", FORMATS, tiles=TILES)
+    for name in ("labels/a.tif", "geojson/a.geojson", "nuclei.csv", "submission.csv"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "local" / name).read_bytes()
+
+
 def test_an_interrupted_run_goes_on_where_it_was_also_without_a_cluster(two_workers, tmp_path, monkeypatch):  # noqa: F811
     write_large(tmp_path / "images" / "a.tif", 3)
     files, out = find_images([tmp_path / "images"]), tmp_path / "out"
