@@ -267,7 +267,7 @@ class Jobs:
                 self._score(job, model, run, folder)
             except InputError as error:
                 # What was trained is there, if without a score.
-                job.result["left_out"] |= {"score": f"the score before and after: {error}"}
+                job.result["unscored"] = str(error)
         with write_whole(folder / RESULT, "w", encoding="utf-8") as file:
             json.dump(job.result, file)
 

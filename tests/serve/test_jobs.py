@@ -106,7 +106,7 @@ def test_a_training_whose_score_cannot_be_had_is_kept(workspace, tmp_path, monke
         time.sleep(0.02)
     try:
         assert job.state == "done", job
-        assert "ended by itself" in job.result["left_out"]["score"]
+        assert "ended by itself" in job.result["unscored"] and "before" not in job.result
         assert Path(job.result["model"]).is_dir()
         jobs.decide(job.id, keep=True)
         assert workspace.model == job.result["model"]

@@ -69,6 +69,7 @@ export interface Training {
   before?: number;
   after?: number;
   images?: string[];
+  unscored?: string;
   decision?: string;
 }
 

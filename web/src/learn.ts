@@ -90,7 +90,7 @@ function scores(job: Job, training: Partial<Training>): HTMLElement {
   return h(
     "div",
     {},
-    h("p", {}, seen ? T.learn.scored(training.held!) : T.learn.noneHeld),
+    h("p", {}, seen ? T.learn.scored(training.held!) : training.unscored ? T.learn.unscored(training.unscored) : T.learn.noneHeld),
     seen ? h("div", { class: "figures" }, figure(T.learn.before, training.before!, "score-before"), figure(T.learn.after, training.after!, "score-after")) : null,
     training.decision
       ? h("p", { id: "decided" }, training.decision === "kept" ? T.learn.kept : T.learn.thrown)

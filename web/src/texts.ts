@@ -143,6 +143,7 @@ export const T = {
     after: "After",
     scored: (held: number) => `Mean IoU (DSB score) on ${held} held-back ${held === 1 ? "region" : "regions"}, which the model has not seen:`,
     noneHeld: "No region is held back yet, so there is no honest score: review a second image.",
+    unscored: (reason: string) => `The score before and after could not be had: ${reason}.`,
     legend: "Your corrections red, the model blue.",
     keep: "Keep the new model",
     discard: "Throw it away",
