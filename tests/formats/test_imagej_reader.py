@@ -96,6 +96,16 @@ def test_the_image_is_found_in_the_names(tmp_path, layout):
     assert [item.image_id for item in read(source)] == ["a"]
 
 
+def test_single_regions_are_for_the_images_of_their_names_where_there_are_such(tmp_path):
+    region = ImagejRoi(roitype=ROI_TYPE.RECT, left=1, top=1, right=5, bottom=5).tobytes()
+    for name in ("images", "rois"):
+        (tmp_path / name).mkdir()
+    for name in ("a", "b"):
+        tifffile.imwrite(tmp_path / "images" / f"{name}.tif", np.zeros(SHAPE, np.uint8))
+        (tmp_path / "rois" / f"{name}.roi").write_bytes(region)
+    assert [item.image_id for item in read(tmp_path)] == ["a", "b"]
+
+
 @pytest.mark.parametrize(("images", "expected"), [(["cell 1.tif"], "cell 1"), ([], "set"), (["b.tif", "c.tif"], "set")])
 def test_a_zip_without_a_name_is_for_the_one_image_beside_it(tmp_path, images, expected):
     """ImageJ saves RoiSet.zip beside the image that is open."""
