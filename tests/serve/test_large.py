@@ -78,6 +78,20 @@ def frames(page, seconds=3):
     )
 
 
+def edited(page, number):
+    """Milliseconds from deleting a nucleus to the page without it, of a hand that has rested for a moment."""
+    page.page.wait_for_timeout(700)
+    return page.js(
+        """new Promise(resolve => {
+          const begin = performance.now();
+          maskseg.store.on("nuclei", () => resolve(performance.now() - begin));
+          maskseg.store.select([%d]);
+          document.getElementById("delete").click();
+        })"""
+        % number
+    )
+
+
 def test_fifty_thousand_nuclei(slide, serve, page_of, capsys):
     path, folder, key = slide
     server = serve(path, folder=folder)
@@ -96,22 +110,16 @@ def test_fifty_thousand_nuclei(slide, serve, page_of, capsys):
     page.until("!document.getElementById('view').classList.contains('dense')")
     page.page.wait_for_timeout(4000)
     outlined = frames(page)
-    took = page.js(
-        """new Promise(resolve => {
-          const begin = performance.now();
-          maskseg.store.on("nuclei", () => resolve(performance.now() - begin));
-          maskseg.store.select([25000]);
-          document.getElementById("delete").click();
-        })"""
-    )
-    assert len(page.rows) == 49_999
-    page.key("Control+z")
-    page.until_nuclei(50_000)
+    took = [edited(page, number) for number in range(25000, 25005)]
+    assert len(page.rows) == 49_995
+    for number in range(49_996, 50_001):
+        page.key("Control+z")
+        page.until_nuclei(number)
     server.kill()
     server.start()
     assert server.get(f"/api/images/{key}")["count"] == 50_000
     with capsys.disabled():
         print(
             f"\n50,000 nuclei on {SIDE} x {SIDE}: first view after {first / 1000:.2f} s; pan at {dense:.0f} frames a "
-            f"second over the whole, {outlined:.0f} with outlines; an edit on the page after {took:.0f} ms"
+            f"second over the whole, {outlined:.0f} with outlines; an edit on the page after {np.median(took):.0f} ms (the slowest of {len(took)}: {max(took):.0f})"
         )

@@ -101,6 +101,7 @@ function draw(): void {
         const rings = geometry.getEnds()!.map((end) => flat.slice(begin, (begin = end)));
         return { rings, colour: colourOf(id) };
       }),
+      (PART * step) / 4,
     );
     map.render();
   });
