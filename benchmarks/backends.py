@@ -35,7 +35,7 @@ from maskseg.imaging.reading import read_image
 from maskseg.inference.api import load_model
 from maskseg.inference.mask_rcnn import MaskRCNNPredictor
 from maskseg.inference.soft_masks import SoftMasks
-from maskseg.models.precision import in_bfloat16
+from maskseg.models.precision import half_precision
 
 SAMPLE = Path(__file__).resolve().parent.parent / "datasets" / "sample" / "heldout"
 TOLERANCE = 1.0  # pixels
@@ -206,7 +206,7 @@ def engines(predictor: MaskRCNNPredictor, threads: int, folder: str) -> Iterator
     model = predictor.model
     yield "eager, channels last (as loaded)", nullcontext()
     with bfloat16(predictor):
-        usable = in_bfloat16(predictor.cfg, model)
+        usable = half_precision(predictor.cfg, model)
     if usable:
         yield "the same in bfloat16 (the default)", bfloat16(predictor)
     else:

@@ -28,7 +28,7 @@ from maskseg.inference.tile_grid import SMALL_SIDE, Tiles, in_tiles
 from maskseg.inference.tiling import segment_in_tiles
 from maskseg.inference.tta import Look, View, assembly, first_look, views_of
 from maskseg.models.pooling import pool_by_rows
-from maskseg.models.precision import in_bfloat16, inference
+from maskseg.models.precision import half_precision, inference
 
 logger = logging.getLogger(__name__)
 
@@ -190,7 +190,7 @@ class MaskRCNNPredictor(BatchedPredictor[SoftMasks]):
         """What the network finds in canvases, uint8 tensors (3, H, W), with soft masks that are not pasted."""
         samples = [{"image": canvas} for canvas in canvases]
         if isinstance(self.model, GeneralizedRCNN):
-            detections = inference(self.model, samples, in_bfloat16(self.cfg, self.model))
+            detections = inference(self.model, samples, half_precision(self.cfg, self.model))
         else:
             detections = self.model.inference(samples, do_postprocess=False)
         limit = self.model.roi_heads.box_predictor.test_topk_per_image

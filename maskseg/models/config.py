@@ -162,7 +162,8 @@ def _add_network(cfg: CfgNode) -> None:
     cfg.MODEL.RPN.PRE_NMS_TOPK_ALL = 0
     # Levels that the FPN adds above its last one by pooling (Detectron2's own backbone adds one, to p5 only).
     cfg.MODEL.FPN.EXTRA_LEVELS = 1
-    # Prediction on a CPU that has instructions for it: convolutions in bfloat16, in two thirds of the time.
+    # Prediction in half precision where the hardware computes in it: convolutions in bfloat16 on a CPU (two thirds of
+    # the time), in float16 on a GPU of NVIDIA.
     cfg.MODEL.BFLOAT16 = True
     # U-Net: channels of its levels, the finest first, times the rate; Detectron2's name of the normalisation; loss.
     cfg.MODEL.UNET = Node()

@@ -1,8 +1,9 @@
-"""Prediction with any number of nuclei, and in bfloat16 on CPUs that compute in it."""
+"""Prediction with any number of nuclei, and in half precision on hardware that computes in it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from itertools import accumulate
 from typing import Any
 
@@ -34,34 +35,46 @@ def computes_in_bfloat16(device: torch.device) -> bool:
     return True
 
 
-def in_bfloat16(cfg: CfgNode, model: GeneralizedRCNN) -> bool:
-    """Whether a Mask R-CNN predicts in bfloat16: MODEL.BFLOAT16 says so, and the CPU has instructions for it."""
-    return (
-        cfg.MODEL.BFLOAT16
-        and isinstance(getattr(model, "backbone", None), FullPrecisionFPN)
-        and model.device.type == "cpu"
-        and computes_in_bfloat16(model.device)
-    )
+def half_precision(cfg: CfgNode, model: GeneralizedRCNN) -> torch.dtype | None:
+    """What a Mask R-CNN predicts in instead of float32, where MODEL.BFLOAT16 says so and the hardware computes in it.
+
+    On a CPU bfloat16; on a GPU of NVIDIA, from the seventh generation (Volta) on, float16, which has three binary digits
+    more. Not for networks whose features do not leave the backbone in float32.
+    """
+    if not cfg.MODEL.BFLOAT16 or not isinstance(getattr(model, "backbone", None), FullPrecisionFPN):
+        return None
+    if model.device.type == "cuda":
+        return torch.float16 if torch.cuda.get_device_capability(model.device) >= (7, 0) else None
+    return torch.bfloat16 if model.device.type == "cpu" and computes_in_bfloat16(model.device) else None
 
 
-def inference(model: GeneralizedRCNN, samples: list[dict[str, Any]], bfloat16: bool = False) -> list[Instances]:
+def _in(model: GeneralizedRCNN, dtype: torch.dtype | None) -> AbstractContextManager[object]:
+    """Convolutions and linear layers compute in this type; in that of their weights where it is None."""
+    if model.device.type not in ("cpu", "cuda"):
+        return nullcontext()
+    return torch.autocast(model.device.type, dtype or torch.bfloat16, enabled=dtype is not None)
+
+
+def inference(
+    model: GeneralizedRCNN, samples: list[dict[str, Any]], half: torch.dtype | None = None
+) -> list[Instances]:
     """Detectron2's ``GeneralizedRCNN.inference`` without postprocessing, in memory that does not follow the nuclei.
 
-    Both heads take some boxes after the other. In bfloat16 are the convolutions and the hidden layers of the box head.
-    Coordinates and scores are in float32, and so are the features that are pooled: bfloat16 has eight digits, and
+    Both heads take some boxes after the other. In half precision are the convolutions and the hidden layers of the box
+    head. Coordinates and scores are in float32, and so are the features that are pooled: bfloat16 has eight digits, and
     rounds a coordinate over 256 to two pixels.
 
     Parameters
     ----------
     model : GeneralizedRCNN
-        For bfloat16 one whose features leave the backbone in float32.
+        For half precision one whose features leave the backbone in float32.
     samples : list of dict
         Each with ``image``, uint8 tensor (3, H, W).
-    bfloat16 : bool
-        On a CPU.
+    half : torch.dtype, optional
+        See `half_precision`.
     """
     images = model.preprocess_image(samples)
-    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+    with _in(model, half):
         features = model.backbone(images.tensor)
         # Boxes are decoded in float32 of what its convolutions say.
         proposals, _ = model.proposal_generator(images, features)
@@ -84,7 +97,7 @@ def _boxes(heads: StandardROIHeads, features: dict[str, Tensor], proposals: list
     certain, and no number of nuclei is too large.
     """
     if type(heads)._forward_box is not StandardROIHeads._forward_box:
-        with torch.autocast("cpu", enabled=False):
+        with torch.autocast(features[heads.box_in_features[0]].device.type, enabled=False):
             return heads._forward_box(features, proposals)
     levels = [features[name] for name in heads.box_in_features]
     looked: list[list[tuple[Tensor, Tensor]]] = [[] for _ in proposals]
@@ -117,7 +130,7 @@ def _predicted(
     for piece in _pieces(proposals, _PROPOSALS):
         boxes = [of_image.proposal_boxes for of_image in _filled(piece, _PROPOSALS_STEP)]
         hidden = heads.box_head(heads.box_pooler(levels, boxes))[: sum(map(len, piece))]
-        with torch.autocast("cpu", enabled=False):
+        with torch.autocast(hidden.device.type, enabled=False):
             predicted.append(heads.box_predictor(hidden.float()))
     scores, deltas = (torch.cat(parts) for parts in zip(*predicted, strict=True))
     lengths = [len(of_image) for of_image in proposals]

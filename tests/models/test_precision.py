@@ -1,4 +1,4 @@
-"""Prediction in pieces is Detectron2's, and in bfloat16 it finds the boxes of float32 where the CPU has it."""
+"""Prediction in pieces is Detectron2's, and in half precision it finds the boxes of float32."""
 
 import numpy as np
 import pytest
@@ -6,9 +6,10 @@ import torch
 from detectron2.structures import Boxes, Instances
 
 from maskseg.imaging.reading import read_image
+from maskseg.inference import mask_rcnn
 from maskseg.inference.api import load_model
 from maskseg.models import precision
-from maskseg.models.precision import in_bfloat16, inference
+from maskseg.models.precision import half_precision, inference
 
 
 @pytest.fixture(scope="module")
@@ -24,33 +25,43 @@ def cpu(monkeypatch, avx512: bool, amx: bool):
 @pytest.mark.parametrize(("avx512", "amx"), [(True, False), (False, True), (False, False)])
 def test_it_is_on_where_the_cpu_has_instructions_and_the_key_is_true(model, monkeypatch, avx512, amx):
     cpu(monkeypatch, avx512, amx)
-    assert in_bfloat16(model.cfg, model.model) == (avx512 or amx)
+    assert half_precision(model.cfg, model.model) == (torch.bfloat16 if avx512 or amx else None)
     without = model.cfg.clone()
     without.MODEL.BFLOAT16 = False
-    assert not in_bfloat16(without, model.model)
+    assert half_precision(without, model.model) is None
 
 
-def test_a_backbone_whose_features_stay_in_bfloat16_is_left_in_float32(model, monkeypatch):
+def test_a_backbone_whose_features_stay_half_precision_is_left_in_float32(model, monkeypatch):
     cpu(monkeypatch, True, True)
     network = torch.nn.Module()
     network.backbone = model.model.backbone.bottom_up
-    assert not in_bfloat16(model.cfg, network)
+    assert half_precision(model.cfg, network) is None
+
+
+@pytest.mark.parametrize(("generation", "half"), [((9, 0), torch.float16), ((7, 0), torch.float16), ((6, 1), None)])
+def test_on_a_gpu_it_is_float16_where_the_gpu_computes_in_it(model, monkeypatch, generation, half):
+    monkeypatch.setattr(type(model.model), "device", torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: generation)
+    assert half_precision(model.cfg, model.model) == half
 
 
 @pytest.mark.slow
-def test_nuclei_are_those_of_float32(model, monkeypatch, repository):
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_nuclei_are_those_of_float32(model, monkeypatch, repository, half):
+    """Of float16 too, in which a CPU stands for the GPU: the same layers compute in the same types."""
     image = read_image(next((repository / "datasets/sample/heldout").glob("2dd9*/images/*.png")))
-    cpu(monkeypatch, True, False)
-    half = model.detect(image)
-    cpu(monkeypatch, False, False)
+    monkeypatch.setattr(mask_rcnn, "half_precision", lambda cfg, network: half)
+    fast = model.detect(image)
+    monkeypatch.setattr(mask_rcnn, "half_precision", lambda cfg, network: None)
     full = model.detect(image)
-    assert not np.array_equal(half.masks, full.masks)
+    assert not np.array_equal(fast.masks, full.masks)
     assert len(full.scores) > 10
-    distance = np.abs(half.boxes[:, None] - full.boxes[None]).max(axis=2)
-    near = (distance < 1) & (np.abs(half.scores[:, None] - full.scores[None]) < 0.05)
-    assert near.any(axis=0).mean() > 0.9
-    assert near.any(axis=1).mean() > 0.9
-    assert np.abs(half.masks[near.nonzero()[0]] - full.masks[near.nonzero()[1]]).mean() < 0.02
+    distance = np.abs(fast.boxes[:, None] - full.boxes[None]).max(axis=2)
+    near = (distance < 1) & (np.abs(fast.scores[:, None] - full.scores[None]) < 0.05)
+    least = {torch.bfloat16: 0.9, torch.float16: 0.99}[half]
+    assert near.any(axis=0).mean() > least
+    assert near.any(axis=1).mean() > least
+    assert np.abs(fast.masks[near.nonzero()[0]] - full.masks[near.nonzero()[1]]).mean() < 0.02
 
 
 @pytest.mark.slow
