@@ -89,7 +89,7 @@ hashes: setup
 # Left out is generalise.py, which trains for hours, and so is the largest image of tiles.py.
 DATA ?= data/dsb2018
 TISSUE ?= monuseg_train.zip
-BENCH := check.py convert.py empty.py postprocess.py nuclei.py load.py peers.py protein.py backends.py brightness.py evaluate.py \
+BENCH := check.py convert.py convolutions.py empty.py postprocess.py nuclei.py load.py peers.py protein.py backends.py brightness.py evaluate.py \
   "predict.py --data $(DATA):train" "predict.py --dense" "views.py --data $(DATA):dev" "train_sample.py $(DATA):train" \
   "grouping.py $(DATA)" "mosaics.py $(DATA)" "tiles.py $(TISSUE) --runs compare,middle" "corrections.py $(TISSUE) out/bench"
 bench: setup

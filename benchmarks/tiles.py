@@ -48,6 +48,7 @@ from maskseg.imaging.slides import open_source
 from maskseg.imaging.windows import ArraySource
 from maskseg.inference.api import load_model
 from maskseg.inference.mask_rcnn import MaskRCNNPredictor
+from maskseg.inference.memory import keep_freed_memory
 from maskseg.inference.soft_masks import STRIDE
 from maskseg.inference.tile_grid import SIDE, Tiling, in_tiles
 from maskseg.inference.tiling import TiledImage
@@ -127,6 +128,7 @@ def memory(key: str) -> float:
 
 def loaded(model: str, coarse: bool = False) -> tuple[MaskRCNNPredictor, float]:
     """The model, and the memory in MB that the process holds with it; VmHWM counts from here."""
+    keep_freed_memory()  # as `maskseg predict` does
     predictor = load_model(model, ["TEST.DETECTIONS_PER_IMAGE", "-1"])
     if coarse:
         predictor.model = DarkSpots(predictor.model)

@@ -144,6 +144,7 @@ def predict(
     from maskseg.imaging.channels import Choice
     from maskseg.imaging.finding import LeftFiles, find_images
     from maskseg.inference.api import build_predictor
+    from maskseg.inference.memory import keep_freed_memory
     from maskseg.inference.predictor import refuse_formats, refuse_options
     from maskseg.inference.tile_grid import Tiles
     from maskseg.models import tasks
@@ -179,6 +180,7 @@ def predict(
     with source.weights.open("rb") as file:
         # A training that went on under the same name is another model.
         weights = hashlib.file_digest(file, "sha256").hexdigest()
+    keep_freed_memory()
     failed = tasks.part(source.cfg, "predict")(
         build_predictor(cfg, source.weights),
         files,

@@ -27,6 +27,7 @@ from maskseg.inference.soft_masks import STRIDE, SoftMasks
 from maskseg.inference.tile_grid import SMALL_SIDE, Tiles, in_tiles
 from maskseg.inference.tiling import segment_in_tiles
 from maskseg.inference.tta import Look, View, assembly, first_look, views_of
+from maskseg.models.convolutions import quicken
 from maskseg.models.pooling import pool_by_rows
 from maskseg.models.precision import half_precision, inference
 
@@ -56,6 +57,7 @@ class MaskRCNNPredictor(BatchedPredictor[SoftMasks]):
     def __init__(self, cfg: CfgNode, model: torch.nn.Module) -> None:
         self.cfg = cfg
         pool_by_rows(model)
+        quicken(model)
         self.model: Any = model  # to nn.Module every method is a tensor or a module
         self.settings = PostprocessSettings.from_config(cfg)
         self.tiles = Tiles()

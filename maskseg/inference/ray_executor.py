@@ -33,9 +33,11 @@ from maskseg.core.threads import available_cores
 from maskseg.imaging.reading import ImageFile
 from maskseg.inference.batching import OUT_OF_MEMORY
 from maskseg.inference.faults import reason_for
+from maskseg.inference.memory import keep_freed_memory
 from maskseg.inference.ray_pool import Ended, Lost, Pool, portions
 from maskseg.inference.tiled_run import Look, open_large, predict_large
 from maskseg.inference.tiling import Tally, TiledImage, TiledPredictor
+from maskseg.models.convolutions import share_threads
 
 if TYPE_CHECKING:
     from maskseg.inference.predictor import Predictor
@@ -172,6 +174,8 @@ class _Actor:
         import ray
 
         cv2.setNumThreads(1)
+        share_threads()
+        keep_freed_memory()
         try:
             os.chdir(self._folder)
             seen = self.run.stamp.read_text(encoding="utf-8")

@@ -40,15 +40,27 @@ class PooledLevels(nn.Module):
 
 
 class FullPrecisionFPN(FPN):
-    """FPN whose features leave mixed precision.
+    """FPN whose features leave mixed precision, and which lets go of each level of the backbone once it is used.
 
     Detectron2's ROIAlign takes its boxes in the type of the features, and bfloat16 rounds a coordinate over 256 to
-    two pixels.
+    two pixels. The numbers are Detectron2's; it holds four times the finest level where this holds two.
     """
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Float32 features of images x (N, 3, H, W)."""
-        return {name: value.float() for name, value in super().forward(x).items()}
+        levels = self.bottom_up(x)
+        found: list[Tensor] = []
+        above: Tensor | None = None
+        for name, lateral, output in zip(self.in_features[::-1], self.lateral_convs, self.output_convs, strict=True):
+            own = lateral(levels.pop(name))
+            if above is not None:
+                own += F.interpolate(above, scale_factor=2.0, mode="nearest")
+                if self._fuse_type == "avg":
+                    own /= 2
+            above = own
+            found.insert(0, output(own).float())
+        found += self.top_block(found[-1])
+        return dict(zip(self._out_features, found, strict=True))
 
 
 def build_fpn(cfg: CfgNode, bottom_up: Backbone) -> FPN:

@@ -38,8 +38,8 @@ def computes_in_bfloat16(device: torch.device) -> bool:
 def half_precision(cfg: CfgNode, model: GeneralizedRCNN) -> torch.dtype | None:
     """What a Mask R-CNN predicts in instead of float32, where MODEL.BFLOAT16 says so and the hardware computes in it.
 
-    On a CPU bfloat16; on a GPU of NVIDIA, from the seventh generation (Volta) on, float16, which has three binary digits
-    more. Not for networks whose features do not leave the backbone in float32.
+    On a CPU bfloat16; on a GPU of NVIDIA, from the seventh generation (Volta) on, float16, which has three binary
+    digits more. Not for networks whose features do not leave the backbone in float32.
     """
     if not cfg.MODEL.BFLOAT16 or not isinstance(getattr(model, "backbone", None), FullPrecisionFPN):
         return None

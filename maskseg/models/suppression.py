@@ -9,7 +9,7 @@ from torchvision.ops import nms
 from maskseg.core.overlaps import box_pairs
 
 # Boxes that are compared with each other one by one.
-_CHUNK = 8192
+_CHUNK = 2048
 
 
 def suppress(boxes: Tensor, threshold: float) -> Tensor:

@@ -81,14 +81,14 @@ def frames(page, seconds=3):
 def edited(page, number):
     """Milliseconds from deleting a nucleus to the page without it, of a hand that has rested for a moment."""
     page.page.wait_for_timeout(700)
-    return page.js(
-        """new Promise(resolve => {
+    return page.page.evaluate(
+        """number => new Promise(resolve => {
           const begin = performance.now();
           maskseg.store.on("nuclei", () => resolve(performance.now() - begin));
-          maskseg.store.select([%d]);
+          maskseg.store.select([number]);
           document.getElementById("delete").click();
-        })"""
-        % number
+        })""",
+        number,
     )
 
 
@@ -121,5 +121,6 @@ def test_fifty_thousand_nuclei(slide, serve, page_of, capsys):
     with capsys.disabled():
         print(
             f"\n50,000 nuclei on {SIDE} x {SIDE}: first view after {first / 1000:.2f} s; pan at {dense:.0f} frames a "
-            f"second over the whole, {outlined:.0f} with outlines; an edit on the page after {np.median(took):.0f} ms (the slowest of {len(took)}: {max(took):.0f})"
+            f"second over the whole, {outlined:.0f} with outlines; an edit on the page "
+            f"after {np.median(took):.0f} ms (the slowest of {len(took)}: {max(took):.0f})"
         )

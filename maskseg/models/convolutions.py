@@ -1,0 +1,134 @@
+"""Convolutions for prediction on a CPU: frozen norms folded into them, Winograd's multiplications where they pay."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from detectron2.layers import Conv2d, FrozenBatchNorm2d
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import fuse_conv_bn_weights
+
+# Positions of the output, of all images together, from which Winograd's way is the faster one: below, transforming the
+# weights takes longer than what it saves (benchmarks/convolutions.py).
+_LEAST = 1024
+# Side of the squares of output that Winograd's way makes at a time, and bytes that it may hold for them.
+_SQUARE, _SPACE = 6, 64 * 2**20
+
+
+class _Quick(nn.Conv2d):
+    """A convolution that predicts on a CPU as said above, and is in everything else the one that it was."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Features (N, C, H, W), as the convolution, its norm and its activation make them."""
+        if not self._predicts(input):
+            return super().forward(input)
+        weight, bias = self._folded()
+        if self._gains(input):
+            found = _by_winograd(input, weight.contiguous(), bias, self.padding)
+        elif self.kernel_size == self.stride == (1, 1) and self.groups == 1 and input.is_contiguous():
+            # What comes from a convolution by Winograd: else it would be laid out anew, twice.
+            found = _by_product(input, weight, bias)
+        else:
+            found = F.conv2d(input, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+        activation = getattr(self, "activation", None)
+        if isinstance(activation, nn.ReLU) or activation in (F.relu, F.relu_):
+            return found.relu_()
+        return found if activation is None else activation(found)
+
+    def _predicts(self, input: Tensor) -> bool:
+        """Whether nothing learns from this, on a CPU, in float32, and no other program is made of it."""
+        norm = getattr(self, "norm", None)
+        return (
+            not torch.is_grad_enabled()
+            and input.device.type == "cpu"
+            and input.dtype == self.weight.dtype == torch.float32
+            and not torch.is_autocast_enabled("cpu")
+            and not torch.jit.is_tracing()
+            and not torch.compiler.is_compiling()
+            and self.padding_mode == "zeros"
+            and (norm is None or isinstance(norm, FrozenBatchNorm2d))
+        )
+
+    def _gains(self, input: Tensor) -> bool:
+        """Whether it is one of 3 x 3 weights over enough positions, on a CPU whose best are the instructions of AVX2.
+
+        oneDNN, which torch uses otherwise, has twice as wide instructions on a CPU with AVX-512.
+        """
+        count, _, height, width = input.shape
+        return (
+            self.kernel_size == (3, 3)
+            and self.stride == self.dilation == (1, 1)
+            and self.groups == 1
+            and count * height * width >= _LEAST
+            and torch.backends.cpu.get_cpu_capability() == "AVX2"
+            and torch.backends.nnpack.is_available()
+        )
+
+    def _folded(self) -> tuple[Tensor, Tensor | None]:
+        """Weights and bias with the norm in them, made once for as long as neither changes."""
+        norm: Any = getattr(self, "norm", None)
+        if norm is None:
+            return self.weight, self.bias
+        parts = (self.weight, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+        now = tuple((part.data_ptr(), part._version) for part in (*parts, self.bias) if part is not None)
+        kept = self.__dict__.get("_kept")
+        if kept is None or kept[0] != now:
+            weight, *others = parts
+            mean, variance, scale, shift = others
+            folded = fuse_conv_bn_weights(weight, self.bias, mean, variance, norm.eps, scale, shift)
+            kept = self.__dict__["_kept"] = now, *(part.detach() for part in folded)
+        return kept[1], kept[2]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_kept"}
+
+
+def _by_winograd(input: Tensor, weight: Tensor, bias: Tensor | None, padding: Any) -> Tensor:
+    """A 3 x 3 convolution by NNPACK, some rows of squares of its output after the other.
+
+    What NNPACK holds for a square is 64 numbers a channel, and it keeps the most that it ever held.
+    """
+    count, channels, height, width = input.shape
+    down, across = padding
+    tall, wide = height + 2 * down - 2, width + 2 * across - 2
+    each = 4 * 64 * (channels + len(weight)) * -(-wide // _SQUARE)
+    rows = max(1, _SPACE // each) * _SQUARE
+    if tall <= rows:
+        return torch._nnpack_spatial_convolution(input.contiguous(), weight, bias, padding)
+    found = input.new_empty(count, len(weight), tall, wide)
+    for begin in range(0, tall, rows):
+        end = min(begin + rows, tall)
+        top, bottom = begin - down, end - down + 2
+        part = input[:, :, max(top, 0) : min(bottom, height)]
+        part = F.pad(part, (0, 0, max(-top, 0), max(bottom - height, 0)))
+        found[:, :, begin:end] = torch._nnpack_spatial_convolution(part.contiguous(), weight, bias, (0, across))
+    return found
+
+
+def _by_product(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A 1 x 1 convolution of features (N, C, H, W), channel by channel in memory, as a product of matrices."""
+    rows = weight.flatten(1).expand(len(input), -1, -1)
+    found = torch.bmm(rows, input.flatten(2))
+    if bias is not None:
+        found += bias[:, None]
+    return found.unflatten(2, input.shape[2:])
+
+
+class _QuickConv2d(_Quick, Conv2d):
+    """Of Detectron2's, with its norm and its activation."""
+
+
+def quicken(model: nn.Module) -> None:
+    """Let the convolutions of a network predict quickly on a CPU, to 1e-5 of their values; it trains as before."""
+    share_threads()
+    quick = {Conv2d: _QuickConv2d, nn.Conv2d: _Quick}
+    for module in model.modules():
+        if type(module) in quick:
+            module.__class__ = quick[type(module)]
+
+
+def share_threads() -> None:
+    """Let NNPACK have as many threads as torch has; by itself it takes every core, whatever OMP_NUM_THREADS says."""
+    torch.set_num_threads(torch.get_num_threads())

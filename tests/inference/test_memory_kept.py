@@ -1,0 +1,51 @@
+"""What a program frees it keeps for the next layer."""
+
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import resource, sys
+import torch
+from maskseg.inference.memory import keep_freed_memory
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+for _ in range(3):
+    torch.ones(25_000_000)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    torch.ones(25_000_000)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def pages(word):
+    done = subprocess.run([sys.executable, "-c", PROGRAM, word], capture_output=True, text=True, check=True)
+    return int(done.stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc alone is told")
+def test_ten_tensors_of_100_mb_ask_the_system_for_no_memory():
+    asked = pages("give back")
+    if asked < 100_000:
+        pytest.skip("this C library keeps it anyway")
+    assert pages("keep") < asked / 50
+
+
+def test_another_c_library_is_left_alone(monkeypatch):
+    from maskseg.inference import memory
+
+    class Other:
+        pass
+
+    for found in (lambda name: Other(), lambda name: None):
+        monkeypatch.setattr(memory.ctypes, "CDLL", found)
+        memory.keep_freed_memory()
+
+    def refuse(name):
+        raise TypeError("no name")
+
+    monkeypatch.setattr(memory.ctypes, "CDLL", refuse)
+    memory.keep_freed_memory()
