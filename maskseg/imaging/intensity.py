@@ -36,7 +36,7 @@ from maskseg.core.errors import InputError
 # What INPUT.NORMALIZE may be, but for two limits.
 AUTO, OFF = "auto", "off"
 # Rows and columns from one sample to the next, more in images that would have more than _MOST samples.
-_STEP, _MOST = 4, 4096 * 4096
+_STEP, _MOST = 4, 2048 * 2048
 # Side in samples of the squares whose medians are the background, and the least share of one that is not fill.
 _SQUARE, _LEAST_SHARE = 16, 0.25
 # Shares of the background, and of the light that stands out from it, that saturate at either end.
