@@ -59,6 +59,7 @@ class _Quick(nn.Conv2d):
         count, _, height, width = input.shape
         return (
             self.kernel_size == (3, 3)
+            and not isinstance(self.padding, str)
             and self.stride == self.dilation == (1, 1)
             and self.groups == 1
             and count * height * width >= _LEAST
@@ -71,13 +72,15 @@ class _Quick(nn.Conv2d):
         norm: Any = getattr(self, "norm", None)
         if norm is None:
             return self.weight, self.bias
-        parts = (self.weight, norm.running_mean, norm.running_var, norm.weight, norm.bias)
-        now = tuple((part.data_ptr(), part._version) for part in (*parts, self.bias) if part is not None)
-        kept = self.__dict__.get("_kept")
-        if kept is None or kept[0] != now:
-            weight, *others = parts
-            mean, variance, scale, shift = others
-            folded = fuse_conv_bn_weights(weight, self.bias, mean, variance, norm.eps, scale, shift)
+        parts = [self.weight, norm.running_mean, norm.running_var, norm.weight, norm.bias]
+        parts += [] if self.bias is None else [self.bias]
+        kept: Any = self.__dict__.get("_kept")
+        # Of what was made in inference mode torch does not note when it changes.
+        noted = not any(part.is_inference() for part in parts)
+        now = [(part.data_ptr(), part._version) for part in parts] if noted else None
+        if kept is None or kept[0] is None or kept[0] != now:
+            mean, variance, scale, shift = parts[1:5]
+            folded = fuse_conv_bn_weights(self.weight, self.bias, mean, variance, norm.eps, scale, shift)
             kept = self.__dict__["_kept"] = now, *(part.detach() for part in folded)
         return kept[1], kept[2]
 
@@ -124,7 +127,7 @@ def quicken(model: nn.Module) -> None:
     """Let the convolutions of a network predict quickly on a CPU, to 1e-5 of their values; it trains as before."""
     share_threads()
     quick = {Conv2d: _QuickConv2d, nn.Conv2d: _Quick}
-    for module in model.modules():
+    for module in model.modules() if isinstance(model, nn.Module) else ():
         if type(module) in quick:
             module.__class__ = quick[type(module)]
 
