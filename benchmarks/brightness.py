@@ -5,10 +5,10 @@
 
 Small fluorescence images of a folder (DSB layout), without the nuclei at their edges, are set in the middle of larger
 fields of their own background, with its noise and a smooth unevenness of two of its grey values. Each is written as a
-tiled TIFF and predicted as a whole and in tiles of 256 network pixels. One table varies the fields, one what is filled
-in (rows at the top, a border, a scale bar, outside of the nuclei), one the kind of values, and one counts what is found
-where nothing is: noise of several grains, blank wells, uneven light. Scores are the mean IoU (DSB score), of all images
-together.
+tiled TIFF and predicted as a whole and in tiles, up to a side of 1024 of 256 network pixels, since these would be one
+tile otherwise. One table varies the fields, one what is filled in (rows at the top, a border, a scale bar, outside of
+the nuclei), one the kind of values, and one counts what is found where nothing is: noise of several grains, blank
+wells, uneven light. Scores are the mean IoU (DSB score), of all images together.
 
 The diameter of the nuclei is told to the model, so that all fields are seen at one magnification, but for
 ``--diameter estimated``. One view of each, which takes half the time of two.
@@ -33,6 +33,7 @@ from maskseg.imaging.reading import ImageFile
 from maskseg.imaging.slides import open_source
 from maskseg.inference.api import load_model
 from maskseg.inference.predictor import Predictor
+from maskseg.inference.tile_grid import SIDE
 from maskseg.inference.tiling import TiledImage
 
 Image, Labels = NDArray[Any], NDArray[np.int32]
@@ -159,7 +160,9 @@ class Scorer:
         if not tiled:
             return self.predictor.segment(file.read()).to_labels()
         with tempfile.TemporaryDirectory() as parts:
-            whole = TiledImage(self.predictor, open_source(file)[0], Path(parts), side=256)
+            whole = TiledImage(
+                self.predictor, open_source(file)[0], Path(parts), side=256 if max(image.shape) <= 1024 else SIDE
+            )
             whole.predict()
             labels, count = np.zeros(image.shape, np.int32), 0
             for settled in whole.settled():

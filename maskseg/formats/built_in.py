@@ -69,7 +69,7 @@ FORMATS = [
         default=True,
         reader=f"{_HERE}.coco_reader:read",
         recognises=f"{_HERE}.coco_reader:recognises",
-        layout="a COCO JSON file and its images",
+        layout="a COCO JSON file and its images; one for each image, as SA-1B has them",
         suffixes=(".json", ".json.gz"),
         lost="nothing; polygons of other programs by the rule of pycocotools; crowd regions are left out",
     ),

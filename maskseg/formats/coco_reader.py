@@ -18,6 +18,7 @@ from pycocotools import mask as coco_mask
 from maskseg.core import rle
 from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks
+from maskseg.formats.classes import NUCLEUS
 from maskseg.formats.coco import ANNOTATIONS, PACKED, PREDICTIONS, category_names, is_dataset, key_of
 from maskseg.formats.drawing import MOST_BOX_PIXELS, check_pixels, number, runs_area
 from maskseg.formats.reader import Classes, Item, LeftOut, Note, Nuclei, Selection, Shape, known_shape, unreadable_item
@@ -155,6 +156,8 @@ def _load(file: ImageFile) -> dict[str, list[dict[str, Any]]]:
     data = json_of(file, "get it again", "COCO")
     if isinstance(data, list) and all(isinstance(row, dict) and "image_id" in row for row in data):
         data = {"annotations": data, "images": list(_images_of_results(data))}
+    if isinstance(data, dict) and isinstance(data.get("image"), dict) and "images" not in data:
+        data = _of_one_image(data)
     lists: dict[str, Any] = {}
     for key in ("images", "annotations", "categories"):
         rows = data.get(key) if isinstance(data, dict) else None
@@ -166,6 +169,15 @@ def _load(file: ImageFile) -> dict[str, list[dict[str, Any]]]:
             raise InputError(f"{file.name}: no COCO file of instances, it has no list {key!r}; export it as such")
         lists[key] = rows
     return lists
+
+
+def _of_one_image(data: dict[str, Any]) -> dict[str, Any]:
+    """COCO's form of a file of SA-1B, which holds one image, and masks that do not say of which."""
+    image, items = data["image"], data.get("annotations")
+    known = key_of(image.get("image_id", image.get("id")))
+    if isinstance(items, list) and all(isinstance(item, dict) for item in items):
+        items = [{"image_id": known, **item} for item in items]
+    return {**data, "images": [{**image, "id": known}], "annotations": items}
 
 
 def _images_of_results(results: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -211,7 +223,9 @@ def _is_crowd(item: Mapping[str, Any]) -> bool:
 
 def _category(item: Mapping[str, Any], names: Mapping[str, str]) -> str:
     key = key_of(item.get("category_id"))
-    return names.get(key, key) if key is not None else "none"
+    if key is None:
+        return "none" if names else NUCLEUS
+    return names.get(key, key)
 
 
 def _is_wanted(name: str, wanted: Collection[str]) -> bool:

@@ -321,6 +321,26 @@ def test_a_list_of_results_is_for_the_images_of_its_numbers(coco):
     assert sorted(masks) == ["img02", "img1"]
 
 
+def test_files_of_one_image_each_are_one_set_without_classes(tmp_path):
+    """As SA-1B has them: masks that say neither of which image nor of which category they are."""
+    (tmp_path / "set").mkdir()
+    for number in (1, 2):
+        pixels = np.full((*SHAPE, 3), 10 * number, np.uint8)
+        cv2.imwrite(str(tmp_path / "set" / f"sa_{number}.jpg"), pixels)
+        image = {"image_id": number, "file_name": f"sa_{number}.jpg", "height": SHAPE[0], "width": SHAPE[1]}
+        masks = [{"id": 7, "segmentation": compressed(MASK), "bbox": [5, 5, 15, 10], "predicted_iou": 0.9}]
+        (tmp_path / "set" / f"sa_{number}.json").write_text(json.dumps({"image": image, "annotations": masks}))
+    summary = convert(tmp_path / "set", tmp_path / "out", progress=False)
+    assert (summary.masks, summary.left_out) == (2, [])
+    data = json.loads((tmp_path / "out" / "annotations.json").read_text())
+    assert [one["name"] for one in data["categories"]] == ["nucleus"]
+    for annotation in data["annotations"]:
+        np.testing.assert_array_equal(coco_mask.decode(annotation["segmentation"]), MASK)
+    (tmp_path / "set" / "sa_2.json").write_text('{"image": {}, "annotations": [7]}')
+    with pytest.raises(InputError, match=r"sa_2\.json.*'annotations'"):
+        convert(tmp_path / "set", tmp_path / "more", progress=False)
+
+
 def test_the_parts_of_a_roboflow_export_are_one_set(tmp_path):
     for part, grey in (("train", 10), ("valid", 20)):
         (tmp_path / "set" / part).mkdir(parents=True)
