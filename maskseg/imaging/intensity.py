@@ -56,8 +56,8 @@ _QUIET, _LEAST_NOISE, _LEAST_SPREAD = 0.05, 0.5, 0.25
 # some background between them: 2 to 30), whose width is so many standard deviations of normally distributed values.
 _DENSE, _SHORTEST_SHARE, _SHORTEST_WIDTH = 2.0, 0.2, 0.5067
 # Where no _FEWEST samples differ from the local background by this part of the distance of the limits, it is widened,
-# by the square of what is missing, up to so many times.
-_FEWEST, _LEAST_CONTRAST, _MOST_WIDER = 4, 0.5, 8.0
+# by a power of what is missing, up to so many times: a vignette stands out from its local background by a quarter.
+_FEWEST, _LEAST_CONTRAST, _STEEP, _MOST_WIDER = 4, 0.5, 2.5, 32.0
 # Values that can be fill: zero or the least of a signed type, and the greatest of a type or camera, of floats 1 too.
 _LOW_FILLS = {0.0, *(-(2.0**bits) for bits in (7, 15, 31))}
 _HIGH_FILLS = {float(np.float32(2.0**bits - 1)) for bits in (7, 8, *range(10, 17), 31, 32)}
@@ -163,7 +163,7 @@ def limits_of(samples: Samples) -> tuple[float, float]:
     noise = max(math.hypot(_deviation((plain - compact)[kept]), quiet), _LEAST_NOISE * whole)
     # Where next to nothing stands out, what the picture holds is uneven light.
     contrast = _quantile(np.abs(differences), 1 - _FEWEST / max(len(differences), _FEWEST))
-    uneven = min((_LEAST_CONTRAST * (high - low) / max(contrast, 1e-12)) ** 2, _MOST_WIDER) * (high - low)
+    uneven = min((_LEAST_CONTRAST * (high - low) / max(contrast, 1e-12)) ** _STEEP, _MOST_WIDER) * (high - low)
     noises = float(np.interp(contrast / max(noise, 1e-12), _SIGNALS, _NOISES))
     least = max(noises * noise, uneven, 1e-6 * abs(high), 1e-12)
     if high - low < least:
