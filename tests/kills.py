@@ -229,7 +229,8 @@ def agents() -> list[int]:
     """Ids of programs that what was begun here started, Ray's first of all, and that are there after some seconds."""
     mark = f"{MARK}={os.getpid()}\0".encode()
     found: list[int] = []
-    for _ in range(50 if "RAY_ADDRESS" not in os.environ else 0):
+    # Unmended they live on for a minute; on a busy machine they take some seconds to notice.
+    for _ in range(150 if "RAY_ADDRESS" not in os.environ else 0):
         found = []
         for process in Path("/proc").glob("[0-9]*"):
             # It has ended, or is somebody else's.
