@@ -37,7 +37,6 @@ from maskseg.inference.memory import keep_freed_memory
 from maskseg.inference.ray_pool import Ended, Lost, Pool, portions
 from maskseg.inference.tiled_run import Look, open_large, predict_large
 from maskseg.inference.tiling import Tally, TiledImage, TiledPredictor
-from maskseg.models.convolutions import share_threads
 
 if TYPE_CHECKING:
     from maskseg.inference.predictor import Predictor
@@ -174,7 +173,6 @@ class _Actor:
         import ray
 
         cv2.setNumThreads(1)
-        share_threads()
         keep_freed_memory()
         try:
             os.chdir(self._folder)

@@ -125,13 +125,7 @@ class _QuickConv2d(_Quick, Conv2d):
 
 def quicken(model: nn.Module) -> None:
     """Let the convolutions of a network predict quickly on a CPU, to 1e-5 of their values; it trains as before."""
-    share_threads()
     quick = {Conv2d: _QuickConv2d, nn.Conv2d: _Quick}
     for module in model.modules() if isinstance(model, nn.Module) else ():
         if type(module) in quick:
             module.__class__ = quick[type(module)]
-
-
-def share_threads() -> None:
-    """Let NNPACK have as many threads as torch has; by itself it takes every core, whatever OMP_NUM_THREADS says."""
-    torch.set_num_threads(torch.get_num_threads())

@@ -251,3 +251,9 @@ def test_a_dense_layer_of_nuclei_is_no_noise(radius, gap, negative):
     assert high - low < 1.6 * (bright - dark), "the picture keeps its contrast"
     assert low <= dark + 0.1 * (bright - dark)
     assert high >= bright - 0.15 * (bright - dark)
+
+
+@pytest.mark.parametrize("shape", [(2000, 3000), (8192, 8192), (16384, 16384), (100_000, 80_000), (300_000, 200_000)])
+def test_no_image_is_sampled_at_more_than_some_million_places(shape):
+    step = intensity.sample_step(shape)
+    assert shape[0] * shape[1] / step**2 <= 2048 * 2048

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from types import ModuleType
 
 import pytest
 
@@ -50,3 +51,23 @@ def test_another_c_library_is_left_alone(monkeypatch):
 
     monkeypatch.setattr(memory.ctypes, "CDLL", refuse)
     memory.keep_freed_memory()
+
+
+class Called(Exception):
+    pass
+
+
+def test_predict_and_the_processes_of_a_cluster_keep_it(monkeypatch, repository, tmp_path):
+    from maskseg.cli import predict
+    from maskseg.inference import memory, ray_executor
+
+    def called():
+        raise Called
+
+    monkeypatch.setattr(memory, "keep_freed_memory", called)
+    monkeypatch.setattr(ray_executor, "keep_freed_memory", called)
+    with pytest.raises(Called):
+        predict.predict([str(repository / "datasets/sample/heldout")], tmp_path / "out")
+    monkeypatch.setitem(sys.modules, "ray", ModuleType("ray"))
+    with pytest.raises(Called):
+        ray_executor._Actor(None, None, "", "").ready()

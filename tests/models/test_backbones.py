@@ -3,6 +3,7 @@
 import pytest
 import torch
 from detectron2.modeling import build_model
+from detectron2.modeling.backbone import FPN
 from detectron2.structures import Boxes
 
 from maskseg.models.config import load_config
@@ -38,3 +39,13 @@ def test_levels_above_the_last_are_subsampled(model):
         "p5": (2, 3),
     }
     assert torch.equal(features["p5"], features["p4"][:, :, ::2, ::2])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fuse", ["sum", "avg"])
+def test_the_features_are_those_of_detectron2s_pyramid(model, monkeypatch, fuse):
+    monkeypatch.setattr(model.backbone, "_fuse_type", fuse)
+    x = torch.rand(2, 3, 64, 96)
+    with torch.no_grad():
+        for name, expected in FPN.forward(model.backbone, x).items():
+            torch.testing.assert_close(model.backbone(x)[name], expected)
