@@ -4,8 +4,7 @@
 
 For each kind of layer that goes another way (`maskseg.models.convolutions`): milliseconds as Detectron2 computes it and
 now, medians turn by turn, on features of that size; then one view of an image of side x side, tissue images of the zip
-side by side, or noise without a zip. The last line is the same with memory kept (`maskseg.inference.memory`), as
-``maskseg predict`` does it; it has to be last.
+side by side, or noise without a zip.
 """
 
 from __future__ import annotations
@@ -28,7 +27,6 @@ from machine import machine
 from numpy.typing import NDArray
 
 from maskseg.inference.api import load_model
-from maskseg.inference.memory import keep_freed_memory
 from maskseg.models.convolutions import _Quick
 
 
@@ -95,8 +93,6 @@ def main() -> None:
             )
     layers.clear()
     took = turns(ways, lambda: predictor.segment(image, "none"), options.repeats)
-    keep_freed_memory()
-    took |= turns({"now, memory kept": nullcontext}, lambda: predictor.segment(image, "none"), options.repeats)
     for name, (wall, cpu) in took.items():
         print(f"{options.side} x {options.side}, one view, {name}: {wall:.2f} s, {cpu:.2f} cpu s")
 
