@@ -225,10 +225,10 @@ def begun(job: Callable[[Path, Path], None], source: Path, out: Path, said: Path
         os._exit(code)
 
 
-def agents() -> list[int]:
-    """Ids of programs that what was begun here started, Ray's first of all, and that are there after some seconds."""
+def agents() -> list[str]:
+    """Programs that what was begun here started, Ray's first of all, and that are there after some seconds."""
     mark = f"{MARK}={os.getpid()}\0".encode()
-    found: list[int] = []
+    found: list[str] = []
     # Unmended they live on for a minute; on a busy machine they take some seconds to notice.
     for _ in range(150 if "RAY_ADDRESS" not in os.environ else 0):
         found = []
@@ -236,7 +236,8 @@ def agents() -> list[int]:
             # It has ended, or is somebody else's.
             with suppress(OSError):
                 if mark in process.joinpath("environ").read_bytes():
-                    found.append(int(process.name))
+                    words = process.joinpath("cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                    found.append(f"{process.name} {words[:200]}")
         if not found:
             break
         time.sleep(0.1)
@@ -316,7 +317,7 @@ def killed(name: str, moments: int, source: Path, folder: Path, seed: int = 0) -
         if wrong:
             raise AssertionError(f"{name}, after {figures.kills} kills: {wrong} differ in {out}")
         if left := agents():
-            raise AssertionError(f"{name}, after {figures.kills} kills: Ray's processes {left} are left over")
+            raise AssertionError(f"{name}, after {figures.kills} kills are left over: {left}")
         figures.ends += 1
         shutil.rmtree(out)
     return figures

@@ -41,7 +41,7 @@ def test_a_program_that_is_left_over_is_found(source, tmp_path):
     kills.ended(kills.begun(job, source, tmp_path / "left"), tmp_path / "left")
     left = int((tmp_path / "left").read_text())
     try:
-        assert kills.agents() == [left]
+        assert kills.agents() == [f"{left} sleep 60 "]
     finally:
         os.kill(left, signal.SIGKILL)
         other.kill()

@@ -18,11 +18,12 @@ import re
 import socket
 import subprocess
 import sys
+import uuid
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import torch
@@ -51,19 +52,26 @@ _LOST = "ended two processes, perhaps out of memory"
 _MEMORY = 2 << 30
 # For a Ray of our own: names and one model pass through it.
 _STORE = 512 << 20
-# A program that ends the processes of such a Ray when its input ends, as it does with this process: those that have a
-# file open in the folder that the input names, or have it on their command line.
+# A variable by which the processes of such a Ray are known: each has it from the one that started it.
+_MARK = "MASKSEG_RAY"
+# A program that ends them when its input ends, as it does with this process, until none is left: one that is to end
+# can still start another.
 _END = """
-import os, signal, sys
-folder = sys.stdin.read()
-for number in filter(str.isdigit, os.listdir("/proc") if folder else []):
-    try:
-        with open(f"/proc/{number}/cmdline") as file:
-            words = [file.read(), *(os.readlink(file.path) for file in os.scandir(f"/proc/{number}/fd"))]
-        if any(folder in word for word in words) and int(number) not in (os.getpid(), os.getppid()):
-            os.kill(int(number), signal.SIGKILL)
-    except OSError:
-        pass
+import os, signal, sys, time
+sys.stdin.read()
+mark, rounds = sys.argv[1].encode(), 0
+while rounds < 2:
+    found = False
+    for number in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{number}/environ", "rb") as file:
+                if mark in file.read().split(b"\\0"):
+                    os.kill(int(number), signal.SIGKILL)
+                    found = True
+        except OSError:
+            pass
+    rounds = 0 if found else rounds + 1
+    time.sleep(0.05)
 """
 
 
@@ -226,10 +234,10 @@ def _connected(ray: Any) -> Iterator[None]:
     os.environ.setdefault("RAY_worker_niceness", "0")
     address = os.environ.get("RAY_ADDRESS")
     # Ray waits 30 s for its own parts to start, which a busy machine may not do at once.
-    with nullcontext() if address else _ended_with_this_process() as told:
+    with nullcontext() if address else _ended_with_this_process():
         for last in [True] if address else [False, False, True]:
             try:
-                folder = _connect(ray, address)
+                _connect(ray, address)
                 break
             except Exception as error:  # Ray has many, down to Exception itself; all mean the same here
                 ray.shutdown()
@@ -239,9 +247,7 @@ def _connected(ray: Any) -> Iterator[None]:
                     if "AuthenticationError" in (type(error).__name__, type(error.__cause__).__name__):
                         remedy = "it asks for a token: set RAY_AUTH_MODE=token, with its token in ~/.ray/auth_token"
                     raise InputError(f"no Ray at {where} ({' '.join(str(error).split())}); {remedy}") from error
-        if told and folder:
-            told.write(folder)
-            told.flush()
+        os.environ.pop(_MARK, None)
         try:
             yield
         finally:
@@ -249,39 +255,37 @@ def _connected(ray: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _ended_with_this_process() -> Iterator[IO[str] | None]:
-    """A process that ends Ray's at once when this one is killed: Ray itself takes a minute.
+def _ended_with_this_process() -> Iterator[None]:
+    """What is started from here on, as long as `_MARK` is set, ends with this process, at once when it is killed.
 
-    Yields
-    ------
-    file or None
-        To be told Ray's own folder; None where the system does not say which process has which file.
+    Ray itself takes a minute, and where it was killed while it started more.
     """
-    if not sys.platform.startswith("linux"):
-        yield None
+    if not sys.platform.startswith("linux"):  # others do not say what variables a process has
+        yield
         return
-    ending = subprocess.Popen(
-        [sys.executable, "-S", "-c", _END], stdin=subprocess.PIPE, text=True, start_new_session=True
-    )
+    mark = str(uuid.uuid4())
+    arguments = [sys.executable, "-S", "-c", _END, f"{_MARK}={mark}"]
+    ending = subprocess.Popen(arguments, stdin=subprocess.PIPE, start_new_session=True)
+    os.environ[_MARK] = mark
     try:
-        yield ending.stdin
+        yield
     finally:
+        os.environ.pop(_MARK, None)
         ending.communicate()
 
 
-def _connect(ray: Any, address: str | None) -> str:
-    """Connect; the folder of a Ray of our own, else nothing."""
+def _connect(ray: Any, address: str | None) -> None:
+    """Connect to the cluster at an address, or to one of our own."""
     if address:
         # Ray itself tries for minutes.
         if place := re.fullmatch(r"(?:ray://)?(.+):(\d+)", address):
             socket.create_connection((place[1], int(place[2])), timeout=10).close()
         ray.init(address=address, logging_level=logging.ERROR)
-        return ""
-    made = ray.init(
+        return
+    ray.init(
         address="local",
         num_cpus=available_cores(),
         object_store_memory=_STORE,
         include_dashboard=False,
         logging_level=logging.ERROR,
     )
-    return made.address_info["session_dir"] + os.sep

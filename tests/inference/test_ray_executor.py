@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -136,36 +137,50 @@ def test_an_image_that_ends_two_processes_is_left_out_and_the_others_are_done(tw
     assert len(list((tmp_path / "out" / "labels").iterdir())) == 7
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only there processes are found by their files")
-def test_agents_end_with_the_process_that_is_killed(tmp_path):
-    """Ray's own go on for a minute, trying to tell a server that has ended, too."""
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only there it is known what a process was given")
+def test_agents_end_with_the_process_that_is_killed_while_it_starts_them(tmp_path):
+    """Ray's own go on for a minute, trying to tell a server that has ended, too; and what they start meanwhile."""
     script = tmp_path / "script.py"
     script.write_text(
-        "import subprocess, sys, time\nfrom maskseg.inference.ray_executor import _ended_with_this_process\n"
-        "with _ended_with_this_process() as told:\n"
-        "    with open(sys.argv[1] + 'log', 'w') as log:\n"
-        "        agent = subprocess.Popen(['sleep', '60'], stderr=log, start_new_session=True)\n"
-        "    told.write(sys.argv[1])\n    told.flush()\n    print(agent.pid, flush=True)\n    sys.stdin.read()\n"
+        "import subprocess, sys\nfrom maskseg.inference.ray_executor import _ended_with_this_process\n"
+        "with _ended_with_this_process():\n"
+        "    more = 'for i in 1 2 3 4 5 6 7 8 9; do sleep 60 & sleep 0.01; done; wait'\n"
+        "    agent = subprocess.Popen(['bash', '-c', more], start_new_session=True, stdout=subprocess.DEVNULL)\n"
+        "    print(agent.pid, flush=True)\n    sys.stdin.read()\n"
     )
-    (tmp_path / "session").mkdir()
-    folder = f"{tmp_path}/session{os.sep}"
     driver = subprocess.Popen(
-        [sys.executable, script, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]
+        [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]
     )
-    agent = int(driver.stdout.readline())
+    session = int(driver.stdout.readline())
+    assert sessions_of(session)
     driver.kill()
     driver.communicate()
     end = time.monotonic() + 20
-    while alive(agent) and time.monotonic() < end:
+    while sessions_of(session) and time.monotonic() < end:
         time.sleep(0.05)
-    assert not alive(agent)
+    assert not sessions_of(session)
 
 
-def alive(number):
-    try:
-        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+def test_what_is_started_later_is_not_ended(monkeypatch):
+    monkeypatch.setattr(cluster, "_connect", lambda *_: None)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with cluster._connected(SimpleNamespace(is_initialized=lambda: False, shutdown=lambda: None)):
+        other = subprocess.Popen(["sleep", "60"])
+    assert other.poll() is None
+    other.kill()
+    other.wait()
+    assert cluster._MARK not in os.environ
+
+
+def sessions_of(session):
+    """Ids of the processes of a session that have not ended."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = path.read_text().rpartition(")")[2].split()
+            if fields[0] != "Z" and int(fields[3]) == session:
+                found.append(int(path.parent.name))
+    return found
 
 
 def test_a_machine_that_does_not_see_the_folders_is_named(tmp_path):
