@@ -89,11 +89,13 @@ def plot(points: list[Point], file: Path) -> None:
     from matplotlib import pyplot as plt
 
     values = np.array(points)
-    _, (left, right) = plt.subplots(1, 2, figsize=(9, 3), constrained_layout=True)
+    _, (left, right) = plt.subplots(1, 2, figsize=(10, 3), constrained_layout=True)
     left.plot(values[:, 0], values[:, 2])
     left.set(xlabel="images", ylabel="resident memory, MB", ylim=(0, 1.2 * values[:, 2].max()))
     right.plot(values[1:, 0], 1000 * np.diff(values[:, 1]) / np.diff(values[:, 0]))
     right.set(xlabel="images", ylabel="processor ms an image", ylim=(0, None))
+    for axes in (left, right):
+        axes.locator_params(axis="x", nbins=5)
     plt.savefig(file, dpi=80)
 
 

@@ -32,6 +32,7 @@ from maskseg.core.errors import InputError
 from maskseg.core.optional import need
 from maskseg.core.threads import available_cores
 from maskseg.imaging.reading import ImageFile
+from maskseg.inference import ray_ending
 from maskseg.inference.batching import OUT_OF_MEMORY
 from maskseg.inference.faults import reason_for
 from maskseg.inference.memory import keep_freed_memory
@@ -54,25 +55,6 @@ _MEMORY = 2 << 30
 _STORE = 512 << 20
 # A variable by which the processes of such a Ray are known: each has it from the one that started it.
 _MARK = "MASKSEG_RAY"
-# A program that ends them when its input ends, as it does with this process, until none is left: one that is to end
-# can still start another.
-_END = """
-import os, signal, sys, time
-sys.stdin.read()
-mark, rounds = sys.argv[1].encode(), 0
-while rounds < 2:
-    found = False
-    for number in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{number}/environ", "rb") as file:
-                if mark in file.read().split(b"\\0"):
-                    os.kill(int(number), signal.SIGKILL)
-                    found = True
-        except OSError:
-            pass
-    rounds = 0 if found else rounds + 1
-    time.sleep(0.05)
-"""
 
 
 def outcomes_on_ray(
@@ -264,7 +246,7 @@ def _ended_with_this_process() -> Iterator[None]:
         yield
         return
     mark = str(uuid.uuid4())
-    arguments = [sys.executable, "-S", "-c", _END, f"{_MARK}={mark}"]
+    arguments = [sys.executable, "-S", ray_ending.__file__, f"{_MARK}={mark}"]
     ending = subprocess.Popen(arguments, stdin=subprocess.PIPE, start_new_session=True)
     os.environ[_MARK] = mark
     try:

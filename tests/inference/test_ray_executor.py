@@ -139,20 +139,30 @@ def test_an_image_that_ends_two_processes_is_left_out_and_the_others_are_done(tw
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only there it is known what a process was given")
 def test_agents_end_with_the_process_that_is_killed_while_it_starts_them(tmp_path):
-    """Ray's own go on for a minute, trying to tell a server that has ended, too; and what they start meanwhile."""
+    """Ray's own go on for a minute, trying to tell a server that has ended, too; and what they start meanwhile.
+
+    Some lose the variable by which they are known, and the first ones can end before they are looked for.
+    """
+    folder = tmp_path / "session_1"
+    (folder / "logs").mkdir(parents=True)
+    agents = (
+        f"exec 2> {folder}/logs/agent.err; timeout 2 tail -f /dev/null {folder}/logs/agent.err & "
+        "for i in 1 2 3 4 5 6 7 8 9; do sleep 60 & sleep 0.01; done; "
+        "env -u MASKSEG_RAY bash -c 'exec -a ray::Agent sleep 60' & wait"
+    )
     script = tmp_path / "script.py"
     script.write_text(
-        "import subprocess, sys\nfrom maskseg.inference.ray_executor import _ended_with_this_process\n"
+        "import subprocess, sys, time\nfrom maskseg.inference.ray_executor import _ended_with_this_process\n"
         "with _ended_with_this_process():\n"
-        "    more = 'for i in 1 2 3 4 5 6 7 8 9; do sleep 60 & sleep 0.01; done; wait'\n"
-        "    agent = subprocess.Popen(['bash', '-c', more], start_new_session=True, stdout=subprocess.DEVNULL)\n"
-        "    print(agent.pid, flush=True)\n    sys.stdin.read()\n"
+        f'    agents = ["bash", "-c", """{agents}"""]\n'
+        "    agent = subprocess.Popen(agents, start_new_session=True, stdout=subprocess.DEVNULL)\n"
+        "    time.sleep(2.5)\n    print(agent.pid, flush=True)\n    sys.stdin.read()\n"
     )
     driver = subprocess.Popen(
         [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]
     )
     session = int(driver.stdout.readline())
-    assert sessions_of(session)
+    assert len(sessions_of(session)) == 11
     driver.kill()
     driver.communicate()
     end = time.monotonic() + 20
