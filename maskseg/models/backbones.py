@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY
@@ -10,6 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from maskseg.models.starts import train_affine
+
+# Channels of a level that are added to those of the finer one at a time.
+_CHANNELS = 16
 
 
 class PooledLevels(nn.Module):
@@ -54,7 +58,10 @@ class FullPrecisionFPN(FPN):
         for name, lateral, output in zip(self.in_features[::-1], self.lateral_convs, self.output_convs, strict=True):
             own = lateral(levels.pop(name))
             if above is not None:
-                own += F.interpolate(above, scale_factor=2.0, mode="nearest")
+                # Where nothing learns from it some channels at a time: the enlarged level is as large as this one.
+                step = own.shape[1] if torch.is_grad_enabled() else _CHANNELS
+                for into, some in zip(own.split(step, 1), above.split(step, 1), strict=True):
+                    into += F.interpolate(some, scale_factor=2.0, mode="nearest")
                 if self._fuse_type == "avg":
                     own /= 2
             above = own

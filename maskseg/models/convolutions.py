@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from detectron2.layers import Conv2d, FrozenBatchNorm2d
+from detectron2.modeling.backbone.resnet import BasicStem
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import fuse_conv_bn_weights
@@ -14,7 +15,9 @@ from torch.nn.utils import fuse_conv_bn_weights
 # weights takes longer than what it saves (benchmarks/convolutions.py).
 _LEAST = 1024
 # Side of the squares of output that Winograd's way makes at a time, and bytes that it may hold for them.
-_SQUARE, _SPACE = 6, 64 * 2**20
+_SQUARE, _SPACE = 6, 32 * 2**20
+# Bytes of what the convolution of a stem finds at a time.
+_STEM_SPACE = 4 * 2**20
 
 
 class _Quick(nn.Conv2d):
@@ -123,9 +126,45 @@ class _QuickConv2d(_Quick, Conv2d):
     """Of Detectron2's, with its norm and its activation."""
 
 
+class _QuickStem(BasicStem):
+    """Detectron2's stem, which predicts on a CPU some rows after the other.
+
+    What its convolution finds of a large image is the most that a network of few channels holds at all, and the
+    indices that torch's pooling makes and nobody asks for take half as much again.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (N, C, H / 4, W / 4) of images (N, 3, H, W), as the stem makes them."""
+        conv = self.conv1
+        count, _, height, width = x.shape
+        high, wide, tall = _half(height), _half(_half(width)), _half(_half(height))
+        # Of what is found, two rows for each that the pooling leaves.
+        rows = max(1, _STEM_SPACE // (16 * count * conv.out_channels * wide))
+        if not (isinstance(conv, _Quick) and conv._predicts(x) and rows < tall):
+            return super().forward(x)
+        weight, bias = conv._folded()
+        found = x.new_empty(count, conv.out_channels, tall, wide)
+        for begin in range(0, tall, rows):
+            end = min(begin + rows, tall)
+            first, last = max(2 * begin - 1, 0), min(2 * end, high)
+            top, bottom = 2 * first - 3, 2 * last + 2
+            part = x[:, :, max(top, 0) : min(bottom, height)]
+            part = F.pad(part, (3, 3, max(-top, 0), max(bottom - height, 0)))
+            part = F.conv2d(part, weight, bias, stride=2).relu_()
+            # The pooling's own padding is less than all numbers; after the activation zero is, too.
+            part = F.pad(part, (1, 1, int(begin == 0), 2 * end - last))
+            found[:, :, begin:end] = F.max_pool2d(part, 3, 2)
+        return found
+
+
+def _half(size: int) -> int:
+    """What a stride of 2 leaves of a side, with the padding of the stem."""
+    return -(-size // 2)
+
+
 def quicken(model: nn.Module) -> None:
     """Let the convolutions of a network predict quickly on a CPU, to 1e-5 of their values; it trains as before."""
-    quick = {Conv2d: _QuickConv2d, nn.Conv2d: _Quick}
+    quick = {Conv2d: _QuickConv2d, nn.Conv2d: _Quick, BasicStem: _QuickStem}
     for module in model.modules() if isinstance(model, nn.Module) else ():
         if type(module) in quick:
             module.__class__ = quick[type(module)]

@@ -11,7 +11,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import GeneralizedRCNN
 from detectron2.modeling.roi_heads import FastRCNNOutputLayers, StandardROIHeads
-from detectron2.structures import Instances
+from detectron2.structures import ImageList, Instances
 from torch import Tensor
 
 from maskseg.models.backbones import FullPrecisionFPN
@@ -73,7 +73,7 @@ def inference(
     half : torch.dtype, optional
         See `half_precision`.
     """
-    images = model.preprocess_image(samples)
+    images = _normalized(model, samples)
     with _in(model, half):
         features = model.backbone(images.tensor)
         # Boxes are decoded in float32 of what its convolutions say.
@@ -87,6 +87,15 @@ def inference(
             filled = model.roi_heads.forward_with_given_boxes(features, _filled(piece, _MASKS_STEP))
             pieces.append([one[: len(of_image)] for one, of_image in zip(filled, piece, strict=True)])
     return [Instances.cat(list(of_image)) for of_image in zip(*pieces, strict=True)]
+
+
+def _normalized(model: GeneralizedRCNN, samples: list[dict[str, Any]]) -> ImageList:
+    """Detectron2's ``GeneralizedRCNN.preprocess_image``, without its copies where nothing is to be padded."""
+    shapes, step = {sample["image"].shape for sample in samples}, model.backbone.size_divisibility
+    if len(shapes) > 1 or any(side % step for shape in shapes for side in shape[1:]):
+        return model.preprocess_image(samples)
+    pixels = torch.stack([sample["image"].to(model.device) for sample in samples]).float()
+    return ImageList(pixels.sub_(model.pixel_mean).div_(model.pixel_std), [tuple(pixels.shape[2:])] * len(pixels))
 
 
 def _boxes(heads: StandardROIHeads, features: dict[str, Tensor], proposals: list[Instances]) -> list[Instances]:

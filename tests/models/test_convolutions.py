@@ -6,8 +6,10 @@ import pickle
 import pytest
 import torch
 from detectron2.layers import Conv2d, FrozenBatchNorm2d
+from detectron2.modeling.backbone.resnet import BasicStem
 from torch import nn
 from torch.nn import functional as F
+from torch.profiler import ProfilerActivity
 
 from maskseg.models import convolutions
 from maskseg.models.convolutions import quicken
@@ -216,3 +218,46 @@ def test_empty_batches():
         _, quick = pair(*given, norm=True)
         with torch.no_grad():
             assert quick(torch.zeros(0, 5, 14, 14)).shape[:2] == (0, 7)
+
+
+def stem_pair():
+    """A stem of Detectron2 and a quick one of the same weights."""
+    torch.manual_seed(0)
+    plain = BasicStem(3, 8, norm="FrozenBN").eval()
+    plain.conv1.norm = norm_of(8)
+    quick = copy.deepcopy(plain)
+    quicken(quick)
+    return plain, quick
+
+
+@pytest.mark.parametrize(
+    "size", [(1, 64, 64), (2, 37, 41), (1, 38, 40), (1, 39, 43), (1, 5, 1), (1, 1, 7), (3, 20, 20)]
+)
+@pytest.mark.parametrize("space", [1, 4000, 9000, 2**30])
+def test_a_stem_some_rows_after_the_other(monkeypatch, size, space):
+    monkeypatch.setattr(convolutions, "_STEM_SPACE", space)
+    plain, quick = stem_pair()
+    x = torch.randn(size[0], 3, *size[1:])
+    with torch.no_grad():
+        torch.testing.assert_close(quick(x), plain(x), **NEAR)
+
+
+def test_a_stem_in_parts_holds_little(monkeypatch):
+    """Neither what its convolution finds as a whole nor the places of the maxima, which are 64 bits each."""
+    monkeypatch.setattr(convolutions, "_STEM_SPACE", 2**16)
+    _, quick = stem_pair()
+    x = torch.randn(1, 3, 512, 512)
+    with torch.no_grad(), torch.profiler.profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        found = quick(x)
+    most = max(event.cpu_memory_usage for event in seen.events() if event.name == "aten::convolution")
+    assert 0 < most <= 2**17
+    assert found.shape == (1, 8, 128, 128)
+
+
+def test_a_stem_learns_as_before(monkeypatch):
+    monkeypatch.setattr(convolutions, "_STEM_SPACE", 1)
+    plain, quick = stem_pair()
+    x = torch.randn(1, 3, 40, 40)
+    for stem in (plain, quick):
+        stem(x).square().sum().backward()
+    assert torch.equal(plain.conv1.weight.grad, quick.conv1.weight.grad)

@@ -140,3 +140,13 @@ def test_a_pale_nucleus_behind_many_doubles_of_a_dark_one_is_found(monkeypatch, 
 def test_where_nothing_is_found_there_are_masks_of_nothing(model):
     (found,) = inference(model.model, [{"image": torch.zeros(3, 64, 64, dtype=torch.uint8)}])
     assert found.pred_masks.shape == (0, 1, 28, 28)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("shapes", [[(64, 96)], [(64, 96)] * 3, [(60, 96)], [(64, 96), (32, 96)]])
+def test_images_are_normalized_as_by_detectron2(model, shapes):
+    samples = [{"image": torch.randint(0, 256, (3, *shape), dtype=torch.uint8)} for shape in shapes]
+    ours, theirs = precision._normalized(model.model, samples), model.model.preprocess_image(samples)
+    assert torch.equal(ours.tensor, theirs.tensor)
+    assert ours.image_sizes == theirs.image_sizes
+    assert [one.shape for one in ours] == [one.shape for one in theirs]
