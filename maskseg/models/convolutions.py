@@ -16,6 +16,8 @@ from torch.nn.utils import fuse_conv_bn_weights
 _LEAST = 1024
 # Side of the squares of output that Winograd's way makes at a time, and bytes that it may hold for them.
 _SQUARE, _SPACE = 6, 32 * 2**20
+# Channels from which the order of the weights decides; few are faster the other way.
+_MANY = 16
 # Bytes of what the convolution of a stem finds at a time.
 _STEM_SPACE = 4 * 2**20
 
@@ -34,6 +36,9 @@ class _Quick(nn.Conv2d):
             # What comes from a convolution by Winograd: else it would be laid out anew, twice.
             found = _by_product(input, weight, bias)
         else:
+            if self.kernel_size != (1, 1) and self.in_channels >= _MANY and input.is_contiguous():
+                # In the order of the features, which would else be laid out anew.
+                weight = weight.contiguous()
             found = F.conv2d(input, weight, bias, self.stride, self.padding, self.dilation, self.groups)
         activation = getattr(self, "activation", None)
         if isinstance(activation, nn.ReLU) or activation in (F.relu, F.relu_):
