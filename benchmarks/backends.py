@@ -8,12 +8,15 @@ width, as one graph, and box head and mask head, for any number of boxes, as two
 torch.
 A box agrees where the engine finds one of the same nucleus within TOLERANCE pixels of the image and 0.02 of score.
 Processor seconds are what to compare on a machine that does other work; best of the repeats for each image.
+In int8 are the box head by torch (weights; values as they come) and the dense graph by ONNX Runtime (calibrated on the
+images of datasets/sample/train, weights by channel, of 7 bits since the instructions of AVX2 overflow otherwise).
 ONNX Runtime and OpenVINO are left out where they are not installed: pip install onnx onnxruntime openvino
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import importlib.util
 import platform
 import tempfile
@@ -31,13 +34,16 @@ import numpy as np
 import torch
 from torch import nn
 
+from maskseg.imaging.intensity import normalized
 from maskseg.imaging.reading import read_image
 from maskseg.inference.api import load_model
 from maskseg.inference.mask_rcnn import MaskRCNNPredictor
 from maskseg.inference.soft_masks import SoftMasks
+from maskseg.models.convolutions import _Quick
 from maskseg.models.precision import half_precision
 
 SAMPLE = Path(__file__).resolve().parent.parent / "datasets" / "sample" / "heldout"
+CALIBRATION = SAMPLE.parent / "train"
 TOLERANCE = 1.0  # pixels
 Run = Callable[[torch.Tensor], Sequence[torch.Tensor]]
 
@@ -144,6 +150,52 @@ def onnx_files(parts: dict[str, Graph], folder: str) -> dict[str, Path]:
     return paths
 
 
+def in_int8(path: Path, model: nn.Module) -> Path:
+    """The dense graph in int8, calibrated on the pixels of the sample's training images."""
+    from onnxruntime import quantization as ort
+
+    pixels = [read_image(file)[:256, :256] for file in sorted(CALIBRATION.glob("*/images/*.png"))]
+    tensors = [torch.from_numpy(normalized(one, "auto").transpose(2, 0, 1).copy()) for one in pixels]
+    inputs = iter([{"input": model.preprocess_image([{"image": one}]).tensor.numpy()} for one in tensors])
+
+    class Images(ort.CalibrationDataReader):  # type: ignore[misc]
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return next(inputs, None)
+
+    quick = path.with_name("int8.onnx")
+    ort.quantize_static(str(path), str(quick), Images(), per_channel=True, reduce_range=True)
+    return quick
+
+
+def int8_head(model: nn.Module) -> Run:
+    """The box head with its linear layers in int8, by torch."""
+    heads = copy.deepcopy(nn.Sequential(model.roi_heads.box_head, model.roi_heads.box_predictor))
+    found: nn.Module = torch.ao.quantization.quantize_dynamic(heads[0], {nn.Linear}, dtype=torch.qint8)
+    return lambda pooled: heads[1](found(pooled))
+
+
+@contextmanager
+def plain(predictor: MaskRCNNPredictor) -> Iterator[None]:
+    """Predict by the convolutions as torch has them."""
+    kept = _Quick._predicts
+    _Quick._predicts = lambda *_: False  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        _Quick._predicts = kept  # type: ignore[method-assign]
+
+
+@contextmanager
+def with_head(model: nn.Module, run: Run) -> Iterator[None]:
+    """Let a function stand for the box head and its predictor."""
+    heads = model.roi_heads
+    heads.box_head.forward, heads.box_predictor.forward = lambda pooled: pooled, run
+    try:
+        yield
+    finally:
+        del heads.box_head.forward, heads.box_predictor.forward
+
+
 def onnx_runtime(path: Path, threads: int) -> Run:
     """The graph run by ONNX Runtime."""
     import onnxruntime
@@ -204,11 +256,13 @@ def bfloat16(predictor: MaskRCNNPredictor) -> Iterator[None]:
 def engines(predictor: MaskRCNNPredictor, threads: int, folder: str) -> Iterator[tuple[str, Any]]:
     """Names, each with the context in which the predictor, in float32, uses that engine."""
     model = predictor.model
-    yield "eager, channels last (as loaded)", nullcontext()
+    yield "eager, channels last", plain(predictor)
+    yield "with quick convolutions (as loaded)", nullcontext()
+    yield "the same, the box head in int8", with_head(model, int8_head(model))
     with bfloat16(predictor):
         usable = half_precision(predictor.cfg, model)
     if usable:
-        yield "the same in bfloat16 (the default)", bfloat16(predictor)
+        yield "as loaded, in bfloat16 (the default)", bfloat16(predictor)
     else:
         print("bfloat16 left out: this CPU has no instructions for it")
     # Written and traced from the plain form, before anything is replaced.
@@ -216,7 +270,7 @@ def engines(predictor: MaskRCNNPredictor, threads: int, folder: str) -> Iterator
     dense = parts["dense"].module
     yield "exported, torch.jit.trace", replaced(model, dense, traced(parts))
     model.to(memory_format=torch.contiguous_format)
-    yield "eager, contiguous", nullcontext()
+    yield "eager, contiguous", plain(predictor)
     if not all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime", "openvino")):
         print("ONNX Runtime and OpenVINO left out; to have them: pip install onnx onnxruntime openvino")
         return
@@ -224,6 +278,9 @@ def engines(predictor: MaskRCNNPredictor, threads: int, folder: str) -> Iterator
     for name, engine in (("ONNX Runtime", onnx_runtime), ("OpenVINO", open_vino)):
         runs = {part: engine(path, threads) for part, path in paths.items()}
         yield f"exported, {name}", replaced(model, dense, runs)
+        if name == "ONNX Runtime":
+            runs["dense"] = onnx_runtime(in_int8(paths["dense"], model), threads)
+            yield f"exported, {name}, the dense part in int8", replaced(model, dense, runs)
 
 
 def main() -> None:

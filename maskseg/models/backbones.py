@@ -58,16 +58,21 @@ class FullPrecisionFPN(FPN):
         for name, lateral, output in zip(self.in_features[::-1], self.lateral_convs, self.output_convs, strict=True):
             own = lateral(levels.pop(name))
             if above is not None:
-                # Where nothing learns from it some channels at a time: the enlarged level is as large as this one.
-                step = own.shape[1] if torch.is_grad_enabled() else _CHANNELS
-                for into, some in zip(own.split(step, 1), above.split(step, 1), strict=True):
-                    into += F.interpolate(some, scale_factor=2.0, mode="nearest")
+                _add_enlarged(own, above)
                 if self._fuse_type == "avg":
                     own /= 2
             above = own
             found.insert(0, output(own).float())
         found += self.top_block(found[-1])
         return dict(zip(self._out_features, found, strict=True))
+
+
+def _add_enlarged(own: Tensor, above: Tensor) -> None:
+    """Add a level (N, C, h, w) to the one of twice its size; some channels at a time where nothing learns from it."""
+    learns = own.requires_grad or torch.jit.is_tracing()
+    parts = [(own, above)] if learns else zip(own.split(_CHANNELS, 1), above.split(_CHANNELS, 1), strict=True)
+    for into, some in parts:
+        into += F.interpolate(some, scale_factor=2.0, mode="nearest")
 
 
 def build_fpn(cfg: CfgNode, bottom_up: Backbone) -> FPN:

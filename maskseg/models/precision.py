@@ -23,7 +23,7 @@ _PROPOSALS, _MASKS = 1024, 64
 # Proposals of an image, by falling objectness, that are looked at in a round, and the rounds in a row after which no
 # more are looked at if they showed nothing new. One round alone loses pale nuclei beside many dark ones, whose doubles
 # come before them.
-_ROUND, _QUIET_ROUNDS = 1024, 3
+_ROUND, _QUIET_ROUNDS = 1024, 4
 # Numbers are made multiples of these: on a CPU torch keeps up to a megabyte for each shape that a layer has ever seen.
 _PROPOSALS_STEP, _MASKS_STEP = 32, 8
 

@@ -49,3 +49,16 @@ def test_the_features_are_those_of_detectron2s_pyramid(model, monkeypatch, fuse)
     with torch.no_grad():
         for name, expected in FPN.forward(model.backbone, x).items():
             torch.testing.assert_close(model.backbone(x)[name], expected)
+
+
+@pytest.mark.slow
+def test_it_learns_as_detectron2s_pyramid(model):
+    x, gradients = torch.rand(2, 3, 64, 96), []
+    for forward in (model.backbone.forward, lambda x: FPN.forward(model.backbone, x)):
+        model.zero_grad()
+        sum(level.square().mean() for level in forward(x).values()).backward()
+        gradients.append(
+            {name: value.grad for name, value in model.backbone.named_parameters() if value.grad is not None}
+        )
+    assert "fpn_lateral4.weight" in gradients[0]
+    torch.testing.assert_close(gradients[0], gradients[1])
