@@ -29,6 +29,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import maskseg  # noqa: F401  first: the threads of torch look at the environment once
+
+# isort: split
 import cv2
 import numpy as np
 import torch

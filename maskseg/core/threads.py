@@ -6,6 +6,7 @@ Imported before torch and NumPy, whose threads look at the environment once, whe
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import suppress
 from math import ceil
 from pathlib import Path
@@ -14,6 +15,8 @@ from pathlib import Path
 _GROUPS = Path("/sys/fs/cgroup")
 # Turns of an idle loop, some tenths of a millisecond; GNU's own are 300,000, longer than another program's turn.
 _TURNS = "10000"
+# Whether the threads of torch were there before that was said.
+_too_late = False
 
 
 def available_cores() -> int:
@@ -40,7 +43,20 @@ def wait_without_work() -> None:
     Where a core is shared with another program, a thread that turns while it waits takes the time that the one it
     waits for needs: two threads were then eight times slower than one. What the user has set stays.
     """
+    global _too_late
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
+        _too_late = "torch" in sys.modules
         os.environ["GOMP_SPINCOUNT"] = _TURNS
     if quota := _quota():
         os.environ.setdefault("OMP_NUM_THREADS", str(min(quota, available_cores())))
+
+
+def others_get_the_cores() -> bool:
+    """Whether threads of torch that wait leave their cores to those of other libraries.
+
+    They do not where torch was imported before maskseg and nothing was set, or with other threads than GNU's.
+    """
+    if sys.platform != "linux" or _too_late:
+        return False
+    policy, turns = os.environ.get("OMP_WAIT_POLICY", ""), os.environ.get("GOMP_SPINCOUNT", "")
+    return turns.isdecimal() and int(turns) <= int(_TURNS) if turns else policy.lower() == "passive"

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import fuse_conv_bn_weights
 
+from maskseg.core.threads import others_get_the_cores
+
 # Positions of the output, of all images together, from which Winograd's way is the faster one: below, transforming the
 # weights takes longer than what it saves (benchmarks/convolutions.py).
 _LEAST = 1024
@@ -20,6 +22,19 @@ _SQUARE, _SPACE = 6, 32 * 2**20
 _MANY = 16
 # Bytes of what the convolution of a stem finds at a time.
 _STEM_SPACE = 4 * 2**20
+
+
+def _winograd_pays() -> bool:
+    """Whether the best instructions of the CPU are those of AVX2, and NNPACK gets the cores.
+
+    oneDNN, which torch uses otherwise, has twice as wide instructions on a CPU with AVX-512. NNPACK has threads of its
+    own, and those of torch would take their cores where they turn while they wait.
+    """
+    return (
+        torch.backends.cpu.get_cpu_capability() == "AVX2"
+        and (torch.get_num_threads() == 1 or others_get_the_cores())
+        and torch.backends.nnpack.is_available()
+    )
 
 
 class _Quick(nn.Conv2d):
@@ -37,7 +52,7 @@ class _Quick(nn.Conv2d):
             found = _by_product(input, weight, bias)
         else:
             if self.kernel_size != (1, 1) and self.in_channels >= _MANY and input.is_contiguous():
-                # In the order of the features, which would else be laid out anew.
+                # In the order of what comes from Winograd's way, which would else be laid out anew.
                 weight = weight.contiguous()
             found = F.conv2d(input, weight, bias, self.stride, self.padding, self.dilation, self.groups)
         activation = getattr(self, "activation", None)
@@ -60,10 +75,7 @@ class _Quick(nn.Conv2d):
         )
 
     def _gains(self, input: Tensor) -> bool:
-        """Whether it is one of 3 x 3 weights over enough positions, on a CPU whose best are the instructions of AVX2.
-
-        oneDNN, which torch uses otherwise, has twice as wide instructions on a CPU with AVX-512.
-        """
+        """Whether it is one of 3 x 3 weights over enough positions, where Winograd's way pays at all."""
         count, _, height, width = input.shape
         return (
             self.kernel_size == (3, 3)
@@ -71,8 +83,7 @@ class _Quick(nn.Conv2d):
             and self.stride == self.dilation == (1, 1)
             and self.groups == 1
             and count * height * width >= _LEAST
-            and torch.backends.cpu.get_cpu_capability() == "AVX2"
-            and torch.backends.nnpack.is_available()
+            and _winograd_pays()
         )
 
     def _folded(self) -> tuple[Tensor, Tensor | None]:
@@ -148,7 +159,9 @@ class _QuickStem(BasicStem):
         if not (isinstance(conv, _Quick) and conv._predicts(x) and rows < tall):
             return super().forward(x)
         weight, bias = conv._folded()
-        found = x.new_empty(count, conv.out_channels, tall, wide)
+        # As what follows wants it: Winograd's way takes channel after channel.
+        order = torch.contiguous_format if _winograd_pays() else torch.channels_last
+        found = torch.empty((count, conv.out_channels, tall, wide), dtype=x.dtype, memory_format=order)
         for begin in range(0, tall, rows):
             end = min(begin + rows, tall)
             first, last = max(2 * begin - 1, 0), min(2 * end, high)

@@ -59,3 +59,24 @@ def test_threads_of_torch_that_wait_sleep_soon():
     if "GOMP_SPINCOUNT" not in done.stderr:
         pytest.skip("this torch has other threads than GNU's")
     assert "GOMP_SPINCOUNT = '10000'" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="torch brings GNU's threads on Linux only")
+@pytest.mark.parametrize(
+    ("first", "environment", "left"),
+    [
+        ("maskseg", {}, True),
+        ("torch", {}, False),
+        ("torch", {"OMP_WAIT_POLICY": "passive"}, True),
+        ("maskseg", {"OMP_WAIT_POLICY": "ACTIVE"}, False),
+        ("torch", {"GOMP_SPINCOUNT": "0"}, True),
+        ("maskseg", {"GOMP_SPINCOUNT": "infinite"}, False),
+    ],
+)
+def test_it_is_known_whether_torch_leaves_the_cores_to_others(first, environment, left):
+    script = f"import {first}, maskseg; print(maskseg.core.threads.others_get_the_cores())"
+    kept = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    said = subprocess.run(
+        [sys.executable, "-c", script], env=kept | environment, capture_output=True, text=True, check=True
+    )
+    assert said.stdout.strip() == str(left)

@@ -22,6 +22,8 @@ winograd = pytest.mark.skipif(not torch.backends.nnpack.is_available(), reason="
 @pytest.fixture(autouse=True)
 def avx2(monkeypatch):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    # Here torch may have been imported first.
+    monkeypatch.setattr(convolutions, "others_get_the_cores", lambda: True)
 
 
 @pytest.fixture
@@ -218,6 +220,32 @@ def test_empty_batches():
         _, quick = pair(*given, norm=True)
         with torch.no_grad():
             assert quick(torch.zeros(0, 5, 14, 14)).shape[:2] == (0, 7)
+
+
+@winograd
+def test_winograd_is_for_threads_that_get_the_cores(ways, monkeypatch):
+    monkeypatch.setattr(convolutions, "others_get_the_cores", lambda: False)
+    plain, quick = pair(5, 7, 3, padding=1)
+    x, threads = torch.randn(1, 5, 40, 40), torch.get_num_threads()
+    try:
+        for count, used in ((2, []), (1, ["_by_winograd"])):
+            torch.set_num_threads(count)
+            with torch.no_grad():
+                torch.testing.assert_close(quick(x), plain(x), **NEAR)
+            assert ways == used
+    finally:
+        torch.set_num_threads(threads)
+
+
+@winograd
+@pytest.mark.parametrize(("others", "order"), [(True, torch.contiguous_format), (False, torch.channels_last)])
+def test_a_stem_gives_its_features_in_the_order_that_the_next_one_wants(monkeypatch, others, order):
+    monkeypatch.setattr(convolutions, "_STEM_SPACE", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(convolutions, "others_get_the_cores", lambda: others)
+    _, quick = stem_pair()
+    with torch.no_grad():
+        assert quick(torch.randn(1, 3, 64, 96)).is_contiguous(memory_format=order)
 
 
 def stem_pair():
