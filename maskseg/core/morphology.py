@@ -39,7 +39,7 @@ def components(bitmap: NDArray[Any], connectivity: int = 8) -> tuple[NDArray[np.
     Returns
     -------
     labels : int32 array (H, W)
-        Label image, from 1 on; 0 where the mask is not.
+        Label image, from 1 on in the order of their first pixels, row by row; 0 where the mask is not.
     areas : int64 array (N,)
         Pixels of each component.
 
@@ -52,4 +52,14 @@ def components(bitmap: NDArray[Any], connectivity: int = 8) -> tuple[NDArray[np.
     count, labels, statistics, _ = cv2.connectedComponentsWithStats(
         bitmap.astype(np.uint8, copy=False), connectivity=connectivity
     )
-    return np.asarray(labels, np.int32), statistics[1:count, cv2.CC_STAT_AREA].astype(np.int64)
+    areas = statistics[1:count, cv2.CC_STAT_AREA].astype(np.int64)
+    if count <= 2:
+        return np.asarray(labels, np.int32), areas
+    # OpenCV numbers them by blocks of 2 x 2 pixels: which of two is the first would depend on where the crop begins.
+    first = np.zeros((count - 1, 2), np.int64)
+    for label, (left, top, width) in enumerate(statistics[1:count, :3].tolist(), start=1):
+        first[label - 1] = top, left + int((labels[top, left : left + width] == label).argmax())
+    order = np.lexsort((first[:, 1], first[:, 0]))
+    number = np.zeros(count, np.int32)
+    number[order + 1] = np.arange(1, count)
+    return number[labels], areas[order]

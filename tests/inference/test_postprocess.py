@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
@@ -130,6 +130,7 @@ def dense_clean(dense, scores, rule, min_area):
 @pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(random_masks, st.sampled_from(["drop", "keep_largest"]), st.integers(1, 20))
+@example((165, 11, 37, 8), "keep_largest", 1)  # two pieces of one size
 def test_cleaning_equals_the_dense_rules(case, rule, min_area):
     dense, scores = random_dense(*case)
     cleaned = postprocess.clean(from_dense(dense, scores), PostprocessSettings(fragments=rule, min_area=min_area))

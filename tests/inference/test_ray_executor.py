@@ -223,6 +223,7 @@ def test_an_address_where_no_ray_is_is_one_line_and_not_minutes(tmp_path, monkey
         pass
 
 
+@pytest.mark.skipif(not hasattr(ray.exceptions, "AuthenticationError"), reason="this Ray knows no tokens")
 def test_a_ray_that_asks_for_a_token_says_so(monkeypatch):
     def refuse(**_):
         raise ConnectionError("Failed to connect") from ray.exceptions.AuthenticationError("no token")
