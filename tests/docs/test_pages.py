@@ -51,6 +51,7 @@ def test_every_link_within_the_documentation_leads_to_a_file(generated):
         "nuclei.png",
         "peers.png",
         "protein_speed.png",
+        "soak.png",
         "weak.png",
     }
     # Sphinx knows pages below docs/ alone.
