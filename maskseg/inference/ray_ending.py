@@ -15,6 +15,9 @@ import sys
 import time
 from pathlib import Path
 
+# Seconds.
+_MOST = 10
+
 
 def marked(mark: bytes, folders: set[bytes]) -> list[int]:
     """Ids of the processes with a variable, ``NAME=VALUE``, or of its folders, to which more are added."""
@@ -37,13 +40,17 @@ def marked(mark: bytes, folders: set[bytes]) -> list[int]:
 
 
 def main() -> None:
-    """Wait for the end of the input, and end them, until none is left: one that is to end can still start another."""
+    """Wait for the end of the input, and end them, until none is left: one that is to end can still start another.
+
+    One that waits for a disk that has gone cannot be ended, and is given up after some seconds.
+    """
     mark, quiet = os.fsencode(sys.argv[1]), 0
     folders = set[bytes]()
     while not folders and not select.select([sys.stdin], [], [], 0.1)[0]:
         marked(mark, folders)
     sys.stdin.read()
-    while quiet < 2:
+    until = time.monotonic() + _MOST
+    while quiet < 2 and time.monotonic() < until:
         found = marked(mark, folders)
         for process in found:
             with contextlib.suppress(OSError):

@@ -155,7 +155,7 @@ class _QuickStem(BasicStem):
         count, _, height, width = x.shape
         high, wide, tall = _half(height), _half(_half(width)), _half(_half(height))
         # Of what is found, two rows for each that the pooling leaves.
-        rows = max(1, _STEM_SPACE // (16 * count * conv.out_channels * wide))
+        rows = max(1, _STEM_SPACE // max(16 * count * conv.out_channels * wide, 1))
         if not (isinstance(conv, _Quick) and conv._predicts(x) and rows < tall):
             return super().forward(x)
         weight, bias = conv._folded()

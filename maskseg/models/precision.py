@@ -100,7 +100,9 @@ def _normalized(model: GeneralizedRCNN, samples: list[dict[str, Any]]) -> ImageL
 
 def _channels_last(features: Tensor) -> Tensor:
     """Features (N, C, H, W) with their channels side by side; as matrices, which torch copies four times as fast."""
-    rows = features.new_empty(len(features), features[0, 0].numel(), features.shape[1])
+    if features.is_contiguous(memory_format=torch.channels_last):
+        return features
+    rows = features.new_empty(len(features), features.shape[2:].numel(), features.shape[1])
     for of_image, row in zip(features, rows, strict=True):
         row.copy_(of_image.flatten(1).t())
     return rows.transpose(1, 2).unflatten(2, features.shape[2:])

@@ -150,3 +150,11 @@ def test_images_are_normalized_as_by_detectron2(model, shapes):
     assert torch.equal(ours.tensor, theirs.tensor)
     assert ours.image_sizes == theirs.image_sizes
     assert [one.shape for one in ours] == [one.shape for one in theirs]
+
+
+def test_features_are_laid_out_once():
+    features = torch.randn(2, 5, 7, 3)
+    laid_out = precision._channels_last(features)
+    assert torch.equal(laid_out, features)
+    assert laid_out.is_contiguous(memory_format=torch.channels_last)
+    assert precision._channels_last(laid_out) is laid_out
