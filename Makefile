@@ -90,7 +90,7 @@ hashes: setup
 DATA ?= data/dsb2018
 TISSUE ?= monuseg_train.zip
 BENCH := check.py convert.py convolutions.py empty.py postprocess.py nuclei.py load.py peers.py protein.py backends.py brightness.py evaluate.py \
-  "predict.py --data $(DATA):train" "predict.py --dense" "views.py --data $(DATA):dev" "train_sample.py $(DATA):train" \
+  "predict.py --data $(DATA):train" "predict.py --dense" "views.py --data $(DATA):dev" "train_sample.py $(DATA):train" "train_step.py $(DATA):train" \
   "grouping.py $(DATA)" "mosaics.py $(DATA)" "tiles.py $(TISSUE) --runs compare,middle" "corrections.py $(TISSUE) out/bench"
 bench: setup
 	@status=0; for words in $(BENCH); do echo "== benchmarks/$$words"; $(PY) benchmarks/$$words || status=1; done; exit $$status

@@ -41,6 +41,7 @@ from maskseg.data.dataset import dataset_dicts, folder_and_part, load_record
 from maskseg.evaluation.evaluator import evaluate_records
 from maskseg.evaluation.matching import matches, overlaps
 from maskseg.inference.api import build_predictor
+from maskseg.inference.memory import keep_freed_memory
 from maskseg.inference.predictor import Predictor
 from maskseg.models.config import load_config, to_device
 from maskseg.models.zoo import export, find_model
@@ -174,6 +175,7 @@ def parsed() -> argparse.Namespace:
 
 def main() -> None:
     """Train, score, measure, write."""
+    keep_freed_memory()
     arguments = parsed()
     cfg = load_config(arguments.config_file, arguments.opts)
     to_device(cfg)

@@ -180,8 +180,10 @@ def train_here(cfg: CfgNode, resume: bool, make: Callable[[CfgNode], Trainer] | 
 
     from maskseg.core.errors import InputError
     from maskseg.core.locks import alone_in
+    from maskseg.inference.memory import keep_freed_memory
     from maskseg.training.trainer import Trainer
 
+    keep_freed_memory()
     out = Path(cfg.OUTPUT_DIR)
     if not resume and (out / "last_checkpoint").exists():
         raise InputError(f"{out}: holds a training already; add --resume, or choose another OUTPUT_DIR")

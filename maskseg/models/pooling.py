@@ -1,4 +1,4 @@
-"""ROIAlign for prediction on a CPU, by rows of channels: a fifth of the time of torchvision's, the same numbers."""
+"""ROIAlign on a CPU by rows of channels: a fifth of the time of torchvision's and less, the same numbers."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class RowPooler(ROIPooler):
     """Detectron2's pooler of boxes from a pyramid, which on a CPU reads the channels of a cell as one row.
 
     torchvision's ROIAlign takes channel after channel and a number at a time. Where the channels lie next to each other
-    (channels last) a sample is a weighted sum of four rows, which is what torch sums fastest (``embedding_bag``).
-    In training, on a GPU and where the number of samples follows the box (``POOLER_SAMPLING_RATIO: 0``) it is the stock
-    pooler.
+    (channels last) a sample is a weighted sum of four rows, which is what torch sums fastest (``embedding_bag``), and
+    whose gradients it adds up on all cores. On a GPU and where the number of samples follows the box
+    (``POOLER_SAMPLING_RATIO: 0``) it is the stock pooler. No gradient reaches the boxes.
     """
 
     @classmethod
@@ -37,7 +37,7 @@ class RowPooler(ROIPooler):
     def forward(self, x: list[Tensor], box_lists: list[Boxes]) -> Tensor:
         """Features (R, C, h, w) of R boxes, all of the first image first; see Detectron2's for the arguments."""
         samples = self.level_poolers[0].sampling_ratio
-        if self.training or samples <= 0 or not box_lists or x[0].device.type != "cpu" or x[0].dtype != torch.float32:
+        if samples <= 0 or not box_lists or x[0].device.type != "cpu" or x[0].dtype != torch.float32:
             return super().forward(x, box_lists)
         boxes = torch.cat([boxes.tensor for boxes in box_lists])
         image = torch.arange(len(box_lists)).repeat_interleave(torch.tensor([len(boxes) for boxes in box_lists]))
@@ -53,7 +53,7 @@ class RowPooler(ROIPooler):
 
 
 def pool_by_rows(model: nn.Module) -> None:
-    """Give the heads of a network row poolers in place of their stock ones; it trains on as before."""
+    """Give the heads of a network row poolers in place of their stock ones."""
     heads = getattr(model, "roi_heads", None)
     for name in ("box_pooler", "mask_pooler"):
         pooler: nn.Module | None = getattr(heads, name, None)

@@ -32,6 +32,7 @@ from maskseg.formats.classes import ClassRule
 from maskseg.models import tasks
 from maskseg.models.checkpoint import Checkpointer, last_checkpoint
 from maskseg.models.config import set_classes
+from maskseg.models.pooling import pool_by_rows
 from maskseg.models.precision import computes_in_bfloat16
 from maskseg.training.curves import Log
 from maskseg.training.diameter import nucleus_diameter, pixel_size
@@ -198,6 +199,7 @@ class Trainer(TrainerBase):
                 f"SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH}: not divisible by {comm.get_world_size()} processes"
             )
         self.plain_model = build_model(cfg).to(memory_format=torch.channels_last)
+        pool_by_rows(self.plain_model)
         self.model = parallel(self.plain_model)
         self.mixed = cfg.SOLVER.AMP.ENABLED and computes_in_bfloat16(self.plain_model.device)
         if cfg.SOLVER.AMP.ENABLED and not self.mixed:
