@@ -28,6 +28,8 @@ WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 _CHECKPOINTS = ("model_best.pth", "model_final.pth")
 # Beside a checkpoint: the keys that `maskseg tune` chose, laid over config.yaml.
 SETTINGS_FILE = "postprocess.yaml"
+# Characters of a card that are shown.
+_LONGEST_CARD = 100_000
 
 
 @dataclass(frozen=True)
@@ -61,12 +63,12 @@ def add(source: str, name: str | None = None, sha256: str | None = None) -> str:
 
 
 def card_text(name: str) -> str:
-    """What is known of a model, as text for a person: its card, or what its file says of itself.
+    """What is known of a model, as text for a person: its card, and what its file says of itself.
 
     Parameters
     ----------
     name : str
-        As for `find_model`.
+        As for `find_model`. The card of ``NAME.safetensors`` is ``NAME.md`` beside it.
 
     Raises
     ------
@@ -87,7 +89,13 @@ def card_text(name: str) -> str:
         "threshold of scores": f"{cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST:g}",
         "views": cfg.POSTPROCESS.TTA,
     }
-    return "\n".join(f"{key:22s} {value}" for key, value in lines.items())
+    itself, beside = "\n".join(f"{key:22s} {value}" for key, value in lines.items()), model.weights.with_suffix(".md")
+    if not beside.is_file():
+        return itself
+    with beside.open(encoding="utf-8", errors="replace") as file:
+        text = file.read(_LONGEST_CARD)
+    # A terminal obeys some of what is not to be seen.
+    return "".join(char for char in text if char.isprintable() or char == "\n").strip() + f"\n\n{itself}"
 
 
 def card() -> dict[str, Any]:

@@ -124,3 +124,10 @@ def test_cards_say_what_is_known(model):
     assert "What it is bad at" in card_text("nuclei")
     add(str(model))
     assert "GeneralizedRCNN" in card_text("mine") and "mine.safetensors" in card_text("mine")
+
+
+def test_the_card_of_a_file_lies_beside_it(model):
+    model.with_suffix(".md").write_bytes(b"# Mine\n\nDim \x1b[2J\xff nuclei are missed.\n")
+    text = card_text(str(model))
+    assert text.startswith("# Mine\n\nDim [2J\ufffd nuclei are missed.\n\n")
+    assert "GeneralizedRCNN" in text
