@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,38 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Figures are drawn to files; a test never opens a window.
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+LARGE = 1 << 20
+"""Bytes from which a file is not kept until the end of all tests."""
+
+_FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    """Remember which test failed: its files are kept."""
+    report = yield
+    item.stash[_FAILED] = item.stash.get(_FAILED, False) or report.failed
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item):
+    """Large files of a test go with it: hundreds of tests with a model of their own filled the disk with gigabytes.
+
+    Folders and small files stay until the end, since a program of the test may still stand in them.
+    """
+    result = yield
+    folder = getattr(item, "funcargs", {}).get("tmp_path")
+    if folder is not None and not item.stash.get(_FAILED, False):
+        for place, _, names in os.walk(folder):
+            for name in names:
+                path = Path(place, name)
+                with suppress(OSError):
+                    if not path.is_symlink() and path.stat().st_size >= LARGE:
+                        path.unlink()
+    return result
 
 
 @pytest.fixture(autouse=True)
