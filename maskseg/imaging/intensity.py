@@ -12,6 +12,7 @@ and its noise becomes white. So the limits come from what stands out, by rank fi
    (unscanned area, border of a registration, scale bar, dead rows), as long as what is left has a background.
 3. The local background is the median of squares of 64 pixels, smoothed. What is compact and brighter than it by several
    times its spread is the bright share, what is darker by as much the dark share, whatever the part of the picture.
+   A few specks that rise far above all else are cut first (`debris.py`).
 4. The upper limit is where 92 % of the light of the bright share are below, or the 99.5th percentile of all that is
    not in it, whichever is higher; the lower limit is the same upside down. Light is the difference to the background:
    haze and noise that are counted as outstanding in a large field hardly move the limit, since they have little of it.
@@ -32,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError
+from maskseg.imaging.debris import without_debris
 
 # What INPUT.NORMALIZE may be, but for two limits.
 AUTO, OFF = "auto", "off"
@@ -65,9 +67,7 @@ _HIGH_FILLS = {float(np.float32(2.0**bits - 1)) for bits in (7, 8, *range(10, 17
 # are fewer than this part of them; and if half of the rest lies in squares of which most is left.
 _FILL_SHARE, _FILL_GAP, _FILL_NEAR, _FILL_LEFT = 2e-4, 1 / 16, 0.05, 0.9
 
-
-# Values that are scaled at a time.
-_STRIP = 1 << 22
+_STRIP = 1 << 22  # values that are scaled at a time
 # Parts of their distance that are left beyond the limits where other kinds of values become 8 bits.
 _ROOM_BELOW, _ROOM_ABOVE = 1 / 8, 1 / 2
 
@@ -103,10 +103,8 @@ def sampled(values: NDArray[Any], step: int) -> Samples:
     if (plain == plain[..., :1]).all():
         values, plain = values[..., :1], plain[..., :1]
     # The filter knows these kinds; the others fit into float32 well enough to be ranked.
-    known = values.dtype in (np.uint8, np.uint16, np.float32)
-    channels = []
-    for channel in range(values.shape[2]):
-        one = values[..., channel]
+    known, channels = values.dtype in (np.uint8, np.uint16, np.float32), []
+    for one in np.moveaxis(values, 2, 0):
         one = np.ascontiguousarray(one if known else one.astype(np.float32))
         channels.append(cv2.medianBlur(cv2.medianBlur(one, 3), 3)[places])
     return Samples(np.ascontiguousarray(plain), np.stack(channels, axis=2))
@@ -155,13 +153,17 @@ def limits_of(samples: Samples) -> tuple[float, float]:
     if not kept.any():
         compact, kept = plain, used
     background, quiet = _background(compact, kept)
-    difference = compact - background
+    difference = np.where(kept, compact - background, 0)
+    spread = max(_deviation(difference[kept]), _LEAST_SPREAD * whole)
+    noise = max(math.hypot(_deviation((plain - compact)[kept]), quiet), _LEAST_NOISE * whole)
+    for sign in (1, -1):
+        outstanding = kept & (sign * difference > _SPREADS * spread)
+        difference = sign * without_debris(sign * difference, outstanding, _SIGNALS[1] * noise)
+    compact = background + difference
     differences = difference[kept]
-    spread = max(_deviation(differences), _LEAST_SPREAD * whole)
     high = _outer_limit(plain[used], compact[kept], difference[used], differences, spread)
     low = -_outer_limit(-plain[used], -compact[kept], -difference[used], -differences, spread)
-    noise = max(math.hypot(_deviation((plain - compact)[kept]), quiet), _LEAST_NOISE * whole)
-    # Where next to nothing stands out, what the picture holds is uneven light.
+    # Where next to nothing stands out, there is uneven light alone.
     contrast = _quantile(np.abs(differences), 1 - _FEWEST / max(len(differences), _FEWEST))
     uneven = min((_LEAST_CONTRAST * (high - low) / max(contrast, 1e-12)) ** _STEEP, _MOST_WIDER) * (high - low)
     noises = float(np.interp(contrast / max(noise, 1e-12), _SIGNALS, _NOISES))

@@ -139,6 +139,29 @@ def test_single_hot_pixels_do_not_move_the_limits(seed, count):
     assert shift(limits(hot), limits(image)) < 0.04
 
 
+@pytest.mark.slow
+@settings(max_examples=40)
+@given(seeds, st.sampled_from([256, 1024]), st.integers(1, 3), st.floats(1.5, 12), st.floats(1, 2.3), st.booleans())
+def test_a_few_specks_of_any_brightness_do_not_hide_the_nuclei(seed, side, count, size, power, sharp):
+    """Crystals, fibres, dust: sharp discs and such with a halo, from five to two hundred times as bright as the nuclei."""
+    image, rng = field(side, seed, nuclei=16, contrast=40), np.random.default_rng(seed)
+    y, x = np.mgrid[:side, :side]
+    speck = np.zeros((side, side))
+    for row, column in rng.integers(0, side, (count, 2)):
+        distance = np.hypot(y - row, x - column)
+        speck += (distance <= size) if sharp and size > 4 else np.exp(-((distance / min(size, 5)) ** 2) / 2)
+    dirty = image + 40 * 256 * min(10**power, 5) * speck if sharp else image + 40 * 256 * 10**power * speck
+    assert shift(limits(dirty.astype(np.float32)), limits(image)) < 0.8
+
+
+def test_few_nuclei_among_more_faint_dirt_are_no_specks():
+    clean, dirt = field(512, 5, nuclei=6).astype(np.float64), np.zeros((512, 512), np.float32)
+    for place in np.random.default_rng(0).integers(0, 512, (100, 2)).tolist():
+        cv2.circle(dirt, place, 6, 1.0, -1)
+    dirt[placed(512, 6, 5) > 0] = 0
+    assert limits(clean + 256 * 20 * dirt)[1] > 0.6 * limits(clean)[1]
+
+
 @slow
 @given(seeds)
 def test_limits_of_what_was_brought_to_8_bits_are_those_of_the_values(seed):
