@@ -1,9 +1,9 @@
 """Specks far brighter than all else that stands out in a picture: crystals, fibres, precipitate, dust that glows.
 
-A speck of a ten thousandth of the picture can have more light than all its nuclei, and limits that follow the light would
-leave the nuclei black. Where most of what stands out is in connected pieces of one height, the few that rise to more than
-three times as much (mitotic nuclei are up to about three times as bright as their neighbours) count with less the higher they are,
-down to the height of the others.
+A speck of a ten thousandth of the picture can have more light than all its nuclei, and limits that follow the light
+would leave the nuclei black. Where most of what stands out is in connected pieces of one height, the few that rise to
+more than three times as much (mitotic nuclei are up to about three times as bright as their neighbours) count with
+less the higher they are, down to the height of the others.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 # Pieces that are more than so many times as high as the typical one are cut.
 _HIGHEST = 3.0
-# What is higher is at most this share of all that stands out, in so many pieces or this part of all: more may be the nuclei
-# among faint dirt. At least so many pieces are as they should be.
+# What is higher is at most this share of all that stands out, in so many pieces or this part of all: more may be the
+# nuclei among faint dirt. At least so many pieces are as they should be.
 _SHARE, _PIECES, _PART, _FEWEST = 0.25, 3, 0.01, 5
 
 
@@ -39,8 +39,10 @@ def without_debris(
     float array (h, w, C)
         `difference` itself where nothing has to be cut.
     """
-    somewhere = outstanding.any(axis=2)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(somewhere.astype(np.uint8), connectivity=8)
+    somewhere: NDArray[np.bool_] = outstanding.any(axis=2)
+    flags: NDArray[Any] = somewhere.astype(np.uint8)
+    count, found, stats, _ = cv2.connectedComponentsWithStats(flags, connectivity=8)
+    labels = found.astype(np.intp)
     if count <= _FEWEST + 1:
         return difference
     highest = np.where(outstanding, difference, 0).max(axis=2)

@@ -143,7 +143,7 @@ def test_single_hot_pixels_do_not_move_the_limits(seed, count):
 @settings(max_examples=40)
 @given(seeds, st.sampled_from([256, 1024]), st.integers(1, 3), st.floats(1.5, 12), st.floats(1, 2.3), st.booleans())
 def test_a_few_specks_of_any_brightness_do_not_hide_the_nuclei(seed, side, count, size, power, sharp):
-    """Crystals, fibres, dust: sharp discs and such with a halo, from five to two hundred times as bright as the nuclei."""
+    """Crystals, fibres, dust: sharp discs and such with a halo, five to two hundred times as bright as the nuclei."""
     image, rng = field(side, seed, nuclei=16, contrast=40), np.random.default_rng(seed)
     y, x = np.mgrid[:side, :side]
     speck = np.zeros((side, side))
