@@ -16,8 +16,9 @@ from typing import IO, Any
 from maskseg.core.errors import InputError, OutputError
 from maskseg.core.text import printable
 
-# Name of a file that is being written: a dot, a name with its ending, a dot and what mkstemp adds.
-LEFTOVER = re.compile(r"\..+\.\w+\.[a-z0-9_]{8}")
+# Name of a file or folder that is being written: a dot, its name, whose it is, and what mkstemp adds. No other program
+# and no person names a file so: what has such a name is removed where its process was killed.
+LEFTOVER = re.compile(r"\..+\.maskseg-[a-z0-9_]{8}", re.DOTALL)
 # What the system says of names that it cannot have.
 _OF_THE_NAME = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)
 
@@ -76,6 +77,11 @@ def check_output(path: Path, endings: Iterable[str], inputs: Iterable[str | os.P
         raise InputError(f"{path}: is there already, and no {' or '.join(endings)} file; choose another name")
 
 
+def being_written(path: Path) -> str:
+    """The prefix, for `tempfile`, of what is written beside `path` and takes its place in the end."""
+    return f".{path.name}.maskseg-"
+
+
 @contextmanager
 def named_if_full(path: Path) -> Iterator[None]:
     """What the system says while `path` is written, in one line with its name.
@@ -129,7 +135,7 @@ def write_whole(
     try:
         with named_if_full(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+            handle, temporary = tempfile.mkstemp(prefix=being_written(path), dir=path.parent)
             with os.fdopen(handle, mode, **kwargs) as file:
                 yield file
                 file.flush()
@@ -240,6 +246,14 @@ def sync_tree(folder: Path) -> None:
             sync_folder(Path(where))
 
 
+def remove(path: Path) -> None:
+    """Remove a file, a folder with all that is in it, or a link alone, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def remove_leftovers(folder: Path, names: Container[str]) -> None:
     """Remove the temporary files and folders that were being written whole in a folder when their process was killed.
 
@@ -252,6 +266,5 @@ def remove_leftovers(folder: Path, names: Container[str]) -> None:
     """
     if folder.is_dir():
         for path in folder.glob(".*"):
-            # A dot, the name, a dot and what mkstemp adds.
-            if path.name[1:].rpartition(".")[0] in names:
-                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            if LEFTOVER.fullmatch(path.name) and path.name[1:].rpartition(".")[0] in names:
+                remove(path)

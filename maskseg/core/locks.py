@@ -103,7 +103,8 @@ def _held(path: Path) -> bool:
 
 def _hold(path: Path, folder: Path) -> int:
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        # A link in its place would have a file made where it leads.
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         try:
             _lock(handle)
         except OSError as error:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from maskseg.core.files import named_if_full, write_whole
+from maskseg.core.files import being_written, named_if_full, write_whole
 from maskseg.core.optional import need
 from maskseg.formats.nuclei_table import tables
 from maskseg.formats.writer import Joined
@@ -69,7 +69,7 @@ def join_anndata(paths: Sequence[Path], images: Iterable[Joined]) -> None:
     # It writes to a path only: one beside, which the next run sweeps where this one is killed.
     with named_if_full(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+        with tempfile.TemporaryDirectory(prefix=being_written(path), dir=path.parent) as folder:
             made = Path(folder) / path.name
             data.write_h5ad(made)
             with write_whole(path) as file, made.open("rb") as written:

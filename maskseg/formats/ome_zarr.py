@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskseg.core.files import named_if_full, sync_folder, sync_tree
+from maskseg.core.files import being_written, named_if_full, sync_folder, sync_tree
 from maskseg.core.masks import CropMasks
 from maskseg.core.optional import need
 from maskseg.formats.labels import LabelBands, label_dtype
@@ -65,7 +65,7 @@ def zarr_labels(
     try:
         with named_if_full(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent)
+            temporary = tempfile.mkdtemp(prefix=being_written(path), dir=path.parent)
             group = zarr.open_group(temporary, mode="w", zarr_format=2)
             group.attrs.update(_attributes(path.stem, steps, microns_per_pixel))
             arrays = [

@@ -39,7 +39,7 @@ def without_debris(
     float array (h, w, C)
         `difference` itself where nothing has to be cut.
     """
-    somewhere: NDArray[np.bool_] = outstanding.any(axis=2)
+    somewhere: NDArray[Any] = np.asarray(outstanding.any(axis=2))
     flags: NDArray[Any] = somewhere.astype(np.uint8)
     count, found, stats, _ = cv2.connectedComponentsWithStats(flags, connectivity=8)
     labels = found.astype(np.intp)

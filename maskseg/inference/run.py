@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from maskseg import __version__
-from maskseg.core.files import remove_leftovers, write_whole
+from maskseg.core.files import remove, remove_leftovers, write_whole
 from maskseg.core.locks import alone_in
 from maskseg.core.masks import CropMasks
 from maskseg.formats.classes import NUCLEUS
@@ -244,9 +244,8 @@ class Run:
             **settings,
         }
         text = json.dumps(known, sort_keys=True)
-        if not self.stamp.is_file() or self.stamp.read_text(encoding="utf-8") != text:
-            if self.parts.is_dir():
-                shutil.rmtree(self.parts)
+        if self.parts.is_symlink() or not self.stamp.is_file() or self.stamp.read_bytes() != text.encode():
+            remove(self.parts)
             with write_whole(self.stamp, "w", encoding="utf-8") as file:
                 file.write(text)
         self.tidy()
@@ -267,7 +266,7 @@ class Run:
         try:
             if json.loads(self.part(file.id).read_text(encoding="utf-8"))["source"] != source_of(file):
                 return False
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return False
         # Results that were deleted since are made again.
         return all(path.exists() for item in self.chosen for path in item.image_paths(self.out, file.id))

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from maskseg.core.errors import InputError
-from maskseg.core.files import check_file, refuse_closed, walk, write_whole
+from maskseg.core.files import check_file, refuse_closed, remove_leftovers, walk, write_whole
 from maskseg.core.json_files import read_json
 from maskseg.core.locks import alone_and_swept, alone_in, sweep
 from maskseg.core.xml_files import read_xml
@@ -35,8 +35,14 @@ def begun(path):
 def test_what_was_being_written_is_swept_at_any_depth_and_nothing_else(tmp_path):
     left = [begun(tmp_path / name) for name in ("annotations.json", "images/a.b.png", "images/deep/c.tif")]
     others = [tmp_path / name for name in (".DS_Store", "._a.png", ".lock", ".hidden.jpg", "images/a.png", ".x.tar.gz")]
+    # Hidden names of eight characters at their end, of which another program or a person may have any.
+    others += [
+        tmp_path / name for name in (".notes.txt.original", ".a.png.archived", "deep/.old.project.settings/a.txt")
+    ]
     for path in others:
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"1")
+    remove_leftovers(tmp_path, {"a.png", "notes.txt"})
     with alone_and_swept(tmp_path):
         assert not any(path.exists() for path in left)
     # The lock is let go.
@@ -52,6 +58,15 @@ def test_what_another_run_writes_in_a_folder_below_is_left_alone(tmp_path):
         assert left.exists()
     with alone_and_swept(tmp_path):
         assert not left.exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="the system opens links")
+def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match=r"\.lock: cannot be written"), alone_in(tmp_path / "out"):
+        pass
+    assert not (tmp_path / "elsewhere").exists()
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes in folders")

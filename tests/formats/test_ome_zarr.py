@@ -59,7 +59,7 @@ def test_a_former_one_stays_until_the_new_one_is_whole(tmp_path):
 
 
 def test_what_a_killed_process_leaves_is_removed(tmp_path):
-    (tmp_path / ".a.zarr.x8y9" / "0").mkdir(parents=True)
+    (tmp_path / ".a.zarr.maskseg-x8y9_a01" / "0").mkdir(parents=True)
     (tmp_path / "a.zarr").mkdir()
     remove_leftovers(tmp_path, {"a.zarr"})
     assert [path.name for path in tmp_path.iterdir()] == ["a.zarr"]

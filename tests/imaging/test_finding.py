@@ -142,7 +142,7 @@ def test_any_name_gives_an_id_that_results_can_have(kind, tmp_path, colour):
     file.id.encode("utf-8")
     assert file.id.isprintable()
     # The longest ending, and what a file has while it is written.
-    (tmp_path / f".{file.id}.geojson.12345678").touch()
+    (tmp_path / f".{file.id}.geojson.maskseg-12345678").touch()
     file.name.encode("utf-8")
     assert "\n" not in file.name
 

@@ -127,6 +127,29 @@ def test_parts_of_other_settings_are_not_used(images, tmp_path):
     assert again.calls == 5
 
 
+@pytest.mark.parametrize("part", [b"[" * 100_000, b"", b"\xff\xfe", b"[]", b'{"source": 1}'])
+@pytest.mark.parametrize("stamp", [None, b"\xff\xfe"])
+def test_a_damaged_part_is_made_again(part, stamp, images, tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        predict_files(Squares(stop_after=3), find_images([images]), out, QUICK)
+    if stamp is not None:
+        (out / ".parts" / "settings").write_bytes(stamp)
+    (out / ".parts" / "image_1.json").write_bytes(part)
+    predict_files(Squares(), find_images([images]), out, QUICK)
+    predict_files(Squares(), find_images([images]), tmp_path / "other", QUICK)
+    assert contents(out) == contents(tmp_path / "other")
+
+
+def test_a_link_in_place_of_the_parts_is_removed_and_not_followed(images, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "a.json").touch()
+    (tmp_path / "out" / ".parts").symlink_to(tmp_path / "precious")
+    assert predict_files(Squares(), find_images([images]), tmp_path / "out", QUICK) == []
+    assert [path.name for path in (tmp_path / "precious").iterdir()] == ["a.json"]
+
+
 def test_parts_of_another_version_are_not_used(images, tmp_path, monkeypatch):
     files = find_images([images])
     with pytest.raises(KeyboardInterrupt):

@@ -325,7 +325,7 @@ def test_of_the_checkpoints_on_the_way_the_last_is_left(tmp_path):
         checkpointer.save(name)
     assert {path.name for path in tmp_path.glob("*.pth")} == {"model_best.pth", "model_0000029.pth"}
     # A training that was killed leaves what it had begun to write, until one goes on here.
-    for begun in (".model_0000039.pth.a1b2c3d4", ".last_checkpoint.e5f6a7b8", ".gitignore"):
+    for begun in (".model_0000039.pth.maskseg-a1b2c3d4", ".last_checkpoint.maskseg-e5f6a7b8", ".gitignore"):
         (tmp_path / begun).write_text("half")
     Checkpointer(nn.Linear(3, 2), str(tmp_path)).resume_or_load("", resume=True)
     assert {path.name for path in tmp_path.glob(".*")} == {".gitignore"}

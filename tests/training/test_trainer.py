@@ -118,7 +118,7 @@ def test_resumed_it_goes_on_as_if_unbroken(trainer, tmp_path):
 
     # Once more it is done already; what a kill after the last checkpoint has left is put right.
     (tmp_path / "broken" / "curves.png").unlink()
-    (tmp_path / "broken" / ".curves.png.abcd1234").write_bytes(b"half")
+    (tmp_path / "broken" / ".curves.png.maskseg-abcd1234").write_bytes(b"half")
     again = trained(trainer(6, "broken"), resume=True)
     assert again.losses.rows == {}
     assert (tmp_path / "broken" / "curves.png").exists()
