@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import re
 import threading
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,9 @@ _VALUE_BYTES = {"1": 1, "L": 1, "P": 1}
 # A larger image is not decoded: its pixels would fill the memory of a small machine.
 MOST_PIXELS = 1 << 29
 # Formats whose frames are times; what a camera adds to a JPEG, such as its own small picture, is no frame.
-_ANIMATED = ("GIF", "PNG", "WEBP")
+_ANIMATED = ("GIF", "PNG", "WEBP", "AVIF")
+# Bytes of decoded frames that are kept while they are looked at, and afterwards for whoever comes next.
+_KEPT, _KEPT_AFTER = 128 << 20, 16 << 20
 # The header of PNM up to its greatest value, which follows width and height.
 _WIDE_PNM = re.compile(rb"P[2356]" + rb"(?:\s|#[^\n]*\n)+\d+" * 2 + rb"(?:\s|#[^\n]*\n)+(\d+)")
 # EXIF: Orientation.
@@ -92,7 +96,8 @@ def read_picture(data: bytes, name: str) -> Stored:
     """An image of a format that is decoded as a whole; a `Stored`."""
     with opened(data) as image:
         mpp = _microns(image)
-        if image.format in _ANIMATED and getattr(image, "n_frames", 1) > 1:
+        # Not the number of frames: that is counted through the whole file.
+        if image.format in _ANIMATED and getattr(image, "is_animated", False):
             return FramesStored(data, name)
         return ArrayStored(_channels(_decode(image, data)), name, mpp)
 
@@ -162,30 +167,91 @@ def _microns(image: Image.Image) -> float | None:
         return None
 
 
+class _Frames:
+    """The frames of an animated image: opened once, and gone through forwards.
+
+    A frame is what the frames before it have left: to go back is to begin anew.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._data, self._lock = data, threading.Lock()
+        self._open = ExitStack()
+        self._image: Image.Image | None = None
+        self._kept: OrderedDict[int, NDArray[Any]] = OrderedDict()
+        image = self._opened()
+        self.count = int(getattr(image, "n_frames", 1))
+        self.wide = image.format == "PNG" and data[24] == 16
+        if self.wide and not image.mode.startswith("I"):
+            raise InputError("its frames are in colour or alpha of 16 bits; save each as a PNG or TIFF of its own")
+        self._orientation = image.getexif().get(_ORIENTATION, 1)
+        self.shape = (image.height, image.width)
+        if self._orientation in (5, 6, 7, 8):
+            self.shape = self.shape[::-1]
+
+    def _opened(self, number: int = 0) -> Image.Image:
+        """The image at this frame or before it."""
+        # Pillow does not find the way back in every PNG.
+        if self._image is None or self._image.tell() > number:
+            self._open.close()
+            self._image = self._open.enter_context(opened(self._data))
+        return self._image
+
+    def frame(self, number: int) -> NDArray[Any]:
+        """A frame, (H, W, 3), or (H, W, 1) where it is grey of 16 bits; upright."""
+        with self._lock:
+            if number not in self._kept:
+                try:
+                    image = self._opened(number)
+                    image.seek(number)
+                    pixels = np.asarray(image) if self.wide else np.asarray(image.convert("RGB"))
+                except BaseException:
+                    # What is left of it is not to be read on.
+                    self._open.close()
+                    self._image = None
+                    raise
+                pixels = pixels.astype(np.uint16)[..., None] if self.wide else pixels
+                self._kept[number] = turned(pixels, self._orientation)
+            self._kept.move_to_end(number)
+            self._drop(_KEPT)
+            return self._kept[number]
+
+    def rest(self) -> None:
+        """Keep little."""
+        with self._lock:
+            self._drop(_KEPT_AFTER)
+
+    def _drop(self, most: int) -> None:
+        while len(self._kept) > 1 and sum(pixels.nbytes for pixels in self._kept.values()) > most:
+            self._kept.popitem(last=False)
+
+
+# Each time of a series is an image of its own, and asked for after the one before it.
+_frames = lru_cache(maxsize=2)(_Frames)
+
+
 class FramesStored:
-    """An animated GIF, PNG or WebP, whose frames are times; a `Stored`."""
+    """An animated GIF, PNG, WebP or AVIF, whose frames are times; a `Stored`."""
 
     pages_unknown = False
 
     def __init__(self, data: bytes, name: str) -> None:
-        self.name, self._data = name, data
-        with opened(data) as image:
-            self.shapes = [(image.height, image.width)]
-            self.planes: Mapping[str, int] = {"t": getattr(image, "n_frames", 1)}
-        self.dtype, self.rgb = np.dtype(np.uint8), True
-        self.channels: Sequence[str] = COLOURS
+        self.name = name
+        with untrusted(name):
+            self._frames = _frames(data)
+        self.shapes = [self._frames.shape]
+        self.planes: Mapping[str, int] = {"t": self._frames.count}
+        self.rgb = not self._frames.wide
+        self.dtype = np.dtype(np.uint8 if self.rgb else np.uint16)
+        self.channels: Sequence[str] = COLOURS if self.rgb else [""]
         self.mpp: float | None = None
-        self._kept: tuple[int, NDArray[Any]] | None = None
 
     def values(self, level: int, box: Box, channels: Sequence[int], plane: Mapping[str, int]) -> NDArray[Any]:
         """See `Stored`."""
-        frame = plane.get("t", 0)
-        if self._kept is None or self._kept[0] != frame:
-            with untrusted(self.name), opened(self._data) as image:
-                image.seek(frame)
-                self._kept = frame, np.asarray(image.convert("RGB"))
+        with untrusted(self.name):
+            pixels = self._frames.frame(plane.get("t", 0))
         x0, y0, x1, y1 = box
-        return self._kept[1][y0:y1, x0:x1, list(channels)]
+        return pixels[y0:y1, x0:x1, list(channels)]
 
     def close(self) -> None:
         """See `Stored`."""
+        self._frames.rest()
