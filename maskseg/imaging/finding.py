@@ -19,6 +19,7 @@ from maskseg.imaging.containers import SUFFIXES, ZARR_SUFFIX, can_read
 from maskseg.imaging.names import numbered, printable, unique_ids
 from maskseg.imaging.reading import ImageFile, member_path, zip_members
 from maskseg.imaging.tiff_metadata import ome_file_names
+from maskseg.imaging.zarr_images import is_zarr_image
 
 # Masks and labels lie beside the images in the layouts that are read; they are no images.
 _NOT_IMAGES = ("masks", "labels", "overlays", "__MACOSX")
@@ -152,7 +153,11 @@ def _images_of(item: str, results: Path | None, left: LeftFiles, bad: list[str] 
 
 def _expand(item: str, results: Path | None, left: LeftFiles, bad: list[str] | None) -> Iterator[_Found]:
     path = Path(item)
-    if path.is_dir() and path.suffix.lower() != ZARR_SUFFIX:
+    if store := _store_of(path):
+        # Named after both: the images of all stores are called 0, 1 and so on.
+        inside = "_".join((store.stem, *path.relative_to(store).parts))
+        yield _Found(ImageFile("", path), (inside, *_found(ImageFile("", store), store, named=True).path[1:]), True)
+    elif path.is_dir() and path.suffix.lower() != ZARR_SUFFIX:
         yield from _in_folder(path, results, left)
     elif path.is_file() and path.suffix.lower() == ".zip":
         yield from _in_zip(path, "", left)
@@ -170,6 +175,12 @@ def _expand(item: str, results: Path | None, left: LeftFiles, bad: list[str] | N
                 if bad is None:
                     raise
                 bad.append(str(error))
+
+
+def _store_of(path: Path) -> Path | None:
+    """The Zarr store around a folder that is one of several images in it."""
+    store = next((part for part in path.parents if part.suffix.lower() == ZARR_SUFFIX), None)
+    return store if store and path.is_dir() and is_zarr_image(path) else None
 
 
 def _found(file: ImageFile, path: Path | PurePosixPath, named: bool = False) -> _Found:
