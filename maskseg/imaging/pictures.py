@@ -34,6 +34,8 @@ _ANIMATED = ("GIF", "PNG", "WEBP", "AVIF")
 _KEPT, _KEPT_AFTER = 128 << 20, 16 << 20
 # The header of PNM up to its greatest value, which follows width and height.
 _WIDE_PNM = re.compile(rb"P[2356]" + rb"(?:\s|#[^\n]*\n)+\d+" * 2 + rb"(?:\s|#[^\n]*\n)+(\d+)")
+# The start of the pixels in a JPEG 2000 file.
+_STREAM = b"\xff\x4f\xff\x51"
 # EXIF: Orientation.
 _ORIENTATION = 0x0112
 _LIMIT = threading.Lock()
@@ -99,7 +101,23 @@ def read_picture(data: bytes, name: str) -> Stored:
         # Not the number of frames: that is counted through the whole file.
         if image.format in _ANIMATED and getattr(image, "is_animated", False):
             return FramesStored(data, name)
-        return ArrayStored(_channels(_decode(image, data)), name, mpp)
+        pixels = _decode(image, data)
+        if image.format == "JPEG2000" and pixels.ndim == 3 and pixels.shape[2] in (2, 4) and not _says_alpha(data):
+            colours = image.mode == "RGBA"
+            return ArrayStored(pixels, name, mpp, [*COLOURS, ""] if colours else [""] * pixels.shape[2])
+        return ArrayStored(_channels(pixels), name, mpp)
+
+
+def _says_alpha(data: bytes) -> bool:
+    """Whether a JPEG 2000 file says that one of its components is alpha: in its channel definition, if it has one."""
+    header = data[: data.find(_STREAM)]
+    place = header.find(b"cdef") + 4
+    if place < 4 or place + 2 > len(header):
+        return False
+    # Of each component its number, its type and its colour; types 1 and 2 are alpha.
+    count = int.from_bytes(header[place : place + 2], "big")
+    kinds = [header[place + 4 + 6 * k : place + 6 + 6 * k] for k in range(min(count, 4))]
+    return any(kind in (b"\0\1", b"\0\2") for kind in kinds)
 
 
 def _decode(image: Image.Image, data: bytes) -> NDArray[Any]:
@@ -118,7 +136,9 @@ def _decode(image: Image.Image, data: bytes) -> NDArray[Any]:
         # As above, and of grey Pillow changes the values.
         check_pixels((image.height, image.width, len(image.getbands())), 4, len(data))
         image.load()
-        wide = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        # A last number at the very end of the file is none to OpenCV, which says so on the terminal.
+        text = b"\n" if data[1:2] in b"23" else b""
+        wide = cv2.imdecode(np.frombuffer(data + text, np.uint8), cv2.IMREAD_UNCHANGED)
         if wide is None:
             raise ValueError("not decoded")
         return np.asarray(wide if wide.ndim == 2 else wide[:, :, ::-1])
