@@ -194,9 +194,7 @@ def predict(
         measures,
     )
     say(f"{len(files) - len(failed)} of {len(files)} images done: {out}")
-    for image_id, reason in failed:
-        say(f"left out {image_id}: {reason}", err=True)
-    for line in bad:
+    for line in (*(f"{image_id}: {reason}" for image_id, reason in failed), *bad):
         say(f"left out {line}", err=True)
     if failed or bad:
         raise typer.Exit(1 if len(failed) < len(files) else 2)

@@ -200,6 +200,8 @@ class _Frames:
         self._kept: OrderedDict[int, NDArray[Any]] = OrderedDict()
         image = self._opened()
         self.count = int(getattr(image, "n_frames", 1))
+        if self.count > len(data):
+            raise InputError(f"claims {self.count} frames; get it again")
         self.wide = image.format == "PNG" and data[24] == 16
         if self.wide and not image.mode.startswith("I"):
             raise InputError("its frames are in colour or alpha of 16 bits; save each as a PNG or TIFF of its own")

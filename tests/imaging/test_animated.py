@@ -136,6 +136,18 @@ def test_colours_of_16_bits_that_pillow_cannot_give_are_refused(tmp_path):
         file(tmp_path / "a.png", "t=0").read()
 
 
+def test_frames_that_a_file_cannot_hold_are_no_list_of_images(tmp_path):
+    animated(tmp_path / "a.png", 2)
+    data = (tmp_path / "a.png").read_bytes()
+    place = data.index(b"acTL")
+    chunk = b"acTL" + (1 << 30).to_bytes(4, "big") + bytes(4)
+    data = data[:place] + chunk + zlib.crc32(chunk).to_bytes(4, "big") + data[place + 16 :]
+    (tmp_path / "a.png").write_bytes(data)
+    (one,) = find_images([tmp_path], Choice.parse(None, "t=all"))
+    with pytest.raises(InputError, match=r"a\.png: claims 1073741824 frames; get it again"):
+        one.read()
+
+
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
 @pytest.mark.parametrize("kind", ["png", "webp"])
 def test_a_turn_is_the_same_for_the_size_and_for_each_frame(kind, orientation, tmp_path):
