@@ -116,8 +116,8 @@ def predict(
     """Find and outline every nucleus.
 
     Writes the files that --formats names. An interrupted run goes on where it was when the same command is given
-    again; unreadable images are named at the end. The exit status is 0 where all images are done, 1 where some are left
-    out, and 2 where none is done.
+    again; unreadable images and inputs are named at the end. The exit status is 0 where all images are done, 1 where
+    some are left out, and 2 where none is done.
 
     Of an image with several channels or planes --channel and --plane say which; without them it must have one channel
     that holds anything, or be in colour. One stain in one colour on black is read as grey.
@@ -157,8 +157,8 @@ def predict(
     if cluster and device != Device.auto:
         raise InputError(f"--device {device}: each machine of a cluster takes its GPU, or its CPU; leave it out")
     overrides = _overrides(diameter, normalize)
-    left = LeftFiles()
-    files = find_images(inputs, Choice.parse(channel, plane), out, left)
+    left, bad = LeftFiles(), list[str]()
+    files = find_images(inputs, Choice.parse(channel, plane), out, left, bad)
     if str(left):
         say(str(left), err=True)
     source = find_model(model, overrides)
@@ -194,9 +194,9 @@ def predict(
         measures,
     )
     say(f"{len(files) - len(failed)} of {len(files)} images done: {out}")
-    for image_id, reason in failed:
-        say(f"left out {image_id}: {reason}", err=True)
-    if failed:
+    for line in (*(f"{image_id}: {reason}" for image_id, reason in failed), *bad):
+        say(f"left out {line}", err=True)
+    if failed or bad:
         raise typer.Exit(1 if len(failed) < len(files) else 2)
 
 

@@ -279,6 +279,8 @@ class Chosen:
         """Whether a colour image shows one colour on black, other than grey."""
         total, largest = np.zeros(7), 0.0
         for number, values in enumerate(self._all(self._channels)):
+            if values.dtype.kind == "f":  # what is not a number is black
+                values = np.nan_to_num(values, nan=0, posinf=0, neginf=0)
             largest = max(largest, float(values.max(initial=0)))
             # Nearly all images show by every fourth pixel of the first places that they are of several colours.
             if number == 0 and not _alike(_sums(values[::4, ::4], largest), or_nothing=True):

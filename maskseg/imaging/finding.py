@@ -19,6 +19,7 @@ from maskseg.imaging.containers import SUFFIXES, ZARR_SUFFIX, can_read
 from maskseg.imaging.names import numbered, printable, unique_ids
 from maskseg.imaging.reading import ImageFile, member_path, zip_members
 from maskseg.imaging.tiff_metadata import ome_file_names
+from maskseg.imaging.zarr_images import is_zarr_image
 
 # Masks and labels lie beside the images in the layouts that are read; they are no images.
 _NOT_IMAGES = ("masks", "labels", "overlays", "__MACOSX")
@@ -85,12 +86,13 @@ def find_images(
     choice: Choice | None = None,
     out: str | os.PathLike[str] | None = None,
     left: LeftFiles | None = None,
+    bad: list[str] | None = None,
 ) -> list[ImageFile]:
     """Images in files, folders (with all folders below), globs, DSB image folders and zip files, sorted by id.
 
     ``set.zip/test`` is the folder ``test`` in a zip file. Files below a folder named ``masks``, ``labels`` or
-    ``overlays`` are no images. Links to folders are followed, each folder once. Of an OME image in several files that
-    are all there, a folder gives the first one.
+    ``overlays`` are no images, and hidden ones neither. Links to folders are followed, each folder once. Of an OME
+    image in several files that are all there, a folder gives the first one.
 
     Parameters
     ----------
@@ -101,26 +103,34 @@ def find_images(
         Folder of results: nothing in it is an image.
     left : LeftFiles, optional
         Counts what is left out of folders.
+    bad : list of str, optional
+        Gets a line for each input that is missing or holds no image, if there are others.
 
     Raises
     ------
     InputError
-        If an input is missing or holds no image.
+        If an input is missing or holds no image; with `bad` only if none holds one.
     """
     left = LeftFiles() if left is None else left
     results = None if out is None else Path(out).resolve()
     by_place: dict[tuple[str, str | None], _Found] = {}
+    faults: list[str] = []
     for item in inputs:
-        if not os.fspath(item):
-            raise InputError("an input is empty, perhaps of a variable that is not set; name a file or folder")
-        some = list(_expand(os.fspath(item), results, left))
-        if not some:
-            note = f"; {left}" if left.kinds or left.packed or left.closed else ""
-            raise InputError(f"{printable(item)}: no image found ({', '.join(SUFFIXES)}){note}; check the path")
+        try:
+            some = _images_of(os.fspath(item), results, left, None if bad is None else faults)
+        except InputError as error:
+            if bad is None:
+                raise
+            faults.append(str(error))
+            continue
         for one in some:
             # Of the same folder; a link to a file is a file of its own.
             place = os.path.join(os.path.realpath(one.file.path.parent), one.file.path.name)  # noqa: PTH118
             by_place.setdefault((place, one.file.member), one)
+    if faults and not by_place:
+        raise InputError("; ".join(faults[:3]) + (f"; and {len(faults) - 3} more inputs" if len(faults) > 3 else ""))
+    if bad is not None:
+        bad += faults
     kept = _without_parts(list(by_place.values()), left)
     ids = unique_ids([one.path for one in kept])
     files = [replace(one.file, id=name, choice=choice or Choice()) for one, name in zip(kept, ids, strict=True)]
@@ -129,9 +139,25 @@ def find_images(
     return sorted((replace(file, id=name) for file, name in zip(planes, names, strict=True)), key=lambda file: file.id)
 
 
-def _expand(item: str, results: Path | None, left: LeftFiles) -> Iterator[_Found]:
+def _images_of(item: str, results: Path | None, left: LeftFiles, bad: list[str] | None) -> list[_Found]:
+    """The images of one input, at least one unless `bad` gets what is wrong with each match of a pattern."""
+    if not item:
+        raise InputError("an input is empty, perhaps of a variable that is not set; name a file or folder")
+    known = len(bad or ())
+    some = list(_expand(item, results, left, bad))
+    if not some and len(bad or ()) == known:
+        note = f"; {left}" if left.kinds or left.packed or left.closed else ""
+        raise InputError(f"{printable(item)}: no image found ({', '.join(SUFFIXES)}){note}; check the path")
+    return some
+
+
+def _expand(item: str, results: Path | None, left: LeftFiles, bad: list[str] | None) -> Iterator[_Found]:
     path = Path(item)
-    if path.is_dir() and path.suffix.lower() != ZARR_SUFFIX:
+    if store := _store_of(path):
+        # Named after both: the images of all stores are called 0, 1 and so on.
+        inside = "_".join((store.stem, *path.relative_to(store).parts))
+        yield _Found(ImageFile("", path), (inside, *_found(ImageFile("", store), store, named=True).path[1:]), True)
+    elif path.is_dir() and path.suffix.lower() != ZARR_SUFFIX:
         yield from _in_folder(path, results, left)
     elif path.is_file() and path.suffix.lower() == ".zip":
         yield from _in_zip(path, "", left)
@@ -141,8 +167,20 @@ def _expand(item: str, results: Path | None, left: LeftFiles) -> Iterator[_Found
         yield from _in_zip(archive, path.relative_to(archive).as_posix(), left)
     else:
         for match in sorted(glob.glob(item, recursive=True)):  # noqa: PTH207  a pattern may be absolute
-            if match != item and not (results and Path(match).resolve().is_relative_to(results)):
-                yield from _expand(match, results, left)
+            if match == item or (results and Path(match).resolve().is_relative_to(results)):
+                continue
+            try:
+                yield from _expand(match, results, left, bad)
+            except InputError as error:
+                if bad is None:
+                    raise
+                bad.append(str(error))
+
+
+def _store_of(path: Path) -> Path | None:
+    """The Zarr store around a folder that is one of several images in it."""
+    store = next((part for part in path.parents if part.suffix.lower() == ZARR_SUFFIX), None)
+    return store if store and path.is_dir() and is_zarr_image(path) else None
 
 
 def _found(file: ImageFile, path: Path | PurePosixPath, named: bool = False) -> _Found:
@@ -181,9 +219,13 @@ def _in_zip(archive: Path, folder: str, left: LeftFiles) -> Iterator[_Found]:
     stores: set[PurePosixPath] = set()
     for name in zip_members(archive):
         path = member_path(name)
-        if name.endswith("/") or path.name.startswith(".") or set(path.parts[:-1]) & set(_NOT_IMAGES):
+        if name.endswith("/") or (folder and not path.is_relative_to(folder)):
             continue
-        if folder and not path.is_relative_to(folder):
+        # As of a folder: the one that was named is looked into, whatever its name.
+        below = path.relative_to(folder).parts if folder else path.parts
+        # One that leads outside is named when it is read.
+        hidden = any(part.startswith(".") and part != ".." for part in below)
+        if hidden or set(below[:-1]) & set(_NOT_IMAGES):
             continue
         if stored := next((part for part in path.parents if part.suffix.lower() == ZARR_SUFFIX), None):
             stores.add(stored)

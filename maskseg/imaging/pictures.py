@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import re
 import threading
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +29,13 @@ _VALUE_BYTES = {"1": 1, "L": 1, "P": 1}
 # A larger image is not decoded: its pixels would fill the memory of a small machine.
 MOST_PIXELS = 1 << 29
 # Formats whose frames are times; what a camera adds to a JPEG, such as its own small picture, is no frame.
-_ANIMATED = ("GIF", "PNG", "WEBP")
+_ANIMATED = ("GIF", "PNG", "WEBP", "AVIF")
+# Bytes of decoded frames that are kept while they are looked at, and afterwards for whoever comes next.
+_KEPT, _KEPT_AFTER = 128 << 20, 16 << 20
 # The header of PNM up to its greatest value, which follows width and height.
 _WIDE_PNM = re.compile(rb"P[2356]" + rb"(?:\s|#[^\n]*\n)+\d+" * 2 + rb"(?:\s|#[^\n]*\n)+(\d+)")
+# The start of the pixels in a JPEG 2000 file.
+_STREAM = b"\xff\x4f\xff\x51"
 # EXIF: Orientation.
 _ORIENTATION = 0x0112
 _LIMIT = threading.Lock()
@@ -92,9 +98,26 @@ def read_picture(data: bytes, name: str) -> Stored:
     """An image of a format that is decoded as a whole; a `Stored`."""
     with opened(data) as image:
         mpp = _microns(image)
-        if image.format in _ANIMATED and getattr(image, "n_frames", 1) > 1:
+        # Not the number of frames: that is counted through the whole file.
+        if image.format in _ANIMATED and getattr(image, "is_animated", False):
             return FramesStored(data, name)
-        return ArrayStored(_channels(_decode(image, data)), name, mpp)
+        pixels = _decode(image, data)
+        if image.format == "JPEG2000" and pixels.ndim == 3 and pixels.shape[2] in (2, 4) and not _says_alpha(data):
+            colours = image.mode == "RGBA"
+            return ArrayStored(pixels, name, mpp, [*COLOURS, ""] if colours else [""] * pixels.shape[2])
+        return ArrayStored(_channels(pixels), name, mpp)
+
+
+def _says_alpha(data: bytes) -> bool:
+    """Whether a JPEG 2000 file says that one of its components is alpha: in its channel definition, if it has one."""
+    header = data[: data.find(_STREAM)]
+    place = header.find(b"cdef") + 4
+    if place < 4 or place + 2 > len(header):
+        return False
+    # Of each component its number, its type and its colour; types 1 and 2 are alpha.
+    count = int.from_bytes(header[place : place + 2], "big")
+    kinds = [header[place + 4 + 6 * k : place + 6 + 6 * k] for k in range(min(count, 4))]
+    return any(kind in (b"\0\1", b"\0\2") for kind in kinds)
 
 
 def _decode(image: Image.Image, data: bytes) -> NDArray[Any]:
@@ -113,7 +136,9 @@ def _decode(image: Image.Image, data: bytes) -> NDArray[Any]:
         # As above, and of grey Pillow changes the values.
         check_pixels((image.height, image.width, len(image.getbands())), 4, len(data))
         image.load()
-        wide = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        # A last number at the very end of the file is none to OpenCV, which says so on the terminal.
+        text = b"\n" if data[1:2] in b"23" else b""
+        wide = cv2.imdecode(np.frombuffer(data + text, np.uint8), cv2.IMREAD_UNCHANGED)
         if wide is None:
             raise ValueError("not decoded")
         return np.asarray(wide if wide.ndim == 2 else wide[:, :, ::-1])
@@ -162,30 +187,93 @@ def _microns(image: Image.Image) -> float | None:
         return None
 
 
+class _Frames:
+    """The frames of an animated image: opened once, and gone through forwards.
+
+    A frame is what the frames before it have left: to go back is to begin anew.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._data, self._lock = data, threading.Lock()
+        self._open = ExitStack()
+        self._image: Image.Image | None = None
+        self._kept: OrderedDict[int, NDArray[Any]] = OrderedDict()
+        image = self._opened()
+        self.count = int(getattr(image, "n_frames", 1))
+        if self.count > len(data):
+            raise InputError(f"claims {self.count} frames; get it again")
+        self.wide = image.format == "PNG" and data[24] == 16
+        if self.wide and not image.mode.startswith("I"):
+            raise InputError("its frames are in colour or alpha of 16 bits; save each as a PNG or TIFF of its own")
+        self._orientation = image.getexif().get(_ORIENTATION, 1)
+        self.shape = (image.height, image.width)
+        if self._orientation in (5, 6, 7, 8):
+            self.shape = self.shape[::-1]
+
+    def _opened(self, number: int = 0) -> Image.Image:
+        """The image at this frame or before it."""
+        # Pillow does not find the way back in every PNG.
+        if self._image is None or self._image.tell() > number:
+            self._open.close()
+            self._image = self._open.enter_context(opened(self._data))
+        return self._image
+
+    def frame(self, number: int) -> NDArray[Any]:
+        """A frame, (H, W, 3), or (H, W, 1) where it is grey of 16 bits; upright."""
+        with self._lock:
+            if number not in self._kept:
+                try:
+                    image = self._opened(number)
+                    image.seek(number)
+                    pixels = np.asarray(image) if self.wide else np.asarray(image.convert("RGB"))
+                except BaseException:
+                    # What is left of it is not to be read on.
+                    self._open.close()
+                    self._image = None
+                    raise
+                pixels = pixels.astype(np.uint16)[..., None] if self.wide else pixels
+                self._kept[number] = turned(pixels, self._orientation)
+            self._kept.move_to_end(number)
+            self._drop(_KEPT)
+            return self._kept[number]
+
+    def rest(self) -> None:
+        """Keep little."""
+        with self._lock:
+            self._drop(_KEPT_AFTER)
+
+    def _drop(self, most: int) -> None:
+        while len(self._kept) > 1 and sum(pixels.nbytes for pixels in self._kept.values()) > most:
+            self._kept.popitem(last=False)
+
+
+# Each time of a series is an image of its own, and asked for after the one before it.
+_frames = lru_cache(maxsize=2)(_Frames)
+
+
 class FramesStored:
-    """An animated GIF, PNG or WebP, whose frames are times; a `Stored`."""
+    """An animated GIF, PNG, WebP or AVIF, whose frames are times; a `Stored`."""
 
     pages_unknown = False
 
     def __init__(self, data: bytes, name: str) -> None:
-        self.name, self._data = name, data
-        with opened(data) as image:
-            self.shapes = [(image.height, image.width)]
-            self.planes: Mapping[str, int] = {"t": getattr(image, "n_frames", 1)}
-        self.dtype, self.rgb = np.dtype(np.uint8), True
-        self.channels: Sequence[str] = COLOURS
+        self.name = name
+        with untrusted(name):
+            self._frames = _frames(data)
+        self.shapes = [self._frames.shape]
+        self.planes: Mapping[str, int] = {"t": self._frames.count}
+        self.rgb = not self._frames.wide
+        self.dtype = np.dtype(np.uint8 if self.rgb else np.uint16)
+        self.channels: Sequence[str] = COLOURS if self.rgb else [""]
         self.mpp: float | None = None
-        self._kept: tuple[int, NDArray[Any]] | None = None
 
     def values(self, level: int, box: Box, channels: Sequence[int], plane: Mapping[str, int]) -> NDArray[Any]:
         """See `Stored`."""
-        frame = plane.get("t", 0)
-        if self._kept is None or self._kept[0] != frame:
-            with untrusted(self.name), opened(self._data) as image:
-                image.seek(frame)
-                self._kept = frame, np.asarray(image.convert("RGB"))
+        with untrusted(self.name):
+            pixels = self._frames.frame(plane.get("t", 0))
         x0, y0, x1, y1 = box
-        return self._kept[1][y0:y1, x0:x1, list(channels)]
+        return pixels[y0:y1, x0:x1, list(channels)]
 
     def close(self) -> None:
         """See `Stored`."""
+        self._frames.rest()

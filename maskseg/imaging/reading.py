@@ -16,6 +16,7 @@ Which channel and plane of an image with several it is made of, and which are co
 from __future__ import annotations
 
 import builtins
+import io
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
+import tifffile
 from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError, located
@@ -36,6 +38,7 @@ from maskseg.imaging.boundary import check_pixels, untrusted
 from maskseg.imaging.channels import Choice, Chosen
 from maskseg.imaging.containers import header_size, open_stored
 from maskseg.imaging.names import printable
+from maskseg.imaging.tiff_metadata import ome_file_names
 from maskseg.imaging.windows import Box, ManyChannels
 
 # Slides whose pixels lie in further files beside them.
@@ -263,7 +266,12 @@ class ImageFile:
         return stored.planes
 
     def _source(self) -> Path | builtins.bytes:
-        return self.bytes() if self.member else self.path
+        if not self.member:
+            return self.path
+        content = self.bytes()
+        if _is_part(content, self.path, self.member):
+            raise InputError(f"{self.name}: is part of an OME image in several files; unpack the zip file to read it")
+        return content
 
 
 @lru_cache(maxsize=8)
@@ -293,6 +301,22 @@ def _member(archive: zipfile.ZipFile, name: str) -> bytes:
     _check_packing(entry)
     check_claim(entry.file_size, entry.compress_size)
     return archive.read(entry)
+
+
+def _is_part(content: bytes, archive: Path, member: str) -> bool:
+    """Whether a zip member is one file of an OME image whose files are all in the zip file."""
+    # In every such file, and in hardly any other: a TIFF is opened for it.
+    if b"UUID" not in content or b"FileName" not in content:
+        return False
+    try:
+        with tifffile.TiffFile(io.BytesIO(content), _multifile=False) as file:
+            names = ome_file_names(file)
+    except Exception:  # of whatever kind: reading it says what is wrong with it
+        return False
+    folder, known = member.removesuffix(member_path(member).name), _zip(archive).NameToInfo
+    return (
+        len(names) > 1 and member in (folder + name for name in names) and all(folder + name in known for name in names)
+    )
 
 
 def zip_members(path: Path) -> list[str]:

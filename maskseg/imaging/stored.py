@@ -71,17 +71,25 @@ def plausible(x: float | None, y: float | None = None) -> float | None:
 
 
 class ArrayStored:
-    """An image in memory, (H, W, C) of 1, 3 or more channels; a `Stored`."""
+    """An image in memory, (H, W, C); three channels are colours where they are not named otherwise; a `Stored`."""
 
     planes: Mapping[str, int] = {}
     pages_unknown = False
 
-    def __init__(self, pixels: NDArray[Any], name: str = "image", mpp: float | None = None) -> None:
+    def __init__(
+        self,
+        pixels: NDArray[Any],
+        name: str = "image",
+        mpp: float | None = None,
+        channels: Sequence[str] | None = None,
+    ) -> None:
         self.name, self.mpp, self._pixels = name, mpp, pixels
         self.shapes = [(pixels.shape[0], pixels.shape[1])]
         self.dtype = pixels.dtype
-        self.rgb = pixels.shape[2] == len(COLOURS)
-        self.channels: Sequence[str] = COLOURS if self.rgb else [""] * pixels.shape[2]
+        if channels is None:
+            channels = COLOURS if pixels.shape[2] == len(COLOURS) else [""] * pixels.shape[2]
+        self.channels: Sequence[str] = channels
+        self.rgb = tuple(channels[: len(COLOURS)]) == COLOURS
 
     def values(self, level: int, box: Box, channels: Sequence[int], plane: Mapping[str, int]) -> NDArray[Any]:
         """See `Stored`."""

@@ -59,11 +59,14 @@ def run(
     _check_model(model)
     listening = _listen(host, port)
     port = listening.getsockname()[1]
-    server = Server(Workspace(out, images, model, choice), upload_limit)
+    workspace = Workspace(out, images, model, choice)
+    server = Server(workspace, upload_limit)
     token = secrets.token_urlsafe(24)
     app = Guard(create_app(server), token, port, own_names(host), upload_limit)
     shown = socket.getfqdn() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{port}/?token={token}"
+    for line in workspace.left_out:
+        print(f"left out {line}", file=sys.stderr)
     print(f"maskseg serve: {address}\nCorrections are kept in {out}; Ctrl-C ends.", flush=True)
     if host not in ("127.0.0.1", "localhost", "::1"):
         print("Whoever has this address and reaches this machine sees and changes everything here.", flush=True)

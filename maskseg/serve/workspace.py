@@ -105,7 +105,9 @@ class Workspace:
         self._sessions: dict[str, Session] = {}
         self.uploads = self.folder / "uploads"
         named = list(images)
-        for file in find_images(named, choice, self.folder) if named else []:
+        # Of each input that is missing or holds no image a line, where there are others.
+        self.left_out: list[str] = []
+        for file in find_images(named, choice, self.folder, bad=self.left_out) if named else []:
             self.add(file)
         if self.uploads.is_dir():
             for path in sorted(self.uploads.rglob("*")):

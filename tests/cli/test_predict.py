@@ -73,6 +73,20 @@ def test_a_corrupt_image_is_named_the_rest_is_done_and_the_exit_status_says_so(s
     assert rows["bad"]["status"] != "ok"
 
 
+def test_a_bad_input_is_named_and_the_others_are_done(smallest, here, maskseg):
+    shutil.copy(next(smallest.glob("*/images/*.png")), here / "good.png")
+    (here / "bad.zip").write_bytes(b"PK\3\4 cut short")
+    bad = ("bad.zip", "missing")
+    for inputs, ends in (((bad[0], "good.png", bad[1]), 1), (bad, 2)):
+        status, _, errors = maskseg("predict", *inputs, "-o", f"out{ends}", "--formats", "table", "--tta", "none")
+        assert status == ends
+        assert "Traceback" not in errors
+        assert errors.count("bad.zip: not a readable zip file") == errors.count("missing: no image found") == 1
+    (row,) = csv.DictReader((here / "out1" / "images.csv").open())
+    assert (row["image_id"], row["status"]) == ("good", "ok")
+    assert not (here / "out2" / "images.csv").exists()
+
+
 def odd_images(grey, folder):
     """One fluorescence image, uint8 (H, W), in many forms, and images of odd sizes."""
     folder.mkdir()

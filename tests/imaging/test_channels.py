@@ -38,6 +38,24 @@ def test_one_stain_in_one_colour_is_grey(colour, ending, stain, tmp_path):
     assert np.abs(read[..., 0].astype(int) - pixels.max(axis=2)).max() <= (25 if ending == "jpg" else 0)
 
 
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [(0, 0), (1, 1), (89, 119)])
+def test_a_value_that_is_no_number_does_not_keep_a_stain_from_being_grey(place, odd, stain, tmp_path):
+    pixels = np.dstack([stain * 0, stain * 0, stain]).astype(np.float32)
+    plain = Chosen(ArrayStored(pixels)).values(0, (0, 0, 120, 90))
+    assert plain.shape[2] == 1
+    for channels in ([0, 1, 2], [2], [0]):
+        changed = pixels.copy()
+        changed[place][channels] = odd
+        tifffile.imwrite(tmp_path / "a.tif", changed, photometric="rgb")
+        read = ImageFile("a", tmp_path / "a.tif").load()
+        assert read.values.shape[2] == 1
+        different = read.values[..., 0] != plain[..., 0]
+        assert different.sum() == different[place] <= 1
+        source, _, _ = open_source(ImageFile("a", tmp_path / "a.tif"))
+        np.testing.assert_array_equal(source.read((0, 0, 120, 90)), read.image)
+
+
 def test_two_stains_and_transmitted_light_stay_colours(stain):
     two = np.dstack([np.roll(stain, 40, axis=1), stain * 0, stain])
     tissue = np.dstack([255 - stain // 3, 255 - stain, 255 - stain // 2])

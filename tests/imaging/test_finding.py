@@ -56,6 +56,35 @@ def test_an_input_without_images_is_named(name, tmp_path):
         find_images([tmp_path / name])
 
 
+def test_an_input_that_is_bad_does_not_keep_the_others_from_being_found(folder, tmp_path):
+    (tmp_path / "bad.zip").write_bytes(b"PK\3\4 cut short")
+    (tmp_path / "empty").mkdir()
+    wrong = [tmp_path / "bad.zip", tmp_path / "nowhere", tmp_path / "empty", ""]
+    bad = []
+    assert [file.id for file in find_images([*wrong[:2], folder, *wrong[2:]], bad=bad)] == ["a", "b", "c", "d"]
+    words = (
+        "bad.zip: not a readable zip file",
+        "nowhere: no image found",
+        "empty: no image found",
+        "an input is empty",
+    )
+    assert len(bad) == 4 and all(word in line and "\n" not in line for word, line in zip(words, bad, strict=True))
+    with zipfile.ZipFile(tmp_path / "good.zip", "w") as file:
+        file.write(folder / "b.png", "b.png")
+    bad = []
+    assert [file.id for file in find_images([tmp_path / "*.zip"], bad=bad)] == ["b"]
+    assert len(bad) == 1 and "bad.zip" in bad[0]
+    for item in (*wrong, tmp_path / "b*.zip"):
+        with pytest.raises(InputError):
+            find_images([item], bad=[])
+        # As before where nobody asks.
+        with pytest.raises(InputError):
+            find_images([folder, item])
+    with pytest.raises(InputError, match=r"bad\.zip: .*nowhere: .*empty: .*and 1 more input") as error:
+        find_images(wrong, bad=[])
+    assert "\n" not in str(error.value)
+
+
 def test_a_folder_in_a_zip_is_named_like_one_on_disk(tmp_path, colour):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
         for name in ("set/test/1.png", "set/test/deep/2.png", "set/test_more/3.png", "set/train/4.png"):
@@ -63,6 +92,29 @@ def test_a_folder_in_a_zip_is_named_like_one_on_disk(tmp_path, colour):
     assert [file.id for file in find_images([tmp_path / "a.zip" / "set" / "test"])] == ["1", "2"]
     with pytest.raises(InputError, match="no image found"):
         find_images([tmp_path / "a.zip" / "tes"])
+
+
+def test_what_is_hidden_in_a_zip_is_left_out_as_in_a_folder(tmp_path, colour):
+    names = (
+        "a.png", ".ipynb_checkpoints/a.png", "x/.hidden/b.png", "x/b.png", "__MACOSX/x/b.png", "x/._b.png",
+        "x/masks/deep/m.png", ".all/masks/c.png", ".all/masks/.d/e.png",
+    )  # fmt: skip
+    for name in names:
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(colour))
+    archive = shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path / "in")
+    assert ids(archive) == ids(tmp_path / "in") == ["a", "b"]
+    # What is named itself is looked into.
+    for below in (".all/masks", "x/.hidden", "x/masks"):
+        assert ids(f"{archive}/{below}") == ids(tmp_path / "in" / below)
+    for below in ("x/._b.png", "x/masks/deep/m.png"):
+        assert ids(f"{archive}/{below}") == ids(tmp_path / "in" / below)
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as file:
+        file.writestr("../a.png", png(colour))
+    (found,) = find_images([tmp_path / "b.zip"])
+    with pytest.raises(InputError, match="leads outside the zip file"):
+        found.read()
 
 
 def ids(*inputs, **options):
@@ -240,6 +292,33 @@ def test_an_ome_image_in_several_files_is_one(tmp_path, colour):
     assert [file.id for file in files] == ["s_c0.ome", "s_c2.ome"]
     for file, plane in zip(files, (planes[0], planes[2]), strict=True):
         np.testing.assert_array_equal(file.read()[..., 0], plane)
+
+
+@pytest.mark.parametrize("folder", ["", "plate/A1/"])
+def test_an_ome_image_in_several_files_of_a_zip_is_never_taken_for_several(folder, tmp_path, colour):
+    ome_set(tmp_path, [colour[..., 0], colour[..., 1]])
+    (tmp_path / "one").mkdir()
+    ome_set(tmp_path / "one", [colour[..., 2]])
+
+    def pack(*paths):
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+            for number, path in enumerate(paths):
+                file.write(tmp_path / path, f"{folder}{number if path.startswith('one') else ''}{path.split('/')[-1]}")
+
+    pack("s_c0.ome.tif", "s_c1.ome.tif", "one/s_c0.ome.tif")
+    *parts, whole = sorted(find_images([tmp_path / "a.zip"]), key=lambda file: file.id, reverse=True)
+    assert len(parts) == 2
+    for part in parts:
+        for call in (part.read, part.size, part.planes, part.open, part.load):
+            with pytest.raises(
+                InputError, match=r"a\.zip:.*s_c[01]\.ome\.tif: is part of an OME image.*; unpack the zip"
+            ):
+                call()
+    np.testing.assert_array_equal(whole.read()[..., 0], colour[..., 2])
+    # As in a folder: where some are missing it is read with its own planes.
+    pack("s_c1.ome.tif")
+    (file,) = find_images([tmp_path / "a.zip"])
+    np.testing.assert_array_equal(file.read()[..., 0], colour[..., 1])
 
 
 @pytest.mark.parametrize("name", ["../secret.ome.tif", "/secret.ome.tif", "link.ome.tif"])

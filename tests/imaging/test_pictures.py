@@ -3,12 +3,14 @@
 import io
 
 import cv2
+import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image
 
 from maskseg.core.errors import InputError
 from maskseg.imaging import pictures
+from maskseg.imaging.channels import Choice
 from maskseg.imaging.reading import ImageFile
 
 
@@ -79,6 +81,61 @@ def test_pnm_of_more_than_8_bits_keeps_its_values(most, comment, picture, tmp_pa
         (tmp_path / "b.pnm").write_bytes(data[:-99])
         with pytest.raises(InputError, match=r"b\.pnm: damaged, cut short"):
             ImageFile("b", tmp_path / "b.pnm").load()
+
+
+@pytest.mark.parametrize("end", [b"", b"\n", b" # end"])
+@pytest.mark.parametrize("most", [255, 1023, 65535])
+def test_pnm_in_letters_is_read_whatever_ends_it(most, end, picture, tmp_path, capfd):
+    wide = picture.astype(np.uint16) * (1 if most == 255 else 4)
+    for kind, pixels in ((b"P2", wide[..., 0]), (b"P3", wide)):
+        numbers = b" ".join(b"%d" % value for value in pixels.ravel())
+        (tmp_path / "a.pgm").write_bytes(kind + b"\n# made by hand\n60 40\n%d\n" % most + numbers + end)
+        values = ImageFile("a", tmp_path / "a.pgm").load().values
+        np.testing.assert_array_equal(values, pixels.reshape(values.shape))
+        for damaged in (numbers[: len(numbers) // 2], numbers[:99] + b"x" + numbers[99:]):
+            (tmp_path / "b.pgm").write_bytes(kind + b"\n60 40\n%d\n" % most + damaged)
+            with pytest.raises(InputError, match=r"b\.pgm: damaged, cut short"):
+                ImageFile("b", tmp_path / "b.pgm").load()
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("ending", ["jp2", "j2k"])
+@pytest.mark.parametrize("count", [2, 4])
+def test_a_component_of_jpeg_2000_is_dropped_only_where_the_file_calls_it_alpha(
+    count, ending, dtype, picture, tmp_path
+):
+    pixels = np.dstack([picture, 255 - picture[..., :1]])[..., -count:].astype(dtype) * (1 if dtype == np.uint8 else 99)
+    data = imagecodecs.jpeg2k_encode(np.ascontiguousarray(pixels), level=0, codecformat=ending)
+    path = tmp_path / f"a.{ending}"
+    path.write_bytes(data)
+    names = r"0 red, 1 green, 2 blue, 3" if count == 4 else "0, 1"
+    with pytest.raises(InputError, match=rf"a\.{ending}: it holds {count} channels \({names}\); choose"):
+        ImageFile("a", path).read()
+    for number in range(count):
+        values = ImageFile("a", path, choice=Choice(str(number))).load().values
+        np.testing.assert_array_equal(values[..., 0], pixels[..., number])
+    if ending == "jp2":
+        # The channel definition, as the last box of the header.
+        kinds = [(k, 0, k + 1) for k in range(count - 1)] + [(count - 1, 1, 0)]
+        box = b"cdef" + count.to_bytes(2, "big") + np.array(kinds, ">u2").tobytes()
+        box = (len(box) + 4).to_bytes(4, "big") + box
+        place, stream = data.index(b"jp2h") - 4, data.index(b"jp2c") - 4
+        size = int.from_bytes(data[place : place + 4], "big") + len(box)
+        path.write_bytes(data[:place] + size.to_bytes(4, "big") + data[place + 4 : stream] + box + data[stream:])
+        values = ImageFile("a", path).load().values
+        np.testing.assert_array_equal(values, pixels[..., : count - 1])
+
+
+def test_inks_of_jpeg_2000_are_colours_or_refused(picture, tmp_path):
+    Image.fromarray(picture).convert("CMYK").save(tmp_path / "a.jp2", irreversible=False)
+    assert np.abs(ImageFile("a", tmp_path / "a.jp2").read().astype(int) - picture).max() <= 2
+    wide = np.dstack([picture, picture[..., :1]]).astype(np.uint16) * 100
+    data = imagecodecs.jpeg2k_encode(wide, level=0, codecformat="jp2")
+    place = data.index(b"colr") + 7
+    (tmp_path / "b.jp2").write_bytes(data[:place] + (12).to_bytes(4, "big") + data[place + 4 :])
+    with pytest.raises(InputError, match=r"b\.jp2: it holds 4 channels \(0, 1, 2, 3\)"):
+        ImageFile("b", tmp_path / "b.jp2").read()
 
 
 STAND_INS = {

@@ -178,3 +178,13 @@ def _send(operation, key, sent):
         assert answer.status_code < 500, (operation.label, case.as_curl_command(), answer.text)
 
     send()
+
+
+def test_a_bad_input_does_not_keep_the_others_from_being_served(tmp_path, sample_images):
+    workspace = Workspace(tmp_path / "work", [str(tmp_path / "missing"), str(sample_images[0])])
+    try:
+        assert len(workspace.items) == 1
+        (line,) = workspace.left_out
+        assert "missing: no image found" in line
+    finally:
+        workspace.close()
