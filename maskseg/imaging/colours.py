@@ -83,6 +83,9 @@ def meaning(page: tifffile.TiffPage, apart: int | None = None) -> Meaning:
     if kind == PHOTOMETRIC.RGB and samples >= len(COLOURS):
         count = samples - _alphas(page, samples - len(COLOURS))
         return Meaning(count, True, dtype, _grey(page, count, False))
+    if kind == PHOTOMETRIC.PALETTE and page.is_imagej:
+        # ImageJ's table says how grey values are shown, and they are what it measures.
+        return Meaning(1, False, dtype, lambda values: values[..., :1])
     if kind == PHOTOMETRIC.PALETTE and page.colormap is not None:
         return Meaning(3, True, _RGB8, _palette(page.colormap))
     if kind == PHOTOMETRIC.YCBCR and samples >= 3:

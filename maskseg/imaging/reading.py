@@ -4,8 +4,8 @@ The one rule
 ------------
 Every image becomes uint8 RGB (H, W, 3):
 
-1. alpha is dropped; grey is repeated to three channels; palettes, CMYK, YCbCr and L*a*b* become RGB; what the file
-   says of its turn is done;
+1. alpha is dropped; grey is repeated to three channels; palettes (but not ImageJ's, which are for display only), CMYK,
+   YCbCr and L*a*b* become RGB; what the file says of its turn is done;
 2. 8-bit values stay as they are, 1-bit becomes 0 and 255;
 3. all other kinds (16-bit, 32-bit, float) are mapped linearly by their `maskseg.imaging.intensity.limits`, with room at
    either end: cameras use only a part of such a range. What is not a number becomes black.

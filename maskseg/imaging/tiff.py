@@ -184,7 +184,7 @@ class TiffStored:
         elif self.rgb:
             self.channels = [*COLOURS, *[""] * (count - len(COLOURS))]
         else:
-            self.channels = (channel_names(self._file, count) if count > 1 else [""]) if count else [""]
+            self.channels = channel_names(self._file, max(count, 1))
 
     def values(self, level: int, box: Box, channels: Sequence[int], plane: Mapping[str, int]) -> NDArray[Any]:
         """See `Stored`."""

@@ -105,8 +105,11 @@ def _pixels(file: tifffile.TiffFile) -> Any:
 
 def _imagej_names(file: tifffile.TiffFile, count: int) -> list[str]:
     labels = (file.imagej_metadata or {}).get("Labels") or []
-    # A label a plane, channels first: "c:1/3 - DAPI", "DAPI" or "c:1/3 z:1/5 - name".
-    return [re.sub(r"^(?:[czt]:\d+/\d+\s*)+-\s*", "", str(label)) for label in labels[:count]]
+    # A label a plane, channels first: "c:1/3 - DAPI", "DAPI" or "c:1/3 z:1/5 - name"; of one plane no list.
+    labels = [labels] if isinstance(labels, str) else list(labels)
+    names = [re.sub(r"^(?:[czt]:\d+/\d+\s*)+-\s*", "", str(label)) for label in labels]
+    # What differs from plane to plane of the only channel is not its name.
+    return names[:count] if count > 1 else list(dict.fromkeys(names))
 
 
 def _qptiff_names(file: tifffile.TiffFile) -> list[str]:

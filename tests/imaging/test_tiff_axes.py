@@ -82,7 +82,7 @@ def test_samples_are_one_axis_beside_that_of_the_pages(read, form, axes, planes,
             plane = ",".join(f"{axis}={number}" for axis, number in at.items() if axis != "c")
             channel = str(at["c"]) if "c" in at else None
             if channel and first + second == 0:
-                with pytest.raises(InputError, match="holds 3 channels"):
+                with pytest.raises(InputError, match=r"holds [23] channels"):
                     read(path, plane=plane)
             np.testing.assert_array_equal(read(path, channel, plane)[..., 0], stack[first, second])
 
@@ -170,3 +170,52 @@ def test_every_channel_is_measured(read, planes, tmp_path):
         file = ImageFile("a", path, choice=Choice.parse("2"))
         every = file.load().every if read is whole else open_source(file).source
         np.testing.assert_array_equal(every.all_values((3, 5, 50, 30)), np.moveaxis(planes[:count, 5:30, 3:50], 0, 2))
+
+
+def one_named(path, pixels, name, kind):
+    if kind == "ImageJ":
+        tifffile.imwrite(path, pixels, imagej=True, metadata={"axes": "ZYX"[-pixels.ndim :], "Labels": name})
+    else:
+        metadata = {"axes": "ZYX"[-pixels.ndim :], "Channel": {"Name": name}}
+        tifffile.imwrite(path, pixels, photometric="minisblack", ome=kind == "OME", metadata=metadata)
+
+
+@both
+@pytest.mark.parametrize("kind", ["OME", "ImageJ", "tifffile"])
+def test_the_only_channel_has_its_name(read, kind, planes, tmp_path):
+    path = tmp_path / "a.tif"
+    one_named(path, planes[0], ["DAPI"], kind)
+    for wanted in (None, "DAPI", "dapi", "0"):
+        np.testing.assert_array_equal(read(path, wanted)[..., 0], planes[0])
+    one_named(path, planes[0], ["GFP"], kind)
+    with pytest.raises(InputError, match=r"--channel DAPI: its channels are 0 GFP; choose one of them"):
+        read(path, "DAPI")
+    one_named(path, planes, ["DAPI"] * 5 if kind == "ImageJ" else ["DAPI"], kind)
+    np.testing.assert_array_equal(read(path, "DAPI", "z=3")[..., 0], planes[3])
+
+
+@both
+def test_the_only_channel_without_a_name_has_its_number(read, planes, tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", planes[0])
+    tifffile.imwrite(tmp_path / "b.tif", planes, imagej=True, metadata={"axes": "ZYX", "Labels": list("abcde")})
+    for path, plane in ((tmp_path / "a.tif", None), (tmp_path / "b.tif", "z=0")):
+        np.testing.assert_array_equal(read(path, "0", plane)[..., 0], planes[0])
+        with pytest.raises(InputError, match="--channel a: its channels are 0; choose one of them"):
+            read(path, "a", plane)
+
+
+@both
+@pytest.mark.parametrize("form", ["strips", "tiles"])
+def test_the_table_of_an_imagej_image_is_for_display_only(read, form, planes, tmp_path):
+    path = tmp_path / "a.tif"
+    values = planes[0] * 2
+    red = np.zeros((3, 256), np.uint16)
+    red[0], red[1] = np.arange(256) * 257, np.arange(256)[::-1] * 257
+    more = {"photometric": "palette", "colormap": red, "metadata": None, **FORMS[form]}
+    tifffile.imwrite(path, values, description="ImageJ=1.53t\nimages=1\n", **more)
+    found = read(path)
+    assert found.shape == (40, 60, 1)
+    np.testing.assert_array_equal(found[..., 0], values)
+    # Palettes of other programs are colours.
+    tifffile.imwrite(path, values, **more)
+    np.testing.assert_array_equal(read(path)[..., 1], 255 - values)
