@@ -166,6 +166,7 @@ class FramesStored:
     """An animated GIF, PNG or WebP, whose frames are times; a `Stored`."""
 
     pages_unknown = False
+    images: Sequence[str] = ("",)
 
     def __init__(self, data: bytes, name: str) -> None:
         self.name, self._data = name, data

@@ -100,7 +100,7 @@ class Loaded(NamedTuple):
 
 def load_image(source: Path | bytes, name: str, choice: Choice | None = None) -> Loaded:
     """An image with its values and the size of its pixels; see `read_image`."""
-    stored = open_stored(source, name)
+    stored = open_stored(source, name, choice.image if choice else None)
     with closing(stored), untrusted(name):
         chosen = Chosen(stored, choice)
         height, width = chosen.shapes[0]
@@ -122,7 +122,7 @@ class _EveryChannel:
     def all_values(self, box: Box) -> NDArray[Any]:
         """See `ManyChannels`."""
         if self._values is None:
-            stored = open_stored(self._source, self._name)
+            stored = open_stored(self._source, self._name, self._choice.image if self._choice else None)
             with closing(stored), untrusted(self._name):
                 chosen = Chosen(stored, self._choice)
                 height, width = chosen.shapes[0]
@@ -231,7 +231,7 @@ class ImageFile:
 
     def open(self) -> Chosen:
         """The image, of which nothing is read yet; close it after use."""
-        stored = open_stored(self._source(), self.name)
+        stored = open_stored(self._source(), self.name, self.choice.image)
         try:
             with untrusted(self.name):
                 return Chosen(stored, self.choice)
@@ -254,13 +254,19 @@ class ImageFile:
 
     def size(self) -> tuple[int, int]:
         """Height and width, from the header where the format has one."""
-        return header_size(self._source(), self.name)
+        return header_size(self._source(), self.name, self.choice.image)
 
     def planes(self) -> Mapping[str, int]:
         """How many planes there are along ``z`` and ``t``, where there are several."""
-        stored = open_stored(self._source(), self.name)
+        stored = open_stored(self._source(), self.name, self.choice.image)
         stored.close()
         return stored.planes
+
+    def images(self) -> int:
+        """How many images of full size the file holds."""
+        stored = open_stored(self._source(), self.name, 0)
+        stored.close()
+        return len(stored.images)
 
     def _source(self) -> Path | builtins.bytes:
         return self.bytes() if self.member else self.path

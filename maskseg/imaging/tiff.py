@@ -5,7 +5,6 @@ What is read here is what `maskseg.imaging.reading` gives of a whole file and `m
 
 from __future__ import annotations
 
-import io
 import logging
 import math
 from collections import OrderedDict
@@ -23,8 +22,9 @@ from maskseg.imaging.boundary import untrusted
 from maskseg.imaging.colours import JPEG, Meaning, is_plain, meaning, upsampled
 from maskseg.imaging.stored import COLOURS
 from maskseg.imaging.tiff_axes import layout
-from maskseg.imaging.tiff_metadata import channel_names, check_ome_planes, microns, ome_file_names
-from maskseg.imaging.tiff_structure import check_piece, check_structure
+from maskseg.imaging.tiff_images import image_of, open_tiff
+from maskseg.imaging.tiff_metadata import channel_names, check_ome_planes, microns
+from maskseg.imaging.tiff_structure import check_piece
 from maskseg.imaging.windows import Box
 
 # Decoded pieces that are kept, and the largest piece that is decoded at all, in bytes.
@@ -59,6 +59,8 @@ class TiffStored:
         Of a path, the files that belong to the same OME image are read too if they are all there.
     name : str, optional
         For messages.
+    image : int, optional
+        Which of several images.
 
     Raises
     ------
@@ -66,21 +68,21 @@ class TiffStored:
         It is damaged, or of a kind that is not known.
     """
 
-    def __init__(self, source: Path | bytes, name: str | None = None) -> None:
+    def __init__(self, source: Path | bytes, name: str | None = None, image: int | None = None) -> None:
         self.name = name or (str(source) if isinstance(source, Path) else "image")
         with untrusted(self.name, _DAMAGED):
-            self._file = _open(source)
+            self._file = open_tiff(source)
             try:
-                self._open(source)
+                self._open(source, image)
             except BaseException:
                 self._file.close()
                 raise
         self._kept: OrderedDict[tuple[int, int, int], NDArray[Any]] = OrderedDict()
         self._bytes = 0
 
-    def _open(self, source: Path | bytes) -> None:
+    def _open(self, source: Path | bytes, image: int | None) -> None:
         check_ome_planes(self._file)
-        series = _full_size(self._file.series)
+        series, self.images = image_of(self._file, image)
         self._check_claims(series)
         key = series.keyframe
         self._series = [level for level in series.levels if level.axes == series.axes]
@@ -99,7 +101,7 @@ class TiffStored:
         self._one_page = len(series._pages) < math.prod((*self._lead, *self._rows))
         self._choose(series)
         self._check_whole(series)
-        self._name_channels()
+        self._name_channels(series)
         self.mpp = microns(self._file, series)
 
     def _meaning_of(self, series: tifffile.TiffPageSeries) -> Meaning:
@@ -167,24 +169,24 @@ class TiffStored:
         if total > _SHARED * size:
             raise InputError("its pages claim more bytes than the file has; get it again")
 
-    def _name_channels(self) -> None:
+    def _name_channels(self, series: tifffile.TiffPageSeries) -> None:
         """The channels: those along the axis of pages, each with those of its samples."""
         count = self._meaning.count
         if "c" in self._places:
-            known = channel_names(self._file, self._sizes[self._of_axis["c"]])
+            known = channel_names(self._file, series, self._sizes[self._of_axis["c"]])
             names = [known[place] for place in self._places["c"]]
             self.rgb = count == 1 and [name.lower() for name in names] in _COLOUR_NAMES
             samples = COLOURS if count == 3 else [str(k) for k in range(count)]
             self.channels = [f"{name} {of}".strip() for name in names for of in samples] if count > 1 else names
         elif self._layout.samples == "C":
-            names = channel_names(self._file, count)
+            names = channel_names(self._file, series, count)
             # Samples that are mixed of colours are those, unless they have names of their own.
             self.rgb = [name.lower() for name in names] in _COLOUR_NAMES or (self.rgb and not any(names))
             self.channels = COLOURS if self.rgb else names
         elif self.rgb:
             self.channels = [*COLOURS, *[""] * (count - len(COLOURS))]
         else:
-            self.channels = channel_names(self._file, max(count, 1))
+            self.channels = channel_names(self._file, series, max(count, 1))
 
     def values(self, level: int, box: Box, channels: Sequence[int], plane: Mapping[str, int]) -> NDArray[Any]:
         """See `Stored`."""
@@ -314,36 +316,6 @@ class TiffStored:
         while self._bytes > _CACHE and len(self._kept) > 1:
             self._bytes -= self._kept.popitem(last=False)[1].nbytes
         return piece
-
-
-def _open(source: Path | bytes) -> tifffile.TiffFile:
-    """A TIFF that goes on in other files only where these are an OME image in its own folder.
-
-    Some kinds of TIFF name other files, by any path: no file is read for that but those.
-    """
-    check_structure(source)
-    alone: dict[str, Any] = {"_multifile": False, "is_ndtiff": False, "is_mmstack": False}
-    file = tifffile.TiffFile(io.BytesIO(source) if isinstance(source, bytes) else source, **alone)
-    names = set(ome_file_names(file))
-    if isinstance(source, bytes) or not names - {source.name} or any(not _is_plain(name) for name in names):
-        return file
-    if any((source.parent / name).is_symlink() for name in names - {source.name}):
-        return file
-    file.close()
-    for name in names - {source.name}:
-        if (source.parent / name).is_file():
-            check_structure(source.parent / name)
-    return tifffile.TiffFile(source, **{**alone, "_multifile": True})
-
-
-def _full_size(series: Sequence[tifffile.TiffPageSeries]) -> tifffile.TiffPageSeries:
-    """The first image of a file that is not, by NewSubfileType, a smaller copy of another one."""
-    return next((one for one in series if not one.keyframe.is_reduced), series[0])
-
-
-def _is_plain(name: str) -> bool:
-    """Whether a name is that of a TIFF in the same folder."""
-    return name == Path(name).name and not set(name) & set("/\\:") and name.lower().endswith((".tif", ".tiff", ".btf"))
 
 
 _COLOUR_NAMES = (list(COLOURS), ["r", "g", "b"])
