@@ -40,6 +40,7 @@ def planes():
     return values
 
 
+@pytest.mark.slow
 @both
 @forms
 @pytest.mark.parametrize("count", [3, 4])
@@ -55,6 +56,7 @@ def test_channels_that_are_stored_as_the_samples_of_a_picture_are_channels(read,
             np.testing.assert_array_equal(read(path, wanted)[..., 0], planes[number])
 
 
+@pytest.mark.slow
 @both
 @forms
 @pytest.mark.parametrize("axes", ["ZYX", "TYX"])
@@ -69,6 +71,7 @@ def test_planes_that_are_stored_as_the_samples_of_a_picture_are_planes(read, for
     np.testing.assert_array_equal(read(path, plane=f"{axis}=max")[..., 0], planes[:count].max(axis=0))
 
 
+@pytest.mark.slow
 @both
 @forms
 @pytest.mark.parametrize("axes", ["ZCYX", "CZYX", "TZYX"])
@@ -113,9 +116,10 @@ def test_transmitted_light_is_colour_whatever_its_axes_are_called(read, axes, jp
         np.testing.assert_array_equal(values, light)
 
 
-LAST = {"YXC": (), "ZYXC": (2,), "YXZ": (), "CYXZ": (2,), "YXT": ()}
+LAST = {"YXC": (), "ZYXC": (2,), "YXZ": (), "CYXZ": (2,)}
 
 
+@pytest.mark.slow
 @both
 @forms
 @pytest.mark.parametrize("axes", LAST)
@@ -180,6 +184,7 @@ def one_named(path, pixels, name, kind):
         tifffile.imwrite(path, pixels, photometric="minisblack", ome=kind == "OME", metadata=metadata)
 
 
+@pytest.mark.slow
 @both
 @pytest.mark.parametrize("kind", ["OME", "ImageJ", "tifffile"])
 def test_the_only_channel_has_its_name(read, kind, planes, tmp_path):

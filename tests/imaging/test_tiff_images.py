@@ -49,6 +49,7 @@ def positions(tmp_path):
     return tmp_path / "a.ome.tif", stack
 
 
+@pytest.mark.slow
 @both
 def test_of_several_positions_one_is_chosen(read, positions):
     path, stack = positions
@@ -111,6 +112,7 @@ PREVIEWS = {
 }
 
 
+@pytest.mark.slow
 @both
 @pytest.mark.parametrize("described", [False, True])
 @pytest.mark.parametrize("case", PREVIEWS)
