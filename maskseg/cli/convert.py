@@ -69,7 +69,7 @@ def labels(
     channel: Annotated[
         str | None, typer.Option(metavar="NAME|N", help="Channel of the images with the nuclei; that one is written.")
     ] = None,
-    plane: Annotated[str | None, typer.Option(help="Plane of the images: z=max, z=mean, z=N; t=N.")] = None,
+    plane: Annotated[str | None, typer.Option(help="Plane of the images: z=max, z=mean, z=N; t=N; image=N.")] = None,
 ) -> None:
     """Label images: images/STEM.png with masks/STEM.tif, or Cellpose's STEM.tif with STEM_masks.tif beside it.
 

@@ -12,5 +12,8 @@ Channel = Annotated[
 ]
 Plane = Annotated[
     str | None,
-    typer.Option(help="Of stacks and series: z=max, z=mean, z=N or z=all (each an image), t likewise: z=max,t=0."),
+    typer.Option(
+        help="Of stacks and series: z=max, z=mean, z=N or z=all (each an image), t likewise: z=max,t=0. Of files of "
+        "several images: image=N or image=all."
+    ),
 ]

@@ -43,7 +43,7 @@ def data(
         typer.Option(metavar="NAME|N", help="Of images without annotations: the channel, by name or number from 0."),
     ] = None,
     plane: Annotated[
-        str | None, typer.Option(help="Of images without annotations that are stacks: z=max, z=N, t likewise.")
+        str | None, typer.Option(help="Of images without annotations that are stacks: z=max, z=N, t likewise; image=N.")
     ] = None,
 ) -> None:
     """Show what is in a data set: sizes, modalities, nuclei, how the anchors cover them, and sample pictures.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError
 from maskseg.core.optional import need
-from maskseg.imaging.stored import COLOURS, plausible
+from maskseg.imaging.stored import COLOURS, choose_image, plausible
 from maskseg.imaging.windows import Box
 
 # What a reader says of a file that it cannot read is said here, in one line.
@@ -38,26 +38,46 @@ def can_read(suffix: str) -> bool:
     return package is not None and all(importlib.util.find_spec(name) for name in ("bioio", package))
 
 
+def _check_scenes(path: Path, named: int) -> None:
+    """Refuse a CZI of more scenes than its description names: of those bioio reads the first one only.
+
+    Raises
+    ------
+    InputError
+        Without the name of the file.
+    """
+    shapes = importlib.import_module("aicspylibczi").CziFile(path).get_dims_shape()
+    count = sum(last - first for first, last in (shape.get("S", (0, 1)) for shape in shapes))
+    if count > named:
+        raise InputError(f"it holds {count} images that its description does not name; export one image a file")
+
+
 class BioioStored:
-    """The first scene of a file that bioio reads; a `Stored`."""
+    """A scene of a file that bioio reads; a `Stored`. Of several one is to be chosen."""
 
     pages_unknown = False
 
-    def __init__(self, path: Path, name: str | None = None) -> None:
+    def __init__(self, path: Path, name: str | None = None, image: int | None = None) -> None:
         self.name = name or str(path)
         suffix = path.suffix.lower()
         package = PACKAGES[suffix]
         bioio = need("bioio", "formats", f"{self.name}: {suffix}")
         reader = need(package, "formats" if package in _OF_EXTRA else "", f"{self.name}: {suffix}").Reader
         try:
-            image = bioio.BioImage(path, reader=reader)
-            dims = image.dims
-            self._image, samples = image, getattr(dims, "S", 1)
-            self.dtype = np.dtype(image.dtype)
+            self._image = scene = bioio.BioImage(path, reader=reader)
+            self.images: Sequence[str] = [" ".join(str(name).split()) for name in scene.scenes] or [""]
+            if suffix == ".czi" and importlib.util.find_spec("aicspylibczi"):
+                _check_scenes(path, len(self.images))
+            chosen = choose_image(image, self.images)
+            if chosen:
+                scene.set_scene(chosen)
+            dims = scene.dims
+            samples = getattr(dims, "S", 1)
+            self.dtype = np.dtype(scene.dtype)
             self.shapes = self._levels()
-            image.set_resolution_level(0)
-            names = [" ".join(str(name).split()) for name in image.channel_names or []]
-            size = image.physical_pixel_sizes
+            scene.set_resolution_level(0)
+            names = [" ".join(str(name).split()) for name in scene.channel_names or []]
+            size = scene.physical_pixel_sizes
         except InputError:
             raise
         except Exception as error:  # each reader has errors of its own; all mean the same here

@@ -70,6 +70,7 @@ class Guarded:
         self.shapes, self.dtype = stored.shapes, stored.dtype
         self.channels: Sequence[str] = stored.channels
         self.planes: Mapping[str, int] = stored.planes
+        self.images: Sequence[str] = stored.images
         self.rgb, self.pages_unknown, self.mpp = stored.rgb, stored.pages_unknown, stored.mpp
         if not self.shapes or any(min(shape) < 1 for shape in self.shapes) or not self.channels:
             raise InputError(f"{self.name}: it holds no pixels; get it again")

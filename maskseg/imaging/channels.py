@@ -21,13 +21,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError
-from maskseg.imaging.stored import COLOURS, Stored
+from maskseg.imaging.stored import COLOURS, Stored, listed
 from maskseg.imaging.windows import Box, blocks
 
 # What an axis of planes is called in messages.
 _AXES = {"z": "planes", "t": "times"}
 PROJECTIONS = ("max", "mean")
 ALL = "all"
+# Of a file that holds several images; they have no planes in common.
+IMAGE = "image"
 # Looked at of an image to say what it shows: of one with levels, the smallest that has as many pixels along its side.
 _PREVIEW = 2048
 # A channel's median above which most of it is bright, of 255.
@@ -50,7 +52,7 @@ class Choice:
     channel : str or None
         A name, or a number from 0.
     planes : dict of str to str
-        For ``z`` and ``t``: ``max``, ``mean``, ``all`` or a number from 0.
+        For ``z`` and ``t``: ``max``, ``mean``, ``all`` or a number from 0; for ``image``: ``all`` or a number.
     """
 
     channel: str | None = None
@@ -70,12 +72,20 @@ class Choice:
         planes: dict[str, str] = {}
         for part in (plane or "").split(",") if plane is not None else []:
             axis, _, value = (text.strip().lower() for text in part.partition("="))
-            if axis not in _AXES or axis in planes or not (value in (*PROJECTIONS, ALL) or value.isdecimal()):
+            ways = (*PROJECTIONS, ALL) if axis != IMAGE else (ALL,)
+            if axis not in (*_AXES, IMAGE) or axis in planes or not (value in ways or value.isdecimal()):
                 raise InputError(
-                    f"--plane {plane}: give z=max, z=mean, z=N or z=all, and t likewise, such as z=max,t=0"
+                    f"--plane {plane}: give z=max, z=mean, z=N or z=all, and t likewise, such as z=max,t=0; of a file "
+                    "of several images image=N or image=all"
                 )
             planes[axis] = value
         return cls(None if channel is None else channel.strip(), planes)
+
+    @property
+    def image(self) -> int | None:
+        """The number of the image in a file of several, where one is chosen."""
+        wanted = self.planes.get(IMAGE, ALL)
+        return None if wanted == ALL else int(wanted)
 
     def __bool__(self) -> bool:
         """Whether anything is chosen."""
@@ -119,7 +129,8 @@ class Chosen:
             self._plane[axis] = _number(self.name, choice.channel, [""] * count)
             axes = {}
         self._project: dict[str, tuple[int, str]] = {}
-        for axis in {**axes, **dict.fromkeys(choice.planes, 1)} if not self._paged else {}:
+        wanted = {axis: 1 for axis in choice.planes if axis != IMAGE}
+        for axis in {**axes, **wanted} if not self._paged else {}:
             self._choose_plane(axis, axes.get(axis, 1), choice.planes.get(axis))
         self._greyed = False
         self._channels = self._choose_channels(None if self._paged else choice.channel)
@@ -199,7 +210,7 @@ class Chosen:
         if count == len(COLOURS) and self._transmitted():
             return colours
         raise InputError(
-            f"{self.name}: it holds {count} channels ({_listed(stored.channels)}); choose the one with the nuclei: "
+            f"{self.name}: it holds {count} channels ({listed(stored.channels)}); choose the one with the nuclei: "
             "--channel NAME or N"
         )
 
@@ -258,7 +269,7 @@ class Chosen:
         held = np.zeros(len(channels), bool)
         for values in self._all(channels):
             with np.errstate(invalid="ignore"):
-                values = np.nan_to_num(values, copy=False) if values.dtype.kind == "f" else values
+                values = np.nan_to_num(values) if values.dtype.kind == "f" else values
             smallest, largest = values.min(axis=(0, 1)), values.max(axis=(0, 1))
             low = smallest if low is None else np.minimum(low, smallest)
             high = largest if high is None else np.maximum(high, largest)
@@ -322,10 +333,4 @@ def _number(name: str, wanted: str, channels: Sequence[str]) -> int:
         return known.index(wanted.casefold())
     if wanted.isdecimal() and int(wanted) < len(channels):
         return int(wanted)
-    raise InputError(f"{name}: --channel {wanted}: its channels are {_listed(channels)}; choose one of them")
-
-
-def _listed(channels: Sequence[str]) -> str:
-    """The first channels with their numbers, and the last."""
-    named = [f"{number} {channel}".strip() for number, channel in enumerate(channels)]
-    return ", ".join(named if len(named) <= 12 else [*named[:10], "...", named[-1]])
+    raise InputError(f"{name}: --channel {wanted}: its channels are {listed(channels)}; choose one of them")

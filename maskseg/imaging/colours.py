@@ -23,6 +23,7 @@ JPEG = (6, 7, 33007, 34892)
 _ALPHA = (1, 2)
 # JPEG 2000 of Aperio's scanners, which hold YCbCr and say RGB.
 _APERIO_YCBCR = 33003
+_GREY = (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.MASK, PHOTOMETRIC.LINEAR_RAW)
 _RGB8 = np.dtype(np.uint8)
 
 Convert = Callable[[NDArray[Any]], NDArray[Any]]
@@ -50,8 +51,19 @@ class Meaning:
     convert: Convert
 
 
-def meaning(page: tifffile.TiffPage) -> Meaning:
+def is_plain(page: tifffile.TiffPage) -> bool:
+    """Whether each sample of a page has values of its own, and none is a part of a colour that is to be mixed."""
+    return page.photometric in (*_GREY, PHOTOMETRIC.RGB)
+
+
+def meaning(page: tifffile.TiffPage, apart: int | None = None) -> Meaning:
     """What the samples of a page mean.
+
+    Parameters
+    ----------
+    page : tifffile.TiffPage
+    apart : int, optional
+        Of a page that is plain: how many samples are channels of their own, none of them a colour or alpha.
 
     Raises
     ------
@@ -63,12 +75,17 @@ def meaning(page: tifffile.TiffPage) -> Meaning:
         raise InputError(f"pixels of type {dtype} are not supported; save as 8-bit, 16-bit or float")
     if page.compression == _APERIO_YCBCR and samples == len(COLOURS):
         return Meaning(3, True, dtype, _ycbcr(page))
-    if kind in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.MASK, PHOTOMETRIC.LINEAR_RAW):
+    if apart is not None:
+        return Meaning(apart, False, dtype, _grey(page, apart, kind == PHOTOMETRIC.MINISWHITE))
+    if kind in _GREY:
         count = samples - _alphas(page, samples - 1)
         return Meaning(count, False, dtype, _grey(page, count, kind == PHOTOMETRIC.MINISWHITE))
     if kind == PHOTOMETRIC.RGB and samples >= len(COLOURS):
         count = samples - _alphas(page, samples - len(COLOURS))
         return Meaning(count, True, dtype, _grey(page, count, False))
+    if kind == PHOTOMETRIC.PALETTE and page.is_imagej:
+        # ImageJ's table says how grey values are shown, and they are what it measures.
+        return Meaning(1, False, dtype, lambda values: values[..., :1])
     if kind == PHOTOMETRIC.PALETTE and page.colormap is not None:
         return Meaning(3, True, _RGB8, _palette(page.colormap))
     if kind == PHOTOMETRIC.YCBCR and samples >= 3:

@@ -12,7 +12,7 @@ from maskseg.imaging import bioio_images
 from maskseg.imaging.boundary import Guarded, untrusted
 from maskseg.imaging.openslide_images import SlideStored
 from maskseg.imaging.pictures import read_picture, upright_size
-from maskseg.imaging.stored import Stored
+from maskseg.imaging.stored import Stored, choose_image
 from maskseg.imaging.tiff import TiffStored
 from maskseg.imaging.zarr_images import ZarrStored
 
@@ -51,7 +51,7 @@ def only_in_parts(path: Path) -> bool:
     return path.suffix.lower() in (*SLIDE_SUFFIXES, ZARR_SUFFIX, *BIOIO_SUFFIXES) or path.is_dir()
 
 
-def open_stored(source: Path | bytes, name: str) -> Stored:
+def open_stored(source: Path | bytes, name: str, image: int | None = None) -> Stored:
     """Open an image file of any container; pictures are decoded, all others wait to be read in parts.
 
     Parameters
@@ -60,29 +60,35 @@ def open_stored(source: Path | bytes, name: str) -> Stored:
         The file, or its content: then a TIFF or a picture. These are known by their first bytes, whatever their name.
     name : str
         What errors call it.
+    image : int, optional
+        Which image of a file that holds several.
 
     Raises
     ------
     InputError
-        If the file is missing, damaged, cut short, of no kind that is known, or claims more than it can hold.
+        If the file is missing, damaged, cut short, of no kind that is known, claims more than it can hold, or holds
+        several images and none is chosen.
     """
     with untrusted(name, _NO_IMAGE):
-        return Guarded(_open(source, name))
+        return Guarded(_open(source, name, image))
 
 
-def _open(source: Path | bytes, name: str) -> Stored:
+def _open(source: Path | bytes, name: str, image: int | None) -> Stored:
     if isinstance(source, Path) and only_in_parts(source):
         suffix = source.suffix.lower()
         if not source.is_dir():
             check_file(source, name)
         if suffix in BIOIO_SUFFIXES:
-            return bioio_images.BioioStored(source, name)
+            return bioio_images.BioioStored(source, name, image)
         if suffix not in SLIDE_SUFFIXES:
+            choose_image(image, [""])
             return ZarrStored(source, name)
         if find_spec("openslide") or not _is_tiff(source):
+            choose_image(image, [""])
             return SlideStored(source, name)
     if _start(source, name) in _TIFF:
-        return TiffStored(source, name)
+        return TiffStored(source, name, image)
+    choose_image(image, [""])
     if isinstance(source, Path):
         check_claim(check_file(source, name), 1 << 60)
         source = source.read_bytes()
@@ -91,7 +97,7 @@ def _open(source: Path | bytes, name: str) -> Stored:
     return read_picture(source, name)
 
 
-def header_size(source: Path | bytes, name: str) -> tuple[int, int]:
+def header_size(source: Path | bytes, name: str, image: int | None = None) -> tuple[int, int]:
     """Height and width of an image, upright, from its header.
 
     Raises
@@ -103,7 +109,7 @@ def header_size(source: Path | bytes, name: str) -> tuple[int, int]:
     with untrusted(name, _NO_IMAGE):
         if is_picture and _start(source, name) not in _TIFF:
             return upright_size(source)
-    stored = open_stored(source, name)
+    stored = open_stored(source, name, image)
     try:
         return stored.shapes[0]
     finally:

@@ -14,7 +14,7 @@ import tifffile
 from maskseg.core.errors import InputError
 from maskseg.core.files import check_file, walk
 from maskseg.imaging import bioio_images
-from maskseg.imaging.channels import ALL, Choice
+from maskseg.imaging.channels import ALL, IMAGE, Choice
 from maskseg.imaging.containers import SUFFIXES, ZARR_SUFFIX, can_read
 from maskseg.imaging.names import numbered, printable, unique_ids
 from maskseg.imaging.reading import ImageFile, member_path, zip_members
@@ -259,7 +259,7 @@ def _parts(path: Path) -> list[Path]:
     try:
         check_file(path, str(path))
         with tifffile.TiffFile(path, _multifile=False) as file:
-            names = ome_file_names(file)
+            names = ome_file_names(file, path.name)
     except Exception:  # of whatever kind: reading it says what is wrong with it
         return []
     parts = [path.parent / name for name in sorted(names)]
@@ -267,18 +267,27 @@ def _parts(path: Path) -> list[Path]:
 
 
 def _each_plane(files: Sequence[ImageFile]) -> Iterator[ImageFile]:
-    """Files, one for each plane where all are asked for."""
+    """Files, one for each image and plane where all are asked for."""
     for file in files:
-        axes = [axis for axis, wanted in file.choice.planes.items() if wanted == ALL]
-        some = [file]
-        if axes:
-            try:
-                sizes = file.planes()
-            except InputError:
-                sizes = {}  # reading it says what is wrong with it
-            for axis in axes:
-                some = [one for some_file in some for one in _along(some_file, axis, sizes.get(axis, 1))]
-        yield from some
+        images = _along(file, IMAGE, _count_images(file)) if file.choice.planes.get(IMAGE) == ALL else [file]
+        for image in images:
+            some = [image]
+            axes = [axis for axis, wanted in file.choice.planes.items() if wanted == ALL and axis != IMAGE]
+            if axes:
+                try:
+                    sizes = image.planes()
+                except InputError:
+                    sizes = {}  # reading it says what is wrong with it
+                for axis in axes:
+                    some = [one for some_file in some for one in _along(some_file, axis, sizes.get(axis, 1))]
+            yield from some
+
+
+def _count_images(file: ImageFile) -> int:
+    try:
+        return file.images()
+    except InputError:
+        return 1  # reading it says what is wrong with it
 
 
 def _along(file: ImageFile, axis: str, count: int) -> Iterator[ImageFile]:

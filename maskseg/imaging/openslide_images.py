@@ -28,6 +28,7 @@ class SlideStored:
     channels: Sequence[str] = COLOURS
     planes: Mapping[str, int] = {}
     pages_unknown = False
+    images: Sequence[str] = ("",)
 
     def __init__(self, path: Path, name: str | None = None) -> None:
         self.name = name or str(path)

@@ -255,6 +255,7 @@ class FramesStored:
     """An animated GIF, PNG, WebP or AVIF, whose frames are times; a `Stored`."""
 
     pages_unknown = False
+    images: Sequence[str] = ("",)
 
     def __init__(self, data: bytes, name: str) -> None:
         self.name = name

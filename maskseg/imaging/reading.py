@@ -4,8 +4,8 @@ The one rule
 ------------
 Every image becomes uint8 RGB (H, W, 3):
 
-1. alpha is dropped; grey is repeated to three channels; palettes, CMYK, YCbCr and L*a*b* become RGB; what the file
-   says of its turn is done;
+1. alpha is dropped; grey is repeated to three channels; palettes (but not ImageJ's, which are for display only), CMYK,
+   YCbCr and L*a*b* become RGB; what the file says of its turn is done;
 2. 8-bit values stay as they are, 1-bit becomes 0 and 255;
 3. all other kinds (16-bit, 32-bit, float) are mapped linearly by their `maskseg.imaging.intensity.limits`, with room at
    either end: cameras use only a part of such a range. What is not a number becomes black.
@@ -103,7 +103,7 @@ class Loaded(NamedTuple):
 
 def load_image(source: Path | bytes, name: str, choice: Choice | None = None) -> Loaded:
     """An image with its values and the size of its pixels; see `read_image`."""
-    stored = open_stored(source, name)
+    stored = open_stored(source, name, choice.image if choice else None)
     with closing(stored), untrusted(name):
         chosen = Chosen(stored, choice)
         height, width = chosen.shapes[0]
@@ -125,7 +125,7 @@ class _EveryChannel:
     def all_values(self, box: Box) -> NDArray[Any]:
         """See `ManyChannels`."""
         if self._values is None:
-            stored = open_stored(self._source, self._name)
+            stored = open_stored(self._source, self._name, self._choice.image if self._choice else None)
             with closing(stored), untrusted(self._name):
                 chosen = Chosen(stored, self._choice)
                 height, width = chosen.shapes[0]
@@ -234,7 +234,7 @@ class ImageFile:
 
     def open(self) -> Chosen:
         """The image, of which nothing is read yet; close it after use."""
-        stored = open_stored(self._source(), self.name)
+        stored = open_stored(self._source(), self.name, self.choice.image)
         try:
             with untrusted(self.name):
                 return Chosen(stored, self.choice)
@@ -257,13 +257,19 @@ class ImageFile:
 
     def size(self) -> tuple[int, int]:
         """Height and width, from the header where the format has one."""
-        return header_size(self._source(), self.name)
+        return header_size(self._source(), self.name, self.choice.image)
 
     def planes(self) -> Mapping[str, int]:
         """How many planes there are along ``z`` and ``t``, where there are several."""
-        stored = open_stored(self._source(), self.name)
+        stored = open_stored(self._source(), self.name, self.choice.image)
         stored.close()
         return stored.planes
+
+    def images(self) -> int:
+        """How many images of full size the file holds."""
+        stored = open_stored(self._source(), self.name, 0)
+        stored.close()
+        return len(stored.images)
 
     def _source(self) -> Path | builtins.bytes:
         if not self.member:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from maskseg.core.errors import InputError
 from maskseg.imaging.windows import Box
 
 # What the channels of a colour image are called.
@@ -35,6 +36,8 @@ class Stored(Protocol):
         Whether the file does not say what its planes are, so that they may be channels.
     mpp : float or None
         Micrometres per pixel of the full size, where the file says so.
+    images : sequence of str
+        What the images of full size in the file are called; this is one of them.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Stored(Protocol):
     planes: Mapping[str, int]
     pages_unknown: bool
     mpp: float | None
+    images: Sequence[str]
 
     def values(self, level: int, box: Box, channels: Sequence[int], plane: Mapping[str, int]) -> NDArray[Any]:
         """The pixels x0, y0, x1, y1 of a level, (h, w, len(channels)); `plane` has an index for each of `planes`."""
@@ -70,11 +74,38 @@ def plausible(x: float | None, y: float | None = None) -> float | None:
     return x if abs(x / y - 1) < 1e-3 else float(np.sqrt(x * y))
 
 
+def listed(names: Sequence[str]) -> str:
+    """The first names with their numbers, and the last."""
+    named = [f"{number} {name}".strip() for number, name in enumerate(names)]
+    return ", ".join(named if len(named) <= 12 else [*named[:10], "...", named[-1]])
+
+
+def choose_image(number: int | None, names: Sequence[str]) -> int:
+    """Which of the images in a file is read.
+
+    Raises
+    ------
+    InputError
+        There is no such image, or there are several and none is chosen. Without the name of the file.
+    """
+    if number is None and len(names) > 1:
+        raise InputError(f"it holds {len(names)} images ({listed(names)}); choose one with --plane image=N")
+    if number is not None and number >= len(names):
+        there = (
+            f"its images are {listed(names)}; choose one of them"
+            if len(names) > 1
+            else "it holds one image; leave it out"
+        )
+        raise InputError(f"--plane image={number}: {there}")
+    return number or 0
+
+
 class ArrayStored:
     """An image in memory, (H, W, C); three channels are colours where they are not named otherwise; a `Stored`."""
 
     planes: Mapping[str, int] = {}
     pages_unknown = False
+    images: Sequence[str] = ("",)
 
     def __init__(
         self,

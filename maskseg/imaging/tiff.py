@@ -5,7 +5,6 @@ What is read here is what `maskseg.imaging.reading` gives of a whole file and `m
 
 from __future__ import annotations
 
-import io
 import logging
 import math
 from collections import OrderedDict
@@ -20,10 +19,12 @@ from numpy.typing import NDArray
 from maskseg.core.errors import InputError
 from maskseg.core.limits import PARTS, check_claim
 from maskseg.imaging.boundary import untrusted
-from maskseg.imaging.colours import JPEG, meaning, upsampled
+from maskseg.imaging.colours import JPEG, Meaning, is_plain, meaning, upsampled
 from maskseg.imaging.stored import COLOURS
-from maskseg.imaging.tiff_metadata import channel_names, check_ome_planes, microns, ome_file_names
-from maskseg.imaging.tiff_structure import check_piece, check_structure
+from maskseg.imaging.tiff_axes import layout
+from maskseg.imaging.tiff_images import image_of, open_tiff
+from maskseg.imaging.tiff_metadata import channel_names, check_ome_planes, microns
+from maskseg.imaging.tiff_structure import check_piece
 from maskseg.imaging.windows import Box
 
 # Decoded pieces that are kept, and the largest piece that is decoded at all, in bytes.
@@ -58,6 +59,8 @@ class TiffStored:
         Of a path, the files that belong to the same OME image are read too if they are all there.
     name : str, optional
         For messages.
+    image : int, optional
+        Which of several images.
 
     Raises
     ------
@@ -65,51 +68,65 @@ class TiffStored:
         It is damaged, or of a kind that is not known.
     """
 
-    def __init__(self, source: Path | bytes, name: str | None = None) -> None:
+    def __init__(self, source: Path | bytes, name: str | None = None, image: int | None = None) -> None:
         self.name = name or (str(source) if isinstance(source, Path) else "image")
         with untrusted(self.name, _DAMAGED):
-            self._file = _open(source)
+            self._file = open_tiff(source)
             try:
-                self._open(source)
+                self._open(source, image)
             except BaseException:
                 self._file.close()
                 raise
         self._kept: OrderedDict[tuple[int, int, int], NDArray[Any]] = OrderedDict()
         self._bytes = 0
 
-    def _open(self, source: Path | bytes) -> None:
+    def _open(self, source: Path | bytes, image: int | None) -> None:
         check_ome_planes(self._file)
-        series = _full_size(self._file.series)
+        series, self.images = image_of(self._file, image)
         self._check_claims(series)
         key = series.keyframe
         self._series = [level for level in series.levels if level.axes == series.axes]
         self._source = source
-        self._meaning = meaning(key)
+        self._layout = layout(series)
+        self._meaning = self._meaning_of(series)
         self.dtype, self.rgb = self._meaning.dtype, self._meaning.rgb
         self.channels: Sequence[str] = []
         self._transposed, self._down, self._across = _TURNS.get(_orientation(key), _TURNS[1])
-        y, x = series.axes.index("Y"), series.axes.index("X")
-        sizes = [(level.shape[y], level.shape[x]) for level in self._series]
+        y = series.axes.index("Y")
+        sizes = [(level.shape[y], level.shape[y + 1]) for level in self._series]
         self.shapes = [size[::-1] if self._transposed else size for size in sizes]
-        # Of the axes, those of the pixels of a page, and before them those along which the pages lie.
-        planar = key.planarconfig == tifffile.PLANARCONFIG.SEPARATE and key.samplesperpixel > 1
-        if set(series.axes[y + 1 : x]) or len(series.axes) - x > 2 or key.imagedepth > 1:
-            raise InputError(f"it holds values along the axes {series.axes}; save one plane of it")
-        self._lead = series.axes[: y - 1] if planar else series.axes[:y]
-        shape = series.shape[: len(self._lead)]
+        self._rows = (series.shape[y],) if self._layout.rows else ()
+        self._lead = series.shape[: len(self._layout.pages)]
         # Where they are written in one piece, a page stands for all.
-        self._one_page = len(series._pages) < math.prod(shape)
-        self._planar = planar
-        self._choose(series, self._lead, shape)
+        self._one_page = len(series._pages) < math.prod((*self._lead, *self._rows))
+        self._choose(series)
         self._check_whole(series)
-        self._name_channels()
+        self._name_channels(series)
         self.mpp = microns(self._file, series)
 
-    def _choose(self, series: tifffile.TiffPageSeries, axes: str, shape: tuple[int, ...]) -> None:
-        """Which pages there are: for each axis the places that are read."""
+    def _meaning_of(self, series: tifffile.TiffPageSeries) -> Meaning:
+        """What the samples are: an axis of the image where its description says so, else what the page says."""
+        axis, key = self._layout.samples, series.keyframe
+        if not axis:
+            return meaning(key)
+        count = series.shape[series.axes.index(axis)]
+        if is_plain(key):
+            return meaning(key, count if axis == "C" else 1)
+        # Colours are mixed of the samples, such as by JPEG.
+        found = meaning(key)
+        if axis != "C" or found.count != count or self._layout.rows:
+            raise InputError(f"it holds values along the axes {series.axes} as colours; save them as pages")
+        return found
+
+    def _choose(self, series: tifffile.TiffPageSeries) -> None:
+        """Which planes there are: for each axis the places that are read."""
+        axes, shape = self._layout.planes, self._lead
+        if len(axes) > len(shape):
+            shape = (*shape, series.shape[series.axes.index(axes[-1])])
         places = [list(range(size)) for size in shape]
         pages = series._pages
-        if None in pages or any(page.parent is not self._file for page in pages if page is not None):
+        several = None in pages or any(page.parent is not self._file for page in pages if page is not None)
+        if several and shape == self._lead:
             missing = None in pages
             own = [np.unravel_index(k, shape) for k, page in enumerate(pages) if page and page.parent is self._file]
             if missing and own:
@@ -129,7 +146,7 @@ class TiffStored:
         self._fixed = [place[0] for place in places]
         self._sizes = shape
         # Pages of which it is not known what they are may be channels too.
-        self.pages_unknown = len(axes) > 0 and "C" not in axes and not set(axes) & set("ZT")
+        self.pages_unknown = len(axes) > 0 and not set(axes + self._layout.samples) & set("CZT")
         self.planes: Mapping[str, int] = {name: len(places) for name, places in self._places.items() if name != "c"}
 
     def _check_claims(self, series: tifffile.TiffPageSeries) -> None:
@@ -152,19 +169,24 @@ class TiffStored:
         if total > _SHARED * size:
             raise InputError("its pages claim more bytes than the file has; get it again")
 
-    def _name_channels(self) -> None:
+    def _name_channels(self, series: tifffile.TiffPageSeries) -> None:
         """The channels: those along the axis of pages, each with those of its samples."""
         count = self._meaning.count
         if "c" in self._places:
-            known = channel_names(self._file, self._sizes[self._of_axis["c"]])
+            known = channel_names(self._file, series, self._sizes[self._of_axis["c"]])
             names = [known[place] for place in self._places["c"]]
             self.rgb = count == 1 and [name.lower() for name in names] in _COLOUR_NAMES
             samples = COLOURS if count == 3 else [str(k) for k in range(count)]
             self.channels = [f"{name} {of}".strip() for name in names for of in samples] if count > 1 else names
+        elif self._layout.samples == "C":
+            names = channel_names(self._file, series, count)
+            # Samples that are mixed of colours are those, unless they have names of their own.
+            self.rgb = [name.lower() for name in names] in _COLOUR_NAMES or (self.rgb and not any(names))
+            self.channels = COLOURS if self.rgb else names
         elif self.rgb:
             self.channels = [*COLOURS, *[""] * (count - len(COLOURS))]
         else:
-            self.channels = (channel_names(self._file, count) if count > 1 else [""]) if count else [""]
+            self.channels = channel_names(self._file, series, max(count, 1))
 
     def values(self, level: int, box: Box, channels: Sequence[int], plane: Mapping[str, int]) -> NDArray[Any]:
         """See `Stored`."""
@@ -186,15 +208,18 @@ class TiffStored:
         index = list(self._fixed)
         for name, places in self._places.items():
             index[self._of_axis[name]] = places[plane.get(name, 0)]
+        sample = slice(None)
+        if len(index) > len(self._lead):
+            one = index.pop()
+            sample = slice(one, one + 1)
         series = self._series[level]
         inside = _before_turn(box, self.shapes[level], self._transposed, self._down, self._across)
         if self._is_mapped(series):
-            samples = self._mapped(series, index, inside)
+            samples = self._mapped(series, index, inside, sample)
         elif self._one_page:
             raise InputError(f"{self.name}: its planes are compressed in one piece; save them as pages")
         else:
-            number = int(np.ravel_multi_index(index, self._sizes)) if index else 0
-            samples = self._decoded(level, number, inside)
+            samples = self._decoded(level, index, inside)[..., sample]
         values = self._meaning.convert(samples)
         if self._transposed:
             values = values.swapaxes(0, 1)
@@ -210,7 +235,7 @@ class TiffStored:
             and all(page is not None and page.parent is self._file for page in series._pages)
         )
 
-    def _mapped(self, series: tifffile.TiffPageSeries, index: Sequence[int], box: Box) -> NDArray[Any]:
+    def _mapped(self, series: tifffile.TiffPageSeries, index: Sequence[int], box: Box, sample: slice) -> NDArray[Any]:
         """Pixels as they lie in the file. Mapped anew each time, so that no page of it stays in memory."""
         kind = np.dtype(series.keyframe.dtype).newbyteorder(self._file.byteorder)
         assert series.dataoffset is not None, "`_is_mapped` says so"
@@ -224,15 +249,25 @@ class TiffStored:
             raise InputError(f"{self.name}: damaged or cut short; get it again") from error
         x0, y0, x1, y1 = box
         page = stored[tuple(index)]
-        part = np.moveaxis(page[:, y0:y1, x0:x1], 0, 2) if self._planar else page[y0:y1, x0:x1]
-        return part.reshape(y1 - y0, x1 - x0, -1).astype(kind.newbyteorder("="))
+        part = np.moveaxis(page[sample, y0:y1, x0:x1], 0, 2) if self._layout.planar else page[y0:y1, x0:x1]
+        part = part.reshape(y1 - y0, x1 - x0, -1)
+        return (part if self._layout.planar else part[..., sample]).astype(kind.newbyteorder("="))
 
-    def _decoded(self, level: int, number: int, box: Box) -> NDArray[Any]:
+    def _decoded(self, level: int, index: Sequence[int], box: Box) -> NDArray[Any]:
+        if not self._rows:
+            return self._decoded_page(level, int(np.ravel_multi_index(index, self._lead)) if index else 0, box)
+        x0, y0, x1, y1 = box
+        sizes, count = (*self._lead, *self._rows), self._series[level].shape[-1]
+        pages = [int(np.ravel_multi_index((*index, row), sizes)) for row in range(y0, y1)]
+        # In the page of a row, its columns are the rows.
+        return np.stack([self._decoded_page(level, page, (0, x0, count, x1))[..., 0] for page in pages])
+
+    def _decoded_page(self, level: int, number: int, box: Box) -> NDArray[Any]:
         series = self._series[level]
         x0, y0, x1, y1 = box
         page, key = series._pages[number], series.keyframe
-        planes = key.samplesperpixel if self._planar else 1
-        samples = 1 if self._planar else key.samplesperpixel
+        planes = key.samplesperpixel if self._layout.planar else 1
+        samples = 1 if self._layout.planar else key.samplesperpixel
         height, width = key.imagelength, key.imagewidth
         tall, wide = (key.tilelength, key.tilewidth) if key.is_tiled else (min(key.rowsperstrip, height), width)
         piece_bytes = tall * wide * np.dtype(key.dtype).itemsize * samples
@@ -281,36 +316,6 @@ class TiffStored:
         while self._bytes > _CACHE and len(self._kept) > 1:
             self._bytes -= self._kept.popitem(last=False)[1].nbytes
         return piece
-
-
-def _open(source: Path | bytes) -> tifffile.TiffFile:
-    """A TIFF that goes on in other files only where these are an OME image in its own folder.
-
-    Some kinds of TIFF name other files, by any path: no file is read for that but those.
-    """
-    check_structure(source)
-    alone: dict[str, Any] = {"_multifile": False, "is_ndtiff": False, "is_mmstack": False}
-    file = tifffile.TiffFile(io.BytesIO(source) if isinstance(source, bytes) else source, **alone)
-    names = set(ome_file_names(file))
-    if isinstance(source, bytes) or not names - {source.name} or any(not _is_plain(name) for name in names):
-        return file
-    if any((source.parent / name).is_symlink() for name in names - {source.name}):
-        return file
-    file.close()
-    for name in names - {source.name}:
-        if (source.parent / name).is_file():
-            check_structure(source.parent / name)
-    return tifffile.TiffFile(source, **{**alone, "_multifile": True})
-
-
-def _full_size(series: Sequence[tifffile.TiffPageSeries]) -> tifffile.TiffPageSeries:
-    """The first image of a file that is not, by NewSubfileType, a smaller copy of another one."""
-    return next((one for one in series if not one.keyframe.is_reduced), series[0])
-
-
-def _is_plain(name: str) -> bool:
-    """Whether a name is that of a TIFF in the same folder."""
-    return name == Path(name).name and not set(name) & set("/\\:") and name.lower().endswith((".tif", ".tiff", ".btf"))
 
 
 _COLOUR_NAMES = (list(COLOURS), ["r", "g", "b"])

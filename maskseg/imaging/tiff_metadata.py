@@ -44,18 +44,19 @@ def microns(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> float |
     return None
 
 
-def channel_names(file: tifffile.TiffFile, count: int) -> list[str]:
-    """The names of `count` channels; empty where the file has none, or as many as are not there."""
+def channel_names(file: tifffile.TiffFile, series: tifffile.TiffPageSeries, count: int) -> list[str]:
+    """The names of `count` channels of an image; empty where the file has none, or as many as are not there."""
     names: list[str] = []
     try:
         if file.is_ome:
-            names = [channel.get("Name", "") for channel in _pixels(file).iter() if _tag(channel) == "Channel"]
+            names = [channel.get("Name", "") for channel in _pixels(file, series).iter() if _tag(channel) == "Channel"]
         elif file.is_imagej:
             names = _imagej_names(file, count)
         elif file.is_lsm:
             names = list((file.lsm_metadata or {})["ChannelColors"]["ColorNames"])
         elif file.shaped_metadata:
-            names = list(file.shaped_metadata[0].get("Channel", {}).get("Name", []))
+            described, number = file.shaped_metadata, _number(file, series)
+            names = list(described[number if len(described) == len(file.series) else 0].get("Channel", {})["Name"])
         elif file.is_qpi:
             names = _qptiff_names(file)
     except Exception:  # of metadata that is not as it should be
@@ -64,14 +65,24 @@ def channel_names(file: tifffile.TiffFile, count: int) -> list[str]:
     return names if len(names) == count else [""] * count
 
 
-def ome_file_names(file: tifffile.TiffFile) -> list[str]:
-    """The files that an OME image lies in, as its description names them; empty where it names none."""
+def ome_file_names(file: tifffile.TiffFile, own: str | None = None) -> list[str]:
+    """The files that OME images lie in, as their description names them; empty where it names none.
+
+    Parameters
+    ----------
+    file : tifffile.TiffFile
+    own : str, optional
+        The name of this file, where only those count that hold parts of the same images.
+    """
     try:
         root = ElementTree.fromstring(file.ome_metadata or "") if file.is_ome else None
     except Exception:  # of metadata that is not as it should be
         return []
-    names = [] if root is None else [element.get("FileName") for element in root.iter() if _tag(element) == "UUID"]
-    return list(dict.fromkeys(name for name in names if name))
+    if root is None:
+        return []
+    images = [root] if own is None else [element for element in root.iter() if _tag(element) == "Image"]
+    each = [[element.get("FileName") for element in image.iter() if _tag(element) == "UUID"] for image in images]
+    return list(dict.fromkeys(name for names in each if own is None or own in names for name in names if name))
 
 
 def check_ome_planes(file: tifffile.TiffFile) -> None:
@@ -97,16 +108,30 @@ def _tag(element: Any) -> str:
     return element.tag.rpartition("}")[2]
 
 
-def _pixels(file: tifffile.TiffFile) -> Any:
-    """OME's description of the first image."""
+def _number(file: tifffile.TiffFile, series: Any) -> int:
+    """Which of the images of a file one is."""
+    return next(number for number, one in enumerate(file.series) if one is series)
+
+
+def _pixels(file: tifffile.TiffFile, series: Any) -> Any:
+    """OME's description of an image."""
     root = ElementTree.fromstring(file.ome_metadata or "")
-    return next(element for element in root.iter() if _tag(element) == "Pixels")
+    images = [element for element in root.iter() if _tag(element) == "Image"]
+    if len(images) != len(file.series):  # tifffile leaves out those without pages
+        images = [image for image in images if len(images) == 1 or image.get("Name") == series.name]
+        number = 0 if len(images) == 1 else len(images)
+    else:
+        number = _number(file, series)
+    return next(element for element in images[number].iter() if _tag(element) == "Pixels")
 
 
 def _imagej_names(file: tifffile.TiffFile, count: int) -> list[str]:
     labels = (file.imagej_metadata or {}).get("Labels") or []
-    # A label a plane, channels first: "c:1/3 - DAPI", "DAPI" or "c:1/3 z:1/5 - name".
-    return [re.sub(r"^(?:[czt]:\d+/\d+\s*)+-\s*", "", str(label)) for label in labels[:count]]
+    # A label a plane, channels first: "c:1/3 - DAPI", "DAPI" or "c:1/3 z:1/5 - name"; of one plane no list.
+    labels = [labels] if isinstance(labels, str) else list(labels)
+    names = [re.sub(r"^(?:[czt]:\d+/\d+\s*)+-\s*", "", str(label)) for label in labels]
+    # What differs from plane to plane of the only channel is not its name.
+    return names[:count] if count > 1 else list(dict.fromkeys(names))
 
 
 def _qptiff_names(file: tifffile.TiffFile) -> list[str]:
@@ -117,7 +142,7 @@ def _qptiff_names(file: tifffile.TiffFile) -> list[str]:
 def _ome(file: tifffile.TiffFile, series: Any) -> tuple[float, float] | None:
     if not file.is_ome:
         return None
-    pixels = _pixels(file)
+    pixels = _pixels(file, series)
     sizes = []
     for axis in "XY":
         size, unit = pixels.get(f"PhysicalSize{axis}"), microns_in(pixels.get(f"PhysicalSize{axis}Unit", "µm"))

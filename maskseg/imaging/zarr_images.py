@@ -27,6 +27,7 @@ class ZarrStored:
     """An image in Zarr; a `Stored`."""
 
     pages_unknown = False
+    images: Sequence[str] = ("",)
 
     def __init__(self, path: Path, name: str | None = None) -> None:
         self.name = name or str(path)

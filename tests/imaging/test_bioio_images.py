@@ -35,6 +35,34 @@ def test_a_czi_is_read_in_parts(tmp_path):
 
 
 @pytest.mark.slow
+def test_of_several_scenes_one_is_chosen(tmp_path, monkeypatch):
+    czi = pytest.importorskip("pylibCZIrw.czi")
+    scenes = np.random.default_rng(0).integers(0, 4000, (2, 40, 60)).astype(np.uint16)
+    with czi.create_czi(str(tmp_path / "a.czi")) as file:
+        for number, pixels in enumerate(scenes):
+            file.write(data=pixels[..., None], plane={"C": 0, "Z": 0, "T": 0}, scene=number, location=(number * 100, 0))
+        file.write_metadata("a", channel_names={0: "DAPI"}, scale_x=0.25e-6, scale_y=0.25e-6)
+    for read in (ImageFile.read, open_source):
+        with pytest.raises(InputError, match="it holds 2 images that its description does not name; export one image"):
+            read(ImageFile("a", tmp_path / "a.czi"))
+    # As ZEN describes them, and pylibCZIrw does not.
+    names = property(lambda self: ("first", "second"))
+    monkeypatch.setattr("bioio_czi.aicspylibczi_reader.reader.Reader.scenes", names)
+    for read in (ImageFile.read, open_source):
+        with pytest.raises(
+            InputError, match=r"it holds 2 images \(0 first, 1 second\); choose one with --plane image=N"
+        ):
+            read(ImageFile("a", tmp_path / "a.czi"))
+        with pytest.raises(InputError, match=r"--plane image=2: its images are 0 "):
+            read(ImageFile("a", tmp_path / "a.czi", choice=Choice.parse(None, "image=2")))
+    files = find_images([tmp_path], Choice.parse(None, "image=all"))
+    assert [file.id for file in files] == ["a_image0", "a_image1"]
+    for image, pixels in zip(files, scenes, strict=True):
+        np.testing.assert_array_equal(image.read_values()[1][..., 0], pixels)
+        np.testing.assert_array_equal(open_source(image).source.values((5, 3, 50, 30))[..., 0], pixels[3:30, 5:50])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "content", [b"", b"ZISRAWFILE" + bytes(99), b"\xda\xce\xbe\x0a" + bytes(300), b"\x70\0\0\0" + bytes(99)]
 )
