@@ -7,18 +7,26 @@ are asked for later come through `Guarded`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError, located
-from maskseg.core.limits import check_claim
+from maskseg.core.limits import VARIABLE, allowed, check_claim, readable
 from maskseg.imaging.stored import Stored
 from maskseg.imaging.windows import Box
 
 DAMAGED = "damaged or cut short; get it again"
+# Slides whose pixels lie in further files beside them.
+_SEVERAL = (".mrxs", ".vms", ".vmu")
+# So many planes may lie in any file; of more each takes so many bytes of it, for its header or for its pixels.
+_FEW_PLANES, _PLANE_BYTES = 64, 16
+# What is kept of each plane before any is read, in bytes.
+_OF_AN_IMAGE = 1024
 
 
 @contextmanager
@@ -60,6 +68,30 @@ def check_pixels(shape: tuple[int, ...], itemsize: int, stored: int) -> None:
     # As it is, or as 8-bit RGB where that is more.
     claimed = max(math.prod(shape) * itemsize, 3 * math.prod(shape[:2]))
     check_claim(claimed, stored, what=f"{shape[0]} x {shape[1]} pixels")
+
+
+def check_planes(sizes: Iterable[int], stored: int) -> None:
+    """Refuse more planes than a file of `stored` bytes can hold: each of them is an image to whoever asks for all.
+
+    Raises
+    ------
+    InputError
+        Without the name of the file.
+    """
+    count = math.prod(sizes)
+    most = allowed(stored) // _OF_AN_IMAGE if VARIABLE in os.environ else max(_FEW_PLANES, stored // _PLANE_BYTES)
+    if count > most:
+        raise InputError(
+            f"claims to hold {count} planes in a file of {readable(stored)}, which may be an attack; if it is right, "
+            f"set {VARIABLE} to more than {count * _OF_AN_IMAGE / 2**30:.3g} gigabytes"
+        )
+
+
+def stored_bytes(source: Path | bytes) -> int:
+    """Bytes of a file, or of as many as it likes: that is what an image in several files has."""
+    if isinstance(source, bytes):
+        return len(source)
+    return source.stat().st_size if source.is_file() and source.suffix.lower() not in _SEVERAL else 1 << 60
 
 
 class Guarded:

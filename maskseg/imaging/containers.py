@@ -9,7 +9,7 @@ from maskseg.core.errors import InputError
 from maskseg.core.files import check_file
 from maskseg.core.limits import check_claim
 from maskseg.imaging import bioio_images
-from maskseg.imaging.boundary import Guarded, untrusted
+from maskseg.imaging.boundary import Guarded, check_planes, stored_bytes, untrusted
 from maskseg.imaging.openslide_images import SlideStored
 from maskseg.imaging.pictures import read_picture, upright_size
 from maskseg.imaging.stored import Stored
@@ -67,7 +67,13 @@ def open_stored(source: Path | bytes, name: str) -> Stored:
         If the file is missing, damaged, cut short, of no kind that is known, or claims more than it can hold.
     """
     with untrusted(name, _NO_IMAGE):
-        return Guarded(_open(source, name))
+        stored = Guarded(_open(source, name))
+        try:
+            check_planes(stored.planes.values(), stored_bytes(source))
+        except BaseException:
+            stored.close()
+            raise
+        return stored
 
 
 def _open(source: Path | bytes, name: str) -> Stored:

@@ -19,7 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from maskseg.core.errors import InputError
 from maskseg.imaging.boundary import DAMAGED, check_pixels, untrusted
 from maskseg.imaging.stored import COLOURS, ArrayStored, Stored, plausible
-from maskseg.imaging.tiff_structure import jpeg2000_size
+from maskseg.imaging.tiff_structure import check_scans, jpeg2000_size
 from maskseg.imaging.windows import Box
 
 # Bytes of a pixel by the mode of Pillow, as far as they are known from its first letter.
@@ -94,6 +94,8 @@ def read_picture(data: bytes, name: str) -> Stored:
         mpp = _microns(image)
         if image.format in _ANIMATED and getattr(image, "n_frames", 1) > 1:
             return FramesStored(data, name)
+        if image.format in ("JPEG", "MPO"):
+            check_scans(data, image.width * image.height)
         return ArrayStored(_channels(_decode(image, data)), name, mpp)
 
 

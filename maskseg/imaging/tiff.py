@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError
 from maskseg.core.limits import PARTS, check_claim
-from maskseg.imaging.boundary import untrusted
+from maskseg.imaging.boundary import check_planes, stored_bytes, untrusted
 from maskseg.imaging.colours import JPEG, meaning, upsampled
 from maskseg.imaging.stored import COLOURS
 from maskseg.imaging.tiff_metadata import channel_names, check_ome_planes, microns, ome_file_names
@@ -107,7 +107,8 @@ class TiffStored:
 
     def _choose(self, series: tifffile.TiffPageSeries, axes: str, shape: tuple[int, ...]) -> None:
         """Which pages there are: for each axis the places that are read."""
-        places = [list(range(size)) for size in shape]
+        check_planes(shape, stored_bytes(self._source))
+        places: list[Sequence[int]] = [range(size) for size in shape]
         pages = series._pages
         if None in pages or any(page.parent is not self._file for page in pages if page is not None):
             missing = None in pages
@@ -115,7 +116,7 @@ class TiffStored:
             if missing and own:
                 # Of an image in several files of which some are missing, the planes of this file.
                 places = [sorted({int(index[axis]) for index in own}) for axis in range(len(shape))]
-        self._places: dict[str, list[int]] = {}
+        self._places: dict[str, Sequence[int]] = {}
         self._of_axis: dict[str, int] = {}
         for number, letter in enumerate(axes):
             if len(places[number]) == 1:
