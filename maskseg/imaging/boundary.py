@@ -16,7 +16,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError, located
-from maskseg.core.limits import VARIABLE, allowed, check_claim, readable
+from maskseg.core.limits import IMAGE, MOST, VARIABLE, allowed, check_claim, readable
+from maskseg.core.zarr_arrays import folder_bytes
 from maskseg.imaging.stored import Stored
 from maskseg.imaging.windows import Box
 
@@ -70,8 +71,8 @@ def check_pixels(shape: tuple[int, ...], itemsize: int, stored: int) -> None:
     check_claim(claimed, stored, what=f"{shape[0]} x {shape[1]} pixels")
 
 
-def check_planes(sizes: Iterable[int], stored: int) -> None:
-    """Refuse more planes than a file of `stored` bytes can hold: each of them is an image to whoever asks for all.
+def check_planes(sizes: Iterable[int], source: Path | bytes) -> None:
+    """Refuse more planes than a file has bytes for: each of them is an image to whoever asks for all.
 
     Raises
     ------
@@ -79,7 +80,10 @@ def check_planes(sizes: Iterable[int], stored: int) -> None:
         Without the name of the file.
     """
     count = math.prod(sizes)
-    most = allowed(stored) // _OF_AN_IMAGE if VARIABLE in os.environ else max(_FEW_PLANES, stored // _PLANE_BYTES)
+    if count <= _FEW_PLANES:
+        return
+    stored = stored_bytes(source, _PLANE_BYTES * count)
+    most = allowed(stored) // _OF_AN_IMAGE if VARIABLE in os.environ else stored // _PLANE_BYTES
     if count > most:
         raise InputError(
             f"claims to hold {count} planes in a file of {readable(stored)}, which may be an attack; if it is right, "
@@ -87,10 +91,15 @@ def check_planes(sizes: Iterable[int], stored: int) -> None:
         )
 
 
-def stored_bytes(source: Path | bytes) -> int:
-    """Bytes of a file, or of as many as it likes: that is what an image in several files has."""
+def stored_bytes(source: Path | bytes, enough: int = MOST // IMAGE) -> int:
+    """Bytes of a file; of a folder `enough` where it has as many; and as many as you like of an image in several files.
+
+    By default so many are enough that any image that is decoded as a whole is believed.
+    """
     if isinstance(source, bytes):
         return len(source)
+    if source.is_dir():
+        return folder_bytes(source, enough)
     return source.stat().st_size if source.is_file() and source.suffix.lower() not in _SEVERAL else 1 << 60
 
 

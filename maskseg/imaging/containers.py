@@ -9,7 +9,7 @@ from maskseg.core.errors import InputError
 from maskseg.core.files import check_file
 from maskseg.core.limits import check_claim
 from maskseg.imaging import bioio_images
-from maskseg.imaging.boundary import Guarded, check_planes, stored_bytes, untrusted
+from maskseg.imaging.boundary import Guarded, check_planes, untrusted
 from maskseg.imaging.openslide_images import SlideStored
 from maskseg.imaging.pictures import read_picture, upright_size
 from maskseg.imaging.stored import Stored
@@ -69,7 +69,7 @@ def open_stored(source: Path | bytes, name: str) -> Stored:
     with untrusted(name, _NO_IMAGE):
         stored = Guarded(_open(source, name))
         try:
-            check_planes(stored.planes.values(), stored_bytes(source))
+            check_planes(stored.planes.values(), source)
         except BaseException:
             stored.close()
             raise

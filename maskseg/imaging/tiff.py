@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError
 from maskseg.core.limits import PARTS, check_claim
-from maskseg.imaging.boundary import check_planes, stored_bytes, untrusted
+from maskseg.imaging.boundary import check_planes, untrusted
 from maskseg.imaging.colours import JPEG, meaning, upsampled
 from maskseg.imaging.stored import COLOURS
 from maskseg.imaging.tiff_metadata import channel_names, check_ome_planes, microns, ome_file_names
@@ -107,7 +107,7 @@ class TiffStored:
 
     def _choose(self, series: tifffile.TiffPageSeries, axes: str, shape: tuple[int, ...]) -> None:
         """Which pages there are: for each axis the places that are read."""
-        check_planes(shape, stored_bytes(self._source))
+        check_planes(shape, self._source)
         places: list[Sequence[int]] = [range(size) for size in shape]
         pages = series._pages
         if None in pages or any(page.parent is not self._file for page in pages if page is not None):

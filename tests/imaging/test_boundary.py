@@ -264,9 +264,9 @@ def test_many_small_planes_are_many_images(tmp_path, monkeypatch):
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((300, 6, 5), np.uint8), imagej=True, metadata={"axes": "ZYX"})
     assert len(find_images([tmp_path / "a.tif"], Choice(planes={"t": "all", "z": "all"}))) == 300
     monkeypatch.setenv("MASKSEG_MAX_GB", "0.02")
-    boundary.check_planes([10_000, 2], 10)
+    boundary.check_planes([10_000, 2], b"a")
     with pytest.raises(InputError, match="set MASKSEG_MAX_GB"):
-        boundary.check_planes([10_000, 3], 10)
+        boundary.check_planes([10_000, 3], b"a")
 
 
 def progressive(side, passes):
