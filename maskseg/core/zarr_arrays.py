@@ -104,7 +104,10 @@ class ZarrArray:
             -(-size // side) * side if axis in read else side
             for axis, (size, side) in enumerate(zip(self.shape, sides, strict=True))
         )
-        held = each * math.prod(size for axis, size in enumerate(self.shape) if axis in read)
+        held = each * math.prod(
+            size if axis in read else min(size, side)
+            for axis, (size, side) in enumerate(zip(self.shape, sides, strict=True))
+        )
         together = self._chunk.read_together
         chunk = max(together.nbytes, together.most_unpacked) * (_FILTERED if together.filtered else _UNPACKED)
         claims = [

@@ -1,4 +1,4 @@
-"""What is in a Zarr folder, by its metadata, before anything of it is opened: numbers in compressors of numbers, nothing else.
+"""What is in a Zarr folder, by its metadata, before it is read: numbers in compressors of numbers, nothing else.
 
 Zarr looks its codecs up in a registry that anybody's package may extend, and one of NumCodecs' own unpickles what it
 reads. Here only codecs that turn bytes into numbers pass.

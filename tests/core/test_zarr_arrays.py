@@ -15,6 +15,7 @@ import zlib
 import numpy as np
 import pytest
 
+from maskseg.core import zarr_arrays
 from maskseg.core.errors import InputError
 from maskseg.core.zarr_arrays import ZarrArray, folder_bytes
 from maskseg.core.zarr_codecs import TooMuch, unpack
@@ -24,7 +25,7 @@ from maskseg.imaging.reading import ImageFile, read_image
 from maskseg.imaging.slides import open_source
 
 zarr = pytest.importorskip("zarr", reason="zarr, the extra `slides`, is not installed")
-numcodecs = pytest.importorskip("numcodecs")
+codecs, numcodecs = pytest.importorskip("zarr.codecs"), pytest.importorskip("numcodecs")
 
 
 def array_2(path, shape, chunks, compressor=None, **changes):
@@ -193,6 +194,21 @@ def test_what_the_files_do_not_bear_out_is_refused_at_once(tmp_path, monkeypatch
         ImageFile("a", path).open()
 
 
+def test_planes_in_one_chunk_and_a_sparse_slide_are_believed(tmp_path):
+    for name, shape, chunks in (
+        ("deep", [1, 16, 20_000, 20_000], [1, 16, 64, 64]),
+        ("sparse", [1, 1, 60_000, 60_000], [1, 1, 512, 512]),
+    ):
+        path = array_2(tmp_path / f"{name}.zarr", shape, chunks, {"id": "zlib"})
+        # Of tissue here and there.
+        for k in range(1, 20):
+            (path / f"0.0.{k}.{k}").write_bytes(np.random.default_rng(k).bytes(100_000))
+        (path / "0.0.0.0").write_bytes(zlib.compress(bytes([7]) * int(np.prod(chunks))))
+        chosen = ImageFile("a", path, choice=Choice(planes={"z": "0"})).open()
+        assert chosen.values(0, (0, 0, 64, 64)).min() == 7
+        assert not chosen.values(0, (19_000, 0, 19_064, 64)).any()
+
+
 def test_planes_and_channels_are_believed_as_far_as_there_are_bytes_for_them(tmp_path):
     for name, shape in (("planes", [1, 100_000, 8, 8]), ("channels", [100_000, 8, 8])):
         path = array_2(tmp_path / f"{name}.zarr", shape, [1] * (len(shape) - 2) + [8, 8])
@@ -328,27 +344,25 @@ def test_filters_are_undone(tmp_path, filters, compressor):
 
 
 def codecs_3():
-    from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, TransposeCodec, ZstdCodec
-
     return {
         "none": {"compressors": []},
-        "gzip": {"compressors": [GzipCodec()]},
-        "zstd": {"compressors": [ZstdCodec(checksum=True), Crc32cCodec()]},
-        "blosc": {"compressors": [BloscCodec(cname="lz4")]},
-        "turned": {"filters": [TransposeCodec(order=(2, 0, 1)), TransposeCodec(order=(1, 0, 2))]},
+        "gzip": {"compressors": [codecs.GzipCodec()]},
+        "zstd": {"compressors": [codecs.ZstdCodec(checksum=True), codecs.Crc32cCodec()]},
+        "blosc": {"compressors": [codecs.BloscCodec(cname="lz4")]},
+        "turned": {"filters": [codecs.TransposeCodec(order=(2, 0, 1)), codecs.TransposeCodec(order=(1, 0, 2))]},
     }
 
 
 def serializers_3():
-    from zarr.codecs import BytesCodec, Crc32cCodec, GzipCodec, ShardingCodec, TransposeCodec
-
-    big, inner = BytesCodec(endian="big"), (1, 4, 7)
-    turned = [TransposeCodec(order=(2, 0, 1)), BytesCodec()]
-    nested = ShardingCodec(chunk_shape=(2, 8, 7), codecs=[ShardingCodec(chunk_shape=inner, codecs=[BytesCodec()])])
+    big, inner = codecs.BytesCodec(endian="big"), (1, 4, 7)
+    turned = [codecs.TransposeCodec(order=(2, 0, 1)), codecs.BytesCodec()]
+    nested = codecs.ShardingCodec(
+        chunk_shape=(2, 8, 7), codecs=[codecs.ShardingCodec(chunk_shape=inner, codecs=[codecs.BytesCodec()])]
+    )
     return {
         "plain": big,
-        "shard": ShardingCodec(chunk_shape=inner, codecs=[big, GzipCodec()], index_location="start"),
-        "index": ShardingCodec(chunk_shape=inner, codecs=turned, index_codecs=[big, Crc32cCodec()]),
+        "shard": codecs.ShardingCodec(chunk_shape=inner, codecs=[big, codecs.GzipCodec()], index_location="start"),
+        "index": codecs.ShardingCodec(chunk_shape=inner, codecs=turned, index_codecs=[big, codecs.Crc32cCodec()]),
         "nested": nested,
     }
 
@@ -372,8 +386,6 @@ def test_the_names_of_chunks(tmp_path, keys):
 
 
 def test_chunks_are_kept_while_there_is_room(tmp_path, monkeypatch):
-    from maskseg.core import zarr_arrays
-
     made = zarr.create_array(tmp_path / "a", shape=(40, 40), chunks=(10, 10), dtype="u1")
     made[:] = np.arange(1600).reshape(40, 40) % 251
     mine, decoded = ZarrArray(tmp_path / "a"), []
