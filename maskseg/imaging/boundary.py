@@ -25,7 +25,7 @@ DAMAGED = "damaged or cut short; get it again"
 # Slides whose pixels lie in further files beside them.
 _SEVERAL = (".mrxs", ".vms", ".vmu")
 # So many planes may lie in any file; of more each takes so many bytes of it, for its header or for its pixels.
-_FEW_PLANES, _PLANE_BYTES = 64, 16
+_FEW_PLANES, _PLANE_BYTES = 64, 24
 # What is kept of each plane before any is read, in bytes.
 _OF_AN_IMAGE = 1024
 
