@@ -1,4 +1,4 @@
-"""What is in a Zarr folder, by its metadata, before zarr opens it: numbers in compressors of numbers, nothing else.
+"""What is in a Zarr folder, by its metadata, before it is read: numbers in compressors of numbers, nothing else.
 
 Zarr looks its codecs up in a registry that anybody's package may extend, and one of NumCodecs' own unpickles what it
 reads. Here only codecs that turn bytes into numbers pass.
@@ -29,11 +29,12 @@ _LARGEST_TEXT, _LARGEST_CHUNK, _LONGEST, _SHARDED, _LEVELS = 16 << 20, 1 << 30, 
 
 @dataclass(frozen=True)
 class ZarrNode:
-    """A folder of a Zarr store: its format, whether it is an array, and what is said of it."""
+    """A folder of a Zarr store: its format, whether it is an array, what is said of it, and how it is stored."""
 
     zarr_format: int
     is_array: bool
     attributes: dict[str, Any]
+    metadata: dict[str, Any]
 
 
 def zarr_node(path: Path) -> ZarrNode:
@@ -51,7 +52,7 @@ def zarr_node(path: Path) -> ZarrNode:
             raise ValueError("its zarr.json is not of Zarr 3")
         if is_array:
             _check_3(about)
-        return ZarrNode(3, is_array, _object(about.get("attributes", {})))
+        return ZarrNode(3, is_array, _object(about.get("attributes", {})), about)
     attributes = _json(path / ".zattrs") if (path / ".zattrs").exists() else {}
     is_array = (path / ".zarray").exists()
     if not is_array and not (path / ".zgroup").exists():
@@ -61,7 +62,7 @@ def zarr_node(path: Path) -> ZarrNode:
         raise ValueError("its metadata is not of Zarr 2")
     if is_array:
         _check_2(about)
-    return ZarrNode(2, is_array, attributes)
+    return ZarrNode(2, is_array, attributes, about)
 
 
 def zarr_parts(path: Path, names: Any, zarr_format: int) -> list[Path]:

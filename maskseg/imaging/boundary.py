@@ -7,18 +7,27 @@ are asked for later come through `Guarded`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError, located
-from maskseg.core.limits import check_claim
+from maskseg.core.limits import IMAGE, MOST, VARIABLE, allowed, check_claim, readable
+from maskseg.core.zarr_arrays import folder_bytes
 from maskseg.imaging.stored import Stored
 from maskseg.imaging.windows import Box
 
 DAMAGED = "damaged or cut short; get it again"
+# Slides whose pixels lie in further files beside them.
+_SEVERAL = (".mrxs", ".vms", ".vmu")
+# So many planes may lie in any file; of more each takes so many bytes of it, for its header or for its pixels.
+_FEW_PLANES, _PLANE_BYTES = 64, 24
+# What is kept of each plane before any is read, in bytes.
+_OF_AN_IMAGE = 1024
 
 
 @contextmanager
@@ -60,6 +69,38 @@ def check_pixels(shape: tuple[int, ...], itemsize: int, stored: int) -> None:
     # As it is, or as 8-bit RGB where that is more.
     claimed = max(math.prod(shape) * itemsize, 3 * math.prod(shape[:2]))
     check_claim(claimed, stored, what=f"{shape[0]} x {shape[1]} pixels")
+
+
+def check_planes(sizes: Iterable[int], source: Path | bytes) -> None:
+    """Refuse more planes than a file has bytes for: each of them is an image to whoever asks for all.
+
+    Raises
+    ------
+    InputError
+        Without the name of the file.
+    """
+    count = math.prod(sizes)
+    if count <= _FEW_PLANES:
+        return
+    stored = stored_bytes(source, _PLANE_BYTES * count)
+    most = allowed(stored) // _OF_AN_IMAGE if VARIABLE in os.environ else stored // _PLANE_BYTES
+    if count > most:
+        raise InputError(
+            f"claims to hold {count} planes in a file of {readable(stored)}, which may be an attack; if it is right, "
+            f"set {VARIABLE} to more than {count * _OF_AN_IMAGE / 2**30:.3g} gigabytes"
+        )
+
+
+def stored_bytes(source: Path | bytes, enough: int = MOST // IMAGE) -> int:
+    """Bytes of a file; of a folder `enough` where it has as many; and as many as you like of an image in several files.
+
+    By default so many are enough that any image that is decoded as a whole is believed.
+    """
+    if isinstance(source, bytes):
+        return len(source)
+    if source.is_dir():
+        return folder_bytes(source, enough)
+    return source.stat().st_size if source.is_file() and source.suffix.lower() not in _SEVERAL else 1 << 60
 
 
 class Guarded:

@@ -9,7 +9,7 @@ from maskseg.core.errors import InputError
 from maskseg.core.files import check_file
 from maskseg.core.limits import check_claim
 from maskseg.imaging import bioio_images
-from maskseg.imaging.boundary import Guarded, untrusted
+from maskseg.imaging.boundary import Guarded, check_planes, untrusted
 from maskseg.imaging.openslide_images import SlideStored
 from maskseg.imaging.pictures import read_picture, upright_size
 from maskseg.imaging.stored import Stored, choose_image
@@ -70,7 +70,13 @@ def open_stored(source: Path | bytes, name: str, image: int | None = None) -> St
         several images and none is chosen.
     """
     with untrusted(name, _NO_IMAGE):
-        return Guarded(_open(source, name, image))
+        stored = Guarded(_open(source, name, image))
+        try:
+            check_planes(stored.planes.values(), source)
+        except BaseException:
+            stored.close()
+            raise
+        return stored
 
 
 def _open(source: Path | bytes, name: str, image: int | None) -> Stored:

@@ -21,7 +21,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from maskseg.core.errors import InputError
 from maskseg.imaging.boundary import DAMAGED, check_pixels, untrusted
 from maskseg.imaging.stored import COLOURS, ArrayStored, Stored, plausible
-from maskseg.imaging.tiff_structure import jpeg2000_size
+from maskseg.imaging.tiff_structure import check_scans, jpeg2000_size
 from maskseg.imaging.windows import Box
 
 # Bytes of a pixel by the mode of Pillow, as far as they are known from its first letter.
@@ -101,6 +101,8 @@ def read_picture(data: bytes, name: str) -> Stored:
         # Not the number of frames: that is counted through the whole file.
         if image.format in _ANIMATED and getattr(image, "is_animated", False):
             return FramesStored(data, name)
+        if image.format in ("JPEG", "MPO"):
+            check_scans(data, image.width * image.height)
         pixels = _decode(image, data)
         if image.format == "JPEG2000" and pixels.ndim == 3 and pixels.shape[2] in (2, 4) and not _says_alpha(data):
             colours = image.mode == "RGBA"

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError
 from maskseg.core.limits import PARTS, check_claim
-from maskseg.imaging.boundary import untrusted
+from maskseg.imaging.boundary import check_planes, untrusted
 from maskseg.imaging.colours import JPEG, Meaning, is_plain, meaning, upsampled
 from maskseg.imaging.stored import COLOURS
 from maskseg.imaging.tiff_axes import layout
@@ -123,7 +123,8 @@ class TiffStored:
         axes, shape = self._layout.planes, self._lead
         if len(axes) > len(shape):
             shape = (*shape, series.shape[series.axes.index(axes[-1])])
-        places = [list(range(size)) for size in shape]
+        check_planes(shape, self._source)
+        places: list[Sequence[int]] = [range(size) for size in shape]
         pages = series._pages
         several = None in pages or any(page.parent is not self._file for page in pages if page is not None)
         if several and shape == self._lead:
@@ -132,7 +133,7 @@ class TiffStored:
             if missing and own:
                 # Of an image in several files of which some are missing, the planes of this file.
                 places = [sorted({int(index[axis]) for index in own}) for axis in range(len(shape))]
-        self._places: dict[str, list[int]] = {}
+        self._places: dict[str, Sequence[int]] = {}
         self._of_axis: dict[str, int] = {}
         for number, letter in enumerate(axes):
             if len(places[number]) == 1:

@@ -8,6 +8,8 @@ that lie apart; here they are counted by the bytes that they take.
 from __future__ import annotations
 
 import io
+import math
+import re
 import struct
 from pathlib import Path
 from typing import IO
@@ -23,6 +25,10 @@ _SHARED = 64
 _MOST_TAGS = 4096
 # Compressions whose pieces say in a header of their own how large they are: JPEG, JPEG 2000.
 _JPEG, _JPEG2000 = (6, 7, 33007, 34892), (33003, 33004, 33005, 34712)
+# A marker of JPEG that a segment follows, or that ends the picture. Programs write some ten passes over the pixels, and
+# no more is decoded of more than so many pixels in all passes together, or of any picture.
+_MARKER, _END, _SCAN = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]"), 0xD9, 0xDA
+_USUAL_SCANS, _SCANNED, _MOST_SCANS = 24, 1 << 29, 256
 # A piece may be larger than its tile, by the padding to whole blocks.
 _PADDING = 64
 _LOOPS = "its directory of pages leads back to itself; get it again"
@@ -143,10 +149,30 @@ def check_piece(data: bytes, compression: int, shape: tuple[int, ...]) -> None:
     size = None
     if compression in _JPEG:
         size = jpeg_size(data)
+        check_scans(data, math.prod(shape))
     elif compression in _JPEG2000:
         size = jpeg2000_size(data)
     if size and (size[0] > shape[0] + _PADDING or size[1] > shape[1] + _PADDING):
         raise InputError(f"a piece of it claims {size[0]} x {size[1]} pixels; get it again")
+
+
+def check_scans(data: bytes, pixels: int) -> None:
+    """Refuse a JPEG stream of more passes over its pixels than programs write: each takes time and next to no bytes.
+
+    Raises
+    ------
+    InputError
+    """
+    scans, place = 0, 2
+    while found := _MARKER.search(data, place):
+        marker, place = found[0][1], found.end()
+        if marker == _END:
+            break
+        scans += marker == _SCAN
+        if scans > _MOST_SCANS or (scans > _USUAL_SCANS and scans * pixels > _SCANNED):
+            raise InputError("its JPEG goes over its pixels too many times, which may be an attack; save it again")
+        # What a segment holds, such as a small picture of its own, is passed over.
+        place += int.from_bytes(data[place : place + 2], "big")
 
 
 def jpeg_size(data: bytes) -> tuple[int, int] | None:

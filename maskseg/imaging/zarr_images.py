@@ -1,8 +1,7 @@
-"""OME-Zarr images (versions 0.4 and 0.5), and Zarr arrays; read by zarr."""
+"""OME-Zarr images (versions 0.4 and 0.5), and Zarr arrays."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError, located
-from maskseg.core.limits import check_claim
 from maskseg.core.optional import need
+from maskseg.core.zarr_arrays import ZarrArray
 from maskseg.core.zarr_checks import ZarrNode, zarr_node, zarr_parts
+from maskseg.imaging.boundary import check_planes
 from maskseg.imaging.stored import COLOURS, plausible
 from maskseg.imaging.tiff_metadata import microns_in
 from maskseg.imaging.windows import Box
@@ -31,7 +31,7 @@ class ZarrStored:
 
     def __init__(self, path: Path, name: str | None = None) -> None:
         self.name = name or str(path)
-        zarr = need("zarr", "slides", f"{self.name}: Zarr")
+        need("numcodecs", "slides", f"{self.name}: Zarr")
         scale: tuple[float, float] | None = None
         names: list[str] = []
         try:
@@ -46,8 +46,7 @@ class ZarrStored:
                 parts = zarr_parts(path, [item["path"] for item in image["datasets"]], node.zarr_format)
                 scale = _scale(image["datasets"][0], axes, units)
                 names = [str(channel.get("label", "")) for channel in attributes.get("omero", {}).get("channels", [])]
-            # Opened only now that each is known to hold numbers, in the format that was looked at.
-            self._arrays = [zarr.open_array(part, mode="r", zarr_format=node.zarr_format) for part in parts]
+            self._arrays = [ZarrArray(part) for part in parts]
             if node.is_array:
                 shape = self._arrays[0].shape
                 axes = list("yx" if len(shape) == 2 else "yxc" if len(shape) == 3 and shape[-1] <= 4 else _AXES)
@@ -57,22 +56,22 @@ class ZarrStored:
             y, x = axes.index("y"), axes.index("x")
         except InputError as error:
             raise InputError(located(self.name, error)) from error
-        except Exception as error:  # zarr has errors of its own; all mean the same here
+        except Exception as error:  # of whatever kind; all mean the same here
             reason = " ".join(str(error).split())[:300]
             raise InputError(f"{self.name}: no OME-Zarr image that can be read ({reason}); check the path") from error
         if any(size > 1 for axis, size in sizes.items() if axis not in _AXES):
             raise InputError(f"{self.name}: it holds {sizes}; save one plane of it")
-        for array in self._arrays:
-            # A chunk is made whole before any of it is read.
-            shape = getattr(array, "shards", None) or array.chunks
-            check_claim(math.prod(shape) * array.dtype.itemsize, 1 << 60, what=f"a chunk of {shape}")
-        if any(array.ndim != len(axes) for array in self._arrays):
+        if any(len(array.shape) != len(axes) for array in self._arrays):
             raise InputError("its levels have not all the same axes; get it again")
+        for array in self._arrays:
+            array.check_claims(axes.index(axis) for axis in "cyx" if axis in axes)
+        self._arrays[0].check_any()
         self._axes = axes
         self.shapes = [(array.shape[y], array.shape[x]) for array in self._arrays]
         self.dtype = np.dtype(self._arrays[0].dtype)
         self.planes: Mapping[str, int] = {axis: sizes[axis] for axis in "zt" if sizes.get(axis, 1) > 1}
         count = sizes.get("c", 1)
+        check_planes([count], Path(path))
         # The last axis of an array that is no OME-Zarr is that of colours.
         colours = count == len(COLOURS) and axes[-1] == "c"
         self.channels: Sequence[str] = names if len(names) == count else COLOURS if colours else [""] * count
@@ -82,7 +81,7 @@ class ZarrStored:
     def values(self, level: int, box: Box, channels: Sequence[int], plane: Mapping[str, int]) -> NDArray[Any]:
         """See `maskseg.imaging.stored.Stored`."""
         x0, y0, x1, y1 = box
-        # A slice and not a list: zarr reads each chunk once.
+        # A slice and not a list: each chunk is read once.
         first, last = min(channels), max(channels) + 1
         wanted: dict[str, Any] = {"y": slice(y0, y1), "x": slice(x0, x1), "c": slice(first, last), **plane}
         part = np.asarray(self._arrays[level][tuple(wanted.get(axis, 0) for axis in self._axes)])

@@ -88,7 +88,7 @@ class Guard:
         if not self._is_here(headers.get("host", "")):
             return 421, "this server answers only to the address that maskseg serve printed"
         origin = headers.get("origin")
-        if origin is not None and (urlsplit(origin).netloc.lower() != headers["host"].lower()):
+        if origin is not None and not _is_of(origin, headers["host"]):
             return 403, "another site may not use this server"
         if headers.get("sec-fetch-site") in ("cross-site", "same-site") and scope["path"] != "/":
             return 403, "another site may not use this server"
@@ -128,6 +128,13 @@ class Guard:
             morsel = None
         given = bearer.strip() if scheme.lower() == "bearer" else morsel.value if morsel else ""
         return hmac.compare_digest(given.encode(), self._token.encode())
+
+
+def _is_of(origin: str, host: str) -> bool:
+    try:
+        return urlsplit(origin).netloc.lower() == host.lower()
+    except ValueError:  # of no form that an address has
+        return False
 
 
 def own_names(host: str) -> set[str]:

@@ -6,12 +6,15 @@ import struct
 import zipfile
 import zlib
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
 
 from maskseg.core.errors import InputError
 from maskseg.imaging import boundary
+from maskseg.imaging.channels import Choice
+from maskseg.imaging.finding import find_images
 from maskseg.imaging.reading import ImageFile, read_image
 from maskseg.imaging.slides import open_source
 from maskseg.imaging.tiff_structure import check_piece, check_structure, jpeg2000_size, jpeg_size
@@ -31,10 +34,11 @@ def tags(order="<", next_ifd=0, **changes):
     return start + pixels + struct.pack(order + "H", len(values)) + entries + struct.pack(order + "I", next_ifd)
 
 
-def png_of(width, height, depth, colour, data):
-    def chunk(kind, content):
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+def chunk(kind, content):
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
+
+def png_of(width, height, depth, colour, data):
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
@@ -227,6 +231,87 @@ def test_a_damaged_chunk_of_zarr_is_one_line(tmp_path):
     chunk.write_bytes(b"\x00\x01damaged")
     with pytest.raises(InputError, match=r"a\.zarr"):
         opened_and_read(path)
+
+
+def shaped_tiff(planes):
+    """A TIFF of one pixel that says in words that it holds so many planes of it."""
+    file = io.BytesIO()
+    shape = f'{{"shape": [{planes}, 1, 1]}}'
+    tifffile.imwrite(file, np.zeros((1, 1), np.uint8), description=shape, metadata=None, software="tifffile.py")
+    return file.getvalue()
+
+
+def apng(frames):
+    """An animation of one pixel that says that it holds so many frames."""
+    still = png_of(1, 1, 8, 0, zlib.compress(b"\0\0"))
+    about = chunk(b"acTL", struct.pack(">II", frames, 0))
+    first = chunk(b"fcTL", struct.pack(">IIIIIHHBB", 0, 1, 1, 0, 0, 1, 1, 0, 0))
+    return still[:33] + about + first + still[33:]
+
+
+@pytest.mark.parametrize(("suffix", "data"), [(".tif", shaped_tiff(10_000)), (".png", apng(10_000_000))])
+def test_planes_are_believed_as_far_as_there_are_bytes_for_them(tmp_path, suffix, data):
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(data)
+    for read in (read_image, opened_and_read):
+        with pytest.raises(InputError, match=rf"a\{suffix}: claims to hold 10+ planes .* MASKSEG_MAX_GB"):
+            read(path)
+    # One image, whose reading says what is wrong, and not one for each plane.
+    assert len(find_images([path], Choice(planes={"t": "all", "z": "all"}))) == 1
+
+
+def test_many_small_planes_are_many_images(tmp_path, monkeypatch):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((300, 6, 5), np.uint8), imagej=True, metadata={"axes": "ZYX"})
+    assert len(find_images([tmp_path / "a.tif"], Choice(planes={"t": "all", "z": "all"}))) == 300
+    monkeypatch.setenv("MASKSEG_MAX_GB", "0.02")
+    boundary.check_planes([10_000, 2], b"a")
+    with pytest.raises(InputError, match="set MASKSEG_MAX_GB"):
+        boundary.check_planes([10_000, 3], b"a")
+
+
+def progressive(side, passes):
+    """A progressive JPEG in which so many passes change nothing."""
+
+    def segment(marker, content):
+        return bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content
+
+    def scan(about, bits):
+        bits += "1" * (-len(bits) % 8)
+        data = int(bits, 2).to_bytes(len(bits) // 8, "big").replace(b"\xff", b"\xff\0")
+        return segment(0xDA, b"\1\1\0" + about) + data
+
+    blocks = (side // 8) ** 2
+    tables = segment(0xC4, b"\0" + bytes([1] + [0] * 15) + b"\0") + segment(
+        0xC4, b"\x10" + bytes([1] + [0] * 15) + b"\xe0"
+    )
+    whole, left = divmod(blocks, 16384)
+    runs = ("0" + "0" * 14) * (whole - bool(left)) + ("0" + f"{left:014b}") * bool(left)
+    empty = b"".join(scan(bytes([1 + k % 63] * 2) + b"\0", runs) for k in range(passes))
+    header = segment(0xC2, struct.pack(">BHHB", 8, side, side, 1) + b"\1\x11\0")
+    return (
+        b"\xff\xd8"
+        + segment(0xDB, b"\0" + b"\1" * 64)
+        + header
+        + tables
+        + scan(b"\0\0\0", "0" * blocks)
+        + empty
+        + b"\xff\xd9"
+    )
+
+
+def test_a_jpeg_of_very_many_passes_is_refused_before_it_is_decoded():
+    for side, passes in ((6144, 30), (1024, 300)):
+        with pytest.raises(InputError, match="goes over its pixels too many times"):
+            read_image(progressive(side, passes))
+        with pytest.raises(InputError, match="goes over its pixels too many times"):
+            check_piece(progressive(side, passes), 7, (side, side))
+    assert read_image(progressive(1024, 20)).shape == (1024, 1024, 3)
+
+
+def test_passes_of_the_small_picture_inside_of_a_jpeg_are_not_counted():
+    picture = cv2.imencode(".jpg", np.zeros((8, 8), np.uint8), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    inside = b"\xff\xe1" + struct.pack(">H", 3002) + b"\xff\xda\0" * 1000
+    assert read_image(picture[:2] + inside + picture[2:]).shape == (8, 8, 3)
 
 
 def test_the_size_in_the_header_of_a_piece():

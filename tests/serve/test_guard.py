@@ -80,7 +80,9 @@ def test_a_request_without_a_host_leads_nowhere(server):
     assert raw(server, "GET", "/api/state", [("Authorization", f"Bearer {server.token}")])[0] in (400, 421)
 
 
-@pytest.mark.parametrize("origin", ["http://evil.example", "null", "https://127.0.0.1", "http://127.0.0.1:1"])
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "null", "https://127.0.0.1", "http://127.0.0.1:1", "http://[", ""]
+)
 def test_another_site_may_not_send(server, origin):
     for method, path in (("POST", "/api/predictions"), ("GET", "/api/state"), ("PUT", "/api/upload/a.png")):
         assert raw(server, method, path, [*good(server), ("Origin", origin), ("Content-Length", "0")])[0] == 403
