@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pickle import UnpicklingError
 from typing import IO, Any
 
-# Of the opcodes of a file: far more than any network has weights.
-_MOST_OPCODES = 4_000_000
+# Opcodes of a file: far more than any network has weights; of a small file as many as are followed in a second.
+_MOST_OPCODES, _FEWEST_OPCODES = 4_000_000, 300_000
 # Of a number: what NumPy and PyTorch write has eight bytes, an identity or a magic number up to twelve.
 _LONGEST_NUMBER = 127
 # Characters of a key; whole numbers that are keys, in one file, and their bits. The hash of one below 2 ** 61 - 1 is
@@ -76,9 +76,10 @@ class PickleStack:
             If it is damaged or holds what is not known here.
         """
         self.stack, self.marks, self.memo = [], [], {}
+        most = min(_MOST_OPCODES, _FEWEST_OPCODES + self.size // 8)
         try:
             for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
-                if count > _MOST_OPCODES:
+                if count > most:
                     raise UnpicklingError("it has too many opcodes")
                 if opcode.name == "STOP":
                     break

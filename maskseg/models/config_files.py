@@ -11,13 +11,16 @@ from typing import Any
 
 import yaml
 from yaml.constructor import ConstructorError
-from yaml.nodes import MappingNode, Node, SequenceNode
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from maskseg.core.errors import InputError
 
 BASE = "_BASE_"
 # Of one file: characters, values, sections in sections. Detectron2's whole config has 16 KB, 400 values and 4.
 _LARGEST, _MOST, _DEEPEST = 512 << 10, 20_000, 32
+# Characters of a number, and of a text: yacs takes each text for Python, in which a key can be a number once more.
+_LONGEST_NUMBER, _LONGEST_TEXT = 100, 10_000
+_TEXT = "tag:yaml.org,2002:str"
 # Files that one config is made of, and bases of bases.
 _FILES, _BASES = 16, 8
 
@@ -26,6 +29,7 @@ class _BoundedLoader(yaml.SafeLoader):
     """YAML's safe loader, for which an alias counts as all that it stands for."""
 
     depth = 0
+    values = 0
 
     def get_single_node(self) -> Node | None:
         """The tree of the text, once it is known how much there is of it.
@@ -43,12 +47,56 @@ class _BoundedLoader(yaml.SafeLoader):
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
         """A node and all in it."""
         self.depth += 1
+        self.values += 1
+        # Counted here already, for to make them takes longer than to read what comes of them.
+        if self.values > _MOST:
+            raise ConstructorError(None, None, f"over {_MOST} values", self.peek_event().start_mark)
         if self.depth > _DEEPEST:
             raise ConstructorError(None, None, f"over {_DEEPEST} sections in sections", self.peek_event().start_mark)
         try:
             return super().compose_node(parent, index)
         finally:
             self.depth -= 1
+
+    def construct_mapping(self, node: Node, deep: bool = False) -> dict[Any, Any]:
+        """Keys, which are text, and their values.
+
+        Raises
+        ------
+        ConstructorError
+            If a key is anything else: numbers can be chosen such that a dict of them takes for ever.
+        """
+        if isinstance(node, MappingNode):
+            self.flatten_mapping(node)  # with the keys that are merged into it
+            for key, _ in node.value:
+                if key.tag != _TEXT:
+                    raise ConstructorError(None, None, "a key that is no text; put it in quotes", key.start_mark)
+        return super().construct_mapping(node, deep)
+
+    def construct_scalar(self, node: Node) -> Any:
+        """A text, as long as one of a config can be.
+
+        Raises
+        ------
+        ConstructorError
+            If it is longer.
+        """
+        if isinstance(node, ScalarNode) and len(node.value) > _LONGEST_TEXT:
+            raise ConstructorError(None, None, f"a text of over {_LONGEST_TEXT} characters", node.start_mark)
+        return super().construct_scalar(node)
+
+
+def _number(loader: _BoundedLoader, node: ScalarNode) -> Any:
+    """A number of the base 10, 2, 8 or 16: those of the base 60, such as 1:30, are not meant, and grow without end."""
+    if len(node.value) > _LONGEST_NUMBER or ":" in node.value:
+        raise ConstructorError(None, None, f"{node.value[:20]} is no number; put a text in quotes", node.start_mark)
+    if node.tag.endswith("int"):
+        return loader.construct_yaml_int(node)
+    return loader.construct_yaml_float(node)
+
+
+for _kind in ("int", "float"):
+    _BoundedLoader.add_constructor(f"tag:yaml.org,2002:{_kind}", _number)
 
 
 def config_path(name: str | Path) -> Path:

@@ -246,6 +246,7 @@ BOMBS = {
     + b"e\x85q\x01]("
     + b"h\0h\x01R" * 2000
     + b"e.",
+    "containers": b"(" + b"}" * 900_000 + b"t.",
     "a path again and again": b"\x80\x02cpathlib\nPosixPath\nq\0"
     + text("a" * 400_000)
     + b"\x85q\x01]("

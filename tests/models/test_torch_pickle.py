@@ -98,6 +98,7 @@ BOMBS = {
     "two names of one storage": b"\x80\x02}"
     + b"".join(text(key) + TENSOR % (text(key), b"K\x01") + b"s" for key in ("a", "A"))
     + b".",
+    "containers": b"\x80\x02}" + text("a") + b"(" + b"}" * 900_000 + b"ts.",
     "lists in lists": b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b".",
 }
 
