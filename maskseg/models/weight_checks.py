@@ -150,6 +150,7 @@ def check_weights(path: Path, model: Any) -> None:
     if len(model) > _MOST:
         raise ValueError(f"it has {len(model)} tensors")
     # What an .npz unpacks to is checked where it is read; half precision has become float32.
+    _check_versions(getattr(model, "_metadata", {}))
     # One value may stand under many names.
     seen: set[int] = set()
     left = _FREE + _GROWTH * path.stat().st_size
@@ -172,3 +173,10 @@ def check_weights(path: Path, model: Any) -> None:
         tensor = torch.as_tensor(value)
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ValueError(f"{name[:60]} is not finite: the training that made it went wrong, or it was damaged")
+
+
+def _check_versions(metadata: Any) -> None:
+    """What PyTorch writes beside weights is the version of each module, which it compares when it loads them."""
+    versions = metadata.values() if isinstance(metadata, dict) else [None]
+    if not all(isinstance(entry, dict) and type(entry.get("version")) in (int, type(None)) for entry in versions):
+        raise ValueError("it holds no versions of modules where they should be")

@@ -279,3 +279,12 @@ def test_what_no_weights_need_is_refused(tmp_path, value):
     torch.save({"model": {"a": torch.ones(1)}, "more": value}, tmp_path / "w.pth")
     with pytest.raises(InputError, match="not a readable weight file"):
         read_weights(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("metadata", [5, {"": 5}, {"": {"version": "a"}}, [("", {})]])
+def test_versions_of_modules_that_are_none_are_refused(tmp_path, metadata):
+    state = nn.BatchNorm2d(2).state_dict()
+    state._metadata = metadata
+    torch.save({"model": state}, tmp_path / "w.pth")
+    with pytest.raises(InputError, match="versions of modules"):
+        read_weights(tmp_path / "w.pth")
