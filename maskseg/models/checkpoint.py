@@ -22,7 +22,7 @@ from maskseg.core.errors import InputError
 from maskseg.core.files import remove_leftovers, write_whole
 from maskseg.models.downloads import downloaded, is_address
 from maskseg.models.starts import damp_new_blocks
-from maskseg.models.weight_checks import check_archive, check_size, check_weights, read_arrays
+from maskseg.models.weight_checks import check_size, check_torch, check_weights, read_arrays
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +61,8 @@ def _read(path: Path) -> dict[str, Any]:
     if path.suffix == ".pkl":
         with path.open("rb") as file:
             data = load_array_pickle(file)
+        if not isinstance(data, dict):
+            raise ValueError("no weights by name")
         if "model" in data and "__author__" in data:
             return data
         blobs = data.get("blobs", data)
@@ -78,8 +80,10 @@ def _read(path: Path) -> dict[str, Any]:
     if path.suffix == ".safetensors":
         return {"model": _read_safetensors(path)}
     if path.suffix == ".pth":
-        check_archive(path)
+        check_torch(path)
         data = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(data, dict):
+            raise ValueError("no weights by name")
         return data if "model" in data else {"model": dict(data)}
     raise InputError(f"{path}: unknown kind of weight file; use .pth, .pkl, .npz or .safetensors")
 

@@ -11,13 +11,17 @@ from typing import Any
 
 import yaml
 from yaml.constructor import ConstructorError
-from yaml.nodes import MappingNode, Node, SequenceNode
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from maskseg.core.errors import InputError
 
 BASE = "_BASE_"
-# Of one file: characters, values, sections in sections. Detectron2's whole config has 16 KB, 400 values and 4.
+# Of one file: characters, values (those of its bases are among them), sections in sections. Detectron2's whole config
+# has 16 KB, 400 values and 4.
 _LARGEST, _MOST, _DEEPEST = 512 << 10, 20_000, 32
+# Characters of a number, and of a text: yacs takes each text for Python, in which a key can be a number once more.
+_LONGEST_NUMBER, _LONGEST_TEXT = 100, 10_000
+_TEXT = "tag:yaml.org,2002:str"
 # Files that one config is made of, and bases of bases.
 _FILES, _BASES = 16, 8
 
@@ -26,6 +30,8 @@ class _BoundedLoader(yaml.SafeLoader):
     """YAML's safe loader, for which an alias counts as all that it stands for."""
 
     depth = 0
+    # Those before, of the same config, are among them.
+    values = 0
 
     def get_single_node(self) -> Node | None:
         """The tree of the text, once it is known how much there is of it.
@@ -43,12 +49,56 @@ class _BoundedLoader(yaml.SafeLoader):
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
         """A node and all in it."""
         self.depth += 1
+        self.values += 1
+        # Counted here already, for to make them takes longer than to read what comes of them.
+        if self.values > _MOST:
+            raise ConstructorError(None, None, f"over {_MOST} values", self.peek_event().start_mark)
         if self.depth > _DEEPEST:
             raise ConstructorError(None, None, f"over {_DEEPEST} sections in sections", self.peek_event().start_mark)
         try:
             return super().compose_node(parent, index)
         finally:
             self.depth -= 1
+
+    def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Keys, which are text, and their values.
+
+        Raises
+        ------
+        ConstructorError
+            If a key is anything else: numbers can be chosen such that a dict of them takes for ever.
+        """
+        if isinstance(node, MappingNode):
+            self.flatten_mapping(node)  # with the keys that are merged into it
+            for key, _ in node.value:
+                if key.tag != _TEXT:
+                    raise ConstructorError(None, None, "a key that is no text; put it in quotes", key.start_mark)
+        return super().construct_mapping(node, deep)
+
+    def construct_scalar(self, node: ScalarNode | MappingNode) -> Any:
+        """A text, as long as one of a config can be.
+
+        Raises
+        ------
+        ConstructorError
+            If it is longer.
+        """
+        if isinstance(node, ScalarNode) and len(node.value) > _LONGEST_TEXT:
+            raise ConstructorError(None, None, f"a text of over {_LONGEST_TEXT} characters", node.start_mark)
+        return super().construct_scalar(node)
+
+
+def _number(loader: _BoundedLoader, node: ScalarNode) -> Any:
+    """A number of the base 10, 2, 8 or 16: those of the base 60, such as 1:30, are not meant, and grow without end."""
+    if len(node.value) > _LONGEST_NUMBER or ":" in node.value:
+        raise ConstructorError(None, None, f"{node.value[:20]} is no number; put a text in quotes", node.start_mark)
+    if node.tag.endswith("int"):
+        return loader.construct_yaml_int(node)
+    return loader.construct_yaml_float(node)
+
+
+for _kind in ("int", "float"):
+    _BoundedLoader.add_constructor(f"tag:yaml.org,2002:{_kind}", _number)
 
 
 def config_path(name: str | Path) -> Path:
@@ -96,9 +146,19 @@ def parse_yaml(text: str) -> Any:
     YAMLError, ValueError
         If it is not YAML, asks for objects, or is too large or too deep.
     """
+    return _parsed(text, 0)[0]
+
+
+def _parsed(text: str, before: int) -> tuple[Any, int]:
+    """What a text holds, and how many values have been made then, with those before."""
     if len(text) > _LARGEST:
         raise ValueError(f"over {_LARGEST >> 10} KB")
-    return yaml.load(text, Loader=_BoundedLoader)
+    loader = _BoundedLoader(text)
+    loader.values = before
+    try:
+        return loader.get_single_data(), loader.values
+    finally:
+        loader.dispose()
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
@@ -117,20 +177,21 @@ def load_yaml(path: Path) -> dict[str, Any]:
     TypeError
         If there are no keys in it.
     """
-    keys = _load(path, (), [])
+    keys = _load(path, (), [0])
     if not isinstance(keys, dict):
         raise TypeError(f"{path.name} holds no keys")
     return keys
 
 
-def _load(path: Path, above: tuple[Path, ...], read: list[Path]) -> Any:
+def _load(path: Path, above: tuple[Path, ...], read: list[int]) -> Any:
+    """The keys of a file over those of its bases; `read`: values after each file that was read, of which 0 are none."""
     where = path.resolve()
     if where in above:
         raise ValueError(f"{path.name} is its own {BASE}")
-    read.append(where)
     if len(above) >= _BASES or len(read) > _FILES:
         raise ValueError(f"over {_BASES} files that are each the {BASE} of another, or {_FILES} in all")
-    keys = parse_yaml(_text(path))
+    keys, values = _parsed(_text(path), read[-1])
+    read.append(values)
     if not isinstance(keys, dict) or BASE not in keys:
         return keys
     bases = keys.pop(BASE)

@@ -5,6 +5,7 @@ import http.server
 import os
 import resource
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -281,7 +282,49 @@ BOMBS = {
     "objects": "SEED: !!python/object/apply:os.mkdir ['ran']",
     "names": "SEED: !!python/name:os.mkdir",
     "key of a list": "? [a]\n: 1",
+    "base 60": f"SEED: 1{':1' * 60_000}",
+    "base 60 with a point": f"SEED: 1{':1' * 60_000}.0",
+    "base 60 by its tag": f"SEED: !!int '1{':1' * 60_000}'",
+    "base 60 as a key": f"? 1{':1' * 60_000}\n: 1",
+    "base 60, short": "SEED: 12:30",
+    "long number": f"SEED: {'1' * 200}",
+    "keys of one hash": "\n".join(f"{n * ((1 << 61) - 1)}: 1" for n in range(1, 9900)),
+    "keys of one hash in a section": "INPUT:\n" + "\n".join(f"  {n * ((1 << 61) - 1)}: 1" for n in range(1, 9900)),
+    "keys of one hash, merged": f"<<: {{{', '.join(f'{n * ((1 << 61) - 1)}: 1' for n in range(1, 9900))}}}",
+    "set of one hash": f"SEED: !!set {{{', '.join(f'{n * ((1 << 61) - 1)}' for n in range(1, 9900))}}}",
+    "text of keys of one hash": f"SEED: '{{{', '.join(f'{n * ((1 << 61) - 1)}: 1' for n in range(1, 18_000))}}}'",
+    "key that is a number": "1: 2",
+    "key that is true": "on: 2",
+    "values of nothing": f"SEED: [{'[],' * 160_000}]",
+    "block of values": "SEED:\n" + "- 1\n" * 120_000,
 }
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_a_bomb_is_refused_at_once(tmp_path, kind):
+    (tmp_path / "a.yaml").write_text(BOMBS[kind])
+    default_config()  # what it imports is not counted
+    began = time.process_time()
+    with pytest.raises(InputError, match=r"a\.yaml: "):
+        load_config(tmp_path / "a.yaml")
+    assert time.process_time() - began < 2
+
+
+def test_the_values_of_all_files_of_a_config_are_bounded(tmp_path):
+    for number in range(15):
+        (tmp_path / f"{number}.yaml").write_text(f"_BASE_: []\nSEED: [{'[],' * 10_000}]")
+    (tmp_path / "a.yaml").write_text(f"_BASE_: [{', '.join(f'{number}.yaml' for number in range(15))}]")
+    began = time.process_time()
+    with pytest.raises(InputError, match="over 20000 values"):
+        load_config(tmp_path / "a.yaml")
+    assert time.process_time() - began < 2
+
+
+def test_numbers_and_texts_of_every_day_are_read():
+    text = "a: [1, -2, 0x1F, 0b11, 017, 1_000, 1.5, 1e3, 1.0e+3, -.inf, '12:30', 2018-01-01]\n'1': {'on': !!int '3'}"
+    found = parse_yaml(text)
+    assert found["a"][:9] == [1, -2, 31, 3, 15, 1000, 1.5, "1e3", 1000]
+    assert (found["a"][9:11], found["1"]) == ([-float("inf"), "12:30"], {"on": 3})
 
 
 @pytest.mark.slow
