@@ -7,6 +7,7 @@ repeated); a *polygon* is a list of rings, the outer one and then its holes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -180,9 +181,15 @@ def _around(ring: NDArray[np.float64], box: tuple[int, int, int, int]) -> tuple[
     """The part of a box that a ring may have pixels in, whose centres lie at whole numbers."""
     if not len(ring):
         return (*box[:2], *box[:2])
-    left, top = np.clip(np.ceil(ring.min(axis=0)), box[:2], box[2:]).astype(int).tolist()
-    right, bottom = np.clip(np.ceil(ring.max(axis=0)), box[:2], box[2:]).astype(int).tolist()
-    return left, top, right, bottom
+    x0, y0, x1, y1 = box
+    # As numbers of Python: for one point NumPy takes ten times as long.
+    (left, top), (right, bottom) = ring.min(axis=0).tolist(), ring.max(axis=0).tolist()
+    return (
+        min(max(math.ceil(left), x0), x1),
+        min(max(math.ceil(top), y0), y1),
+        min(max(math.ceil(right), x0), x1),
+        min(max(math.ceil(bottom), y0), y1),
+    )
 
 
 def rasterise(

@@ -7,6 +7,7 @@ before it is drawn. One outline may take half of what is left, so there is alway
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,7 +22,7 @@ MOST_BOX_PIXELS = 1 << 27
 # Of all masks of an image, as far as its size and the numbers written bear them out: nuclei lie beside each other, and
 # a large one is drawn with many points.
 TIMES_IMAGE, _FEW_PIXELS = 8, 1 << 24
-_UNBORNE_PIXELS, _PIXELS_A_NUMBER = 2 * MOST_BOX_PIXELS, 256
+_UNBORNE_PIXELS, _PIXELS_A_NUMBER = 1 << 27, 256
 # Pixels that the edges of all outlines run along, and what is added for pixels of the image and numbers.
 _FEW_STEPS, _PIXELS_A_STEP, _STEPS_A_NUMBER = 1 << 22, 64, 16
 # Those of one outline.
@@ -72,7 +73,8 @@ class Costs:
         most = min(
             MOST_MASK_PIXELS,
             max(_FEW_PIXELS, TIMES_IMAGE * self._image),
-            _UNBORNE_PIXELS + _PIXELS_A_NUMBER * self._numbers,
+            # A mark around all of the image is borne out by the image.
+            max(_UNBORNE_PIXELS, 2 * min(self._image, MOST_BOX_PIXELS)) + _PIXELS_A_NUMBER * self._numbers,
         )
         if self._pixels + 2 * pixels > most:
             raise InputError(
@@ -104,17 +106,29 @@ class Costs:
         ------
         InputError
         """
-        boxes = np.array([np.concatenate((np.floor(ring.min(axis=0)), np.ceil(ring.max(axis=0)))) for ring in rings])
-        boxes = np.clip(boxes, 0, shape[::-1] * 2).astype(np.int64)
-        (x0, y0), (x1, y1) = boxes[:, :2].min(axis=0).tolist(), boxes[:, 2:].max(axis=0).tolist()
+        boxes = [_box(ring, shape) for ring in rings]
+        (x0, y0, _, _), (_, _, x1, y1) = map(min, zip(*boxes, strict=True)), map(max, zip(*boxes, strict=True))
         self.written(2 * sum(map(len, rings)))
         self.take_pixels((x1 - x0) * (y1 - y0))
         if len(rings) > 1:  # each is drawn in its own box
-            self.take_pixels(int(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1).sum()), single=False)
+            self.take_pixels(sum((right - left) * (low - top) for left, top, right, low in boxes), single=False)
         # Every edge costs the rows of the image that it crosses.
-        rows = (np.clip(ring[:, 1], 0, shape[0]) for ring in rings)
-        self.take_length(float(sum(np.abs(np.diff(one, append=one[:1])).sum() for one in rows)))
+        rows = [ring[:, 1].clip(0, shape[0]) for ring in rings]
+        self.take_length(sum(float(np.abs(one[1:] - one[:-1]).sum() + abs(one[0] - one[-1])) for one in rows))
         return x0, y0, x1, y1
+
+
+def _box(ring: NDArray[np.float64], shape: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The part of an image around a ring."""
+    height, width = shape
+    # As numbers of Python: for one point NumPy takes ten times as long.
+    (left, top), (right, bottom) = ring.min(axis=0).tolist(), ring.max(axis=0).tolist()
+    return (
+        min(max(math.floor(left), 0), width),
+        min(max(math.floor(top), 0), height),
+        min(max(math.ceil(right), 0), width),
+        min(max(math.ceil(bottom), 0), height),
+    )
 
 
 def check_pixels(pixels: int) -> None:
