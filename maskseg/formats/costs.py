@@ -21,7 +21,7 @@ MOST_MASK_PIXELS = 1 << 30
 MOST_BOX_PIXELS = 1 << 27
 # Of all masks of an image, as far as its size and the numbers written bear them out: nuclei lie beside each other, and
 # a large one is drawn with many points.
-TIMES_IMAGE, _FEW_PIXELS = 8, 1 << 24
+TIMES_IMAGE, _FEW_PIXELS = 8, 1 << 26
 _UNBORNE_PIXELS, _PIXELS_A_NUMBER = 1 << 27, 256
 # Pixels that the edges of all outlines run along, and what is added for pixels of the image and numbers.
 _FEW_STEPS, _PIXELS_A_STEP, _STEPS_A_NUMBER = 1 << 22, 64, 16
