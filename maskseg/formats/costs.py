@@ -109,9 +109,10 @@ class Costs:
         boxes = [_box(ring, shape) for ring in rings]
         (x0, y0, _, _), (_, _, x1, y1) = map(min, zip(*boxes, strict=True)), map(max, zip(*boxes, strict=True))
         self.written(2 * sum(map(len, rings)))
-        self.take_pixels((x1 - x0) * (y1 - y0))
-        if len(rings) > 1:  # each is drawn in its own box
-            self.take_pixels(sum((right - left) * (low - top) for left, top, right, low in boxes), single=False)
+        check_pixels((x1 - x0) * (y1 - y0))
+        # Each is drawn in its own box, and all in that around them.
+        own = sum((right - left) * (low - top) for left, top, right, low in boxes)
+        self.take_pixels(max((x1 - x0) * (y1 - y0), own // 2), single=False)
         # Every edge costs the rows of the image that it crosses.
         rows = [ring[:, 1].clip(0, shape[0]) for ring in rings]
         self.take_length(sum(float(np.abs(one[1:] - one[:-1]).sum() + abs(one[0] - one[-1])) for one in rows))

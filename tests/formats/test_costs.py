@@ -320,3 +320,11 @@ def test_what_is_refused_does_not_count():
         with pytest.raises(InputError, match="up and down"):
             costs.take_length(float("nan"))
     costs.take_pixels(SIDE * SIDE)
+
+
+def test_a_mark_around_a_large_image_with_holes_in_it_is_borne_out_by_the_image():
+    side = 9000
+    costs = Costs((side, side))
+    whole = np.array([(0, 0), (side, 0), (side, side), (0, side)], float)
+    assert costs.take_rings([whole, whole / 2], (side, side)) == (0, 0, side, side)
+    costs.take_rings([whole / 9], (side, side))
