@@ -17,8 +17,10 @@ from maskseg.formats.sources import files_of, inner_path
 from maskseg.imaging.containers import SUFFIXES
 from maskseg.imaging.reading import ImageFile, member_path
 
-# Behind the name of an image in the address of a file: ``image.png?token=...``.
-_QUERY = re.compile(r"[?#].*$")
+# Begins what is behind the name of an image in the address of a file: ``image.png?token=...``.
+_QUERY = re.compile(r"[?#]")
+# Digits of a number that numbers an image.
+_LONGEST_NUMBER = 15
 # Folders of pictures that were made of images, beside the images under the same names: CoNSeP's ``Overlay``.
 _MADE_OF_IMAGES = re.compile(r"overlay|outline|mask|label|annotat|preview|thumb|visuali[sz]", re.IGNORECASE)
 # What Label Studio puts before the name of a file that was uploaded to it.
@@ -69,7 +71,7 @@ def by_number(number: str, names: Iterable[str]) -> str | None:
 
     None if there is none, or several.
     """
-    if not re.fullmatch(r"\d{1,15}", number):
+    if not number.isdecimal() or len(number) > _LONGEST_NUMBER:
         return None
     with_number = [name for name in names if _number_in(name) == int(number)]
     return with_number[0] if len(with_number) == 1 else None
@@ -77,7 +79,9 @@ def by_number(number: str, names: Iterable[str]) -> str | None:
 
 def _number_in(name: str) -> int | None:
     digits = re.findall(r"\d+", name)
-    return int(digits[-1]) if digits and (len(digits) == 1 or name.endswith(digits[-1])) else None
+    if not digits or len(digits[-1]) > _LONGEST_NUMBER or (len(digits) > 1 and not name.endswith(digits[-1])):
+        return None
+    return int(digits[-1])
 
 
 class _Files:
@@ -142,7 +146,7 @@ def _readings(name: str) -> Iterator[str]:
     if not name or not member_path(name).name:
         return
     yield name
-    plain = unquote(_QUERY.sub("", name))
+    plain = unquote(_QUERY.split(name, maxsplit=1)[0])
     if member_path(plain).name:
         yield plain
         path = member_path(plain)

@@ -33,7 +33,8 @@ from maskseg.core.files import refuse_closed, walk
 from maskseg.core.masks import CropMasks, trim
 from maskseg.core.morphology import components
 from maskseg.core.tables import write_csv
-from maskseg.formats.aperio_xml import OFFSET, Region, RegionMasks, class_of_layer, read_regions, region_masks
+from maskseg.formats.aperio_masks import OFFSET, Region, RegionMasks, region_masks
+from maskseg.formats.aperio_xml import class_of_layer, read_regions
 from maskseg.formats.classes import ClassRule
 from maskseg.formats.coco import to_annotations
 from maskseg.formats.reader import LeftOut

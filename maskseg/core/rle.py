@@ -92,9 +92,11 @@ def runs_to_crop(
         y0, y1 = int(row.min()), int((row + lengths).max())
     h, w = y1 - y0, x1 - x0
     local = (column - x0) * h + row - y0
-    before = np.cumsum(lengths) - lengths
-    flat = np.zeros(h * w, bool)
-    flat[np.repeat(local - before, lengths) + np.arange(lengths.sum())] = True
+    # Where a run begins and where it ends: one number for each pixel would take eight bytes.
+    turns = np.zeros(h * w + 1, np.uint8)
+    turns[local] = 1
+    turns[local + lengths] ^= 1
+    flat = np.bitwise_xor.accumulate(turns[:-1]).view(bool)
     return np.array([x0, y0, x1, y1], np.int32), np.ascontiguousarray(flat.reshape(w, h).T)
 
 

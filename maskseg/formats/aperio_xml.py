@@ -18,7 +18,6 @@ import math
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,17 +28,17 @@ from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError
 from maskseg.core.files import write_whole
-from maskseg.core.masks import CropMasks, trim
-from maskseg.core.outlines import Ring, outlines, rasterise
+from maskseg.core.masks import CropMasks
+from maskseg.core.outlines import Ring, outlines
 from maskseg.core.xml_files import XmlWriter, read_xml
+from maskseg.formats.aperio_masks import OFFSET, Region, region_masks
 from maskseg.formats.classes import colours
+from maskseg.formats.drawing import FARTHEST
 from maskseg.formats.reader import Item, LeftOut, Nuclei, Shape, known_shape
 from maskseg.formats.sources import begins_with, content, some_files_of
 from maskseg.formats.writer import WholeWriter
 from maskseg.imaging.reading import ImageFile
 
-_Crop = tuple[tuple[int, int, int, int], NDArray[np.bool_]]
-OFFSET = (-1.0, -1.0)
 # A region attribute of this name joins the regions of one layer that have the same value: pieces and holes of one
 # nucleus. Aperio has no outline of several rings.
 NUCLEUS = "nucleus number"
@@ -53,61 +52,11 @@ _DESCRIPTIONS = ("", "Description")
 _SIGN = re.compile(rb"<Annotations[\s>]")
 
 
-@dataclass(frozen=True)
-class Region:
-    """One outline.
-
-    Attributes
-    ----------
-    layer : str
-        Name of its ``Annotation``, or that of its attribute, or its Id where it has none.
-    id : str
-        Its Id, or its place in the layer, counted from 1.
-    points : float64 array (V, 2)
-        x, y as they are in the file.
-    negative : bool
-        A hole (``NegativeROA``).
-    nucleus : str
-        Value of its attribute `NUCLEUS`; empty where it has none.
-    fault : str
-        Why it is no outline; empty where it is one.
-    """
-
-    layer: str
-    id: str
-    points: NDArray[np.float64]
-    negative: bool = False
-    nucleus: str = ""
-    fault: str = ""
-
-
 class AperioFile(NamedTuple):
     """The regions of a file in its order, and the side of a pixel in micrometres where the file has it."""
 
     regions: list[Region]
     microns_per_pixel: float | None
-
-
-@dataclass
-class RegionMasks:
-    """Masks of regions as they were drawn: they may overlap.
-
-    Attributes
-    ----------
-    masks : CropMasks
-        One for each nucleus, none of them empty.
-    members : list of lists of int
-        For each mask, the indices of the regions that it is made of: outlines, and holes cut out of it.
-    lost : mapping of region index to str
-        Why a region is in no mask.
-    beyond : set of int
-        Regions of which pixels lie outside the image.
-    """
-
-    masks: CropMasks
-    members: list[list[int]] = field(default_factory=list)
-    lost: dict[int, str] = field(default_factory=dict)
-    beyond: set[int] = field(default_factory=set)
 
 
 def read_regions(source: str | os.PathLike[str] | bytes, name: str | None = None) -> AperioFile:
@@ -160,6 +109,8 @@ def _region(element: Element, layer: str, number: int) -> Region:
         fault = "" if len(points) > 2 else f"{len(points)} points; an outline has three or more"
         if not np.isfinite(points).all():
             raise ValueError
+        if points.size and np.abs(points).max() > FARTHEST:
+            points, fault = np.zeros((0, 2)), f"a vertex at {np.abs(points).max():g} pixels; draw it again"
     except (KeyError, ValueError):
         points, fault = np.zeros((0, 2)), "a vertex without numbers X and Y; draw it again"
     negative = element.get("NegativeROA") == "1"
@@ -172,94 +123,6 @@ def _positive(text: str) -> float | None:
     except ValueError:
         return None
     return value if value > 0 and math.isfinite(value) else None
-
-
-def region_masks(
-    regions: Sequence[Region], shape: tuple[int, int], offset: tuple[float, float] = OFFSET
-) -> RegionMasks:
-    """Masks of regions, holes cut out.
-
-    A hole (``NegativeROA``) is cut out of every nucleus of its layer that it meets and that is larger than it; smaller
-    nuclei inside it stay. One that has the attribute `NUCLEUS` is cut out of that nucleus only.
-
-    Parameters
-    ----------
-    regions : sequence of Region
-    shape : (int, int)
-        Height and width of the image; what lies outside is cut off.
-    offset : (float, float)
-        Added to the x and y of all vertices; pixel centres then lie at whole numbers.
-    """
-    lost = {i: region.fault for i, region in enumerate(regions) if region.fault}
-    crops: dict[int, _Crop] = {}
-    beyond = set()
-    for i, region in enumerate(regions):
-        if i not in lost:
-            crops[i], outside = _rasterise(region.points + offset, shape)
-            if outside:
-                beyond.add(i)
-            if not crops[i][1].any():
-                del crops[i]
-                lost[i] = "no pixel of the image inside it"
-    groups: dict[tuple[str, object], list[int]] = {}
-    for i in crops:
-        if not regions[i].negative:
-            groups.setdefault((regions[i].layer, regions[i].nucleus or i), []).append(i)
-    unions = {key: _union([crops[i] for i in members]) for key, members in groups.items()}
-    areas = {key: np.count_nonzero(bitmap) for key, (_, bitmap) in unions.items()}
-    for i, (box, bitmap) in crops.items():
-        hole = regions[i]
-        if hole.negative:
-            lost[i] = "a hole (NegativeROA) in no larger region"
-            if hole.nucleus:
-                keys: list[tuple[str, object]] = [(hole.layer, hole.nucleus)]
-            else:
-                keys = [key for key in groups if key[0] == hole.layer and areas[key] > np.count_nonzero(bitmap)]
-            for key in keys:
-                if key in groups and _subtract(unions[key], box, bitmap):
-                    groups[key].append(i)
-    for key in [key for key, (_, bitmap) in unions.items() if not bitmap.any()]:
-        lost.update(dict.fromkeys(groups.pop(key), "its holes leave no pixel"))
-    for i in {i for members in groups.values() for i in members}:
-        lost.pop(i, None)  # a hole, in a nucleus that is left
-    trimmed = [trim(unions[key][1], *unions[key][0][:2]) for key in groups]
-    masks = CropMasks(shape, np.array([box for box, _ in trimmed], np.int32), [bitmap for _, bitmap in trimmed])
-    return RegionMasks(masks, list(groups.values()), lost, beyond)
-
-
-def _rasterise(points: NDArray[np.float64], shape: tuple[int, int]) -> tuple[_Crop, bool]:
-    """Pixels of the image inside an outline, and whether there are some beyond the image."""
-    height, width = shape
-    # With a margin of one pixel, where every outline that leaves the image has pixels. In outlines.py the corners of
-    # pixels are whole numbers, so their centres lie at one half.
-    (x0, y0, x1, y1), bitmap = rasterise([[points + 1.5]], (height + 2, width + 2))
-    if bitmap.size == 0:
-        return ((0, 0, 0, 0), bitmap), False
-    left, top, right, bottom = max(x0, 1), max(y0, 1), min(x1, width + 1), min(y1, height + 1)
-    box, inside = trim(bitmap[top - y0 : bottom - y0, left - x0 : right - x0], left - 1, top - 1)
-    return (box, inside), (left, top, right, bottom) != (x0, y0, x1, y1)
-
-
-def _union(crops: list[_Crop]) -> _Crop:
-    """The pixels of all crops in the box around them."""
-    boxes = np.array([box for box, _ in crops])
-    (x0, y0), (x1, y1) = boxes[:, :2].min(axis=0).tolist(), boxes[:, 2:].max(axis=0).tolist()
-    bitmap = np.zeros((y1 - y0, x1 - x0), bool)
-    for (left, top, right, bottom), part in crops:
-        bitmap[top - y0 : bottom - y0, left - x0 : right - x0] |= part
-    return (x0, y0, x1, y1), bitmap
-
-
-def _subtract(crop: _Crop, box: tuple[int, int, int, int], hole: NDArray[np.bool_]) -> bool:
-    """Clear, in place, the pixels of a crop that a hole has too; whether there were any."""
-    (x0, y0, x1, y1), bitmap = crop
-    left, top, right, bottom = max(x0, box[0]), max(y0, box[1]), min(x1, box[2]), min(y1, box[3])
-    if left >= right or top >= bottom:
-        return False
-    part = bitmap[top - y0 : bottom - y0, left - x0 : right - x0]
-    common = part & hole[top - box[1] : bottom - box[1], left - box[0] : right - box[0]]
-    part[common] = False
-    return bool(common.any())
 
 
 # ---- nuclei to files ----

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -13,14 +12,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
 from maskseg.core import rle
 from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks
 from maskseg.formats.classes import NUCLEUS
 from maskseg.formats.coco import ANNOTATIONS, PACKED, PREDICTIONS, category_names, is_dataset, key_of
-from maskseg.formats.drawing import MOST_BOX_PIXELS, check_pixels, number, runs_area
+from maskseg.formats.coco_polygons import polygon_runs
+from maskseg.formats.costs import Costs
+from maskseg.formats.drawing import number, take_runs
 from maskseg.formats.reader import Classes, Item, LeftOut, Note, Nuclei, Selection, Shape, known_shape, unreadable_item
 from maskseg.formats.reviewed import is_mark
 from maskseg.formats.sources import begins_with, files_of, first_bytes, inner_path, json_of, stated_shape, whole_number
@@ -28,13 +28,15 @@ from maskseg.imaging.reading import ImageFile, member_path
 
 # Fields of an image record that have a place of their own.
 _STANDARD = ("id", "file_name", "height", "width")
-# pycocotools walks along each edge, so a vertex may not lie arbitrarily far outside.
-_FARTHEST = 10  # times the longer side of the image
 ALL = "all"
 # Share of the annotations that are crowds, and their size beside others, up to which they may be such.
 _FEW_CROWDS, _AS_LARGE = 0.1, 3
-# What the beginning of such a file holds, whatever the order of its parts; and of a list of results.
-_SIGN = re.compile(rb'"(images|annotations|categories|licenses|info)"\s*:|"image_id"\s*:[^}]*"(segmentation|bbox)"\s*:')
+# What the beginning of such a file holds, whatever the order of its parts; and of a list of results, of each of which
+# the first id counts: to try others after it would take time by their square.
+_SIGN = re.compile(
+    rb'"(images|annotations|categories|licenses|info)"\s*:'
+    rb'|(?:\A|\})(?>[^}]*?"image_id"\s*:)[^}]*?"(segmentation|bbox)"\s*:'
+)
 _ENDINGS = (".json", ".json.gz")
 
 
@@ -302,18 +304,22 @@ def _all_runs(path: str, items: list[dict[str, Any]], shape: Shape) -> tuple[lis
         try:
             if all(one["size"] == list(shape) for one in rles):
                 runs_of_all = _split(*rle.coco_to_runs_of_all(rles, shape), len(rles))
-                if all(len(runs[0]) and runs_area(runs, shape) <= MOST_BOX_PIXELS for runs in runs_of_all):
+                costs = Costs(shape)
+                for one_of_all in runs_of_all:
+                    take_runs(costs, one_of_all, shape)
+                if all(len(runs[0]) for runs in runs_of_all):
                     return list(runs_of_all), []
         except InputError:
             pass  # which one it is, and why, is found one by one
     runs: list[rle.Runs | None] = []
     left_out: list[LeftOut] = []
+    costs = Costs(shape)
     for item in items:
         try:
             if _is_crowd(item):
                 raise InputError("a crowd region, not one nucleus; outline its nuclei one by one")
-            decoded = segmentation_runs(item.get("segmentation"), shape)
-            check_pixels(runs_area(decoded, shape))
+            decoded = segmentation_runs(item.get("segmentation"), shape, costs)
+            take_runs(costs, decoded, shape)
             runs.append(decoded if len(decoded[0]) else None)
             if runs[-1] is None:
                 reason = "not one pixel in the image; draw it again"
@@ -344,7 +350,7 @@ def _score(item: Mapping[str, Any]) -> float:
         return 1.0
 
 
-def segmentation_runs(segmentation: Any, shape: tuple[int, int]) -> rle.Runs:
+def segmentation_runs(segmentation: Any, shape: tuple[int, int], costs: Costs | None = None) -> rle.Runs:
     """Runs of a COCO segmentation of any kind.
 
     Parameters
@@ -355,6 +361,8 @@ def segmentation_runs(segmentation: Any, shape: tuple[int, int]) -> rle.Runs:
         ``{"size": [H, W], "counts": text or list}``.
     shape : (int, int)
         Height and width of the image.
+    costs : Costs, optional
+        What the annotations of the image before this one have cost.
 
     Returns
     -------
@@ -364,7 +372,7 @@ def segmentation_runs(segmentation: Any, shape: tuple[int, int]) -> rle.Runs:
     Raises
     ------
     InputError
-        If it is none of these, malformed, or of another size.
+        If it is none of these, malformed, of another size, or costs too much.
     """
     if isinstance(segmentation, dict):
         size = segmentation.get("size")
@@ -375,15 +383,4 @@ def segmentation_runs(segmentation: Any, shape: tuple[int, int]) -> rle.Runs:
         raise InputError("no outline; draw it")
     # Some programs leave out the list around a single polygon.
     polygons = segmentation if isinstance(segmentation[0], list) else [segmentation]
-    # A point or a line beside a polygon has no pixels.
-    polygons = [polygon for polygon in polygons if not (isinstance(polygon, list) and len(polygon) < 6)] or polygons
-    limit = _FARTHEST * max(shape)
-    for polygon in polygons:
-        if not isinstance(polygon, list) or len(polygon) % 2 or len(polygon) < 6:
-            raise InputError("a polygon that is not three points or more, x, y, x, y, ...; draw it again")
-        if not all(isinstance(value, int | float) and math.isfinite(value) for value in polygon):
-            raise InputError("a polygon with coordinates that are no numbers; draw it again")
-        if max(map(abs, polygon)) > limit:
-            raise InputError(f"a polygon with coordinates of more than {limit} pixels; draw it again")
-    merged = coco_mask.merge(coco_mask.frPyObjects(polygons, *shape))
-    return rle.coco_to_runs(merged)
+    return polygon_runs(polygons, shape, costs or Costs(shape))

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from maskseg.core.errors import InputError
 from maskseg.core.outlines import Ring
 from maskseg.core.xml_files import read_xml
-from maskseg.formats.drawing import Drawing, check_pixels, number, rectangle, ring
+from maskseg.formats.costs import Costs
+from maskseg.formats.drawing import Drawing, number, rectangle, ring
 from maskseg.formats.reader import Item, LeftOut, Nuclei, Shape, known_shape
 from maskseg.formats.reviewed import REVIEWED, is_mark
 from maskseg.formats.sources import begins_with, content, parsing, some_files_of, stated_shape, whole_number
@@ -78,10 +79,6 @@ def _load(where: str, shapes: list[tuple[str, dict[str, str]]], marked: bool, sh
             parsing("", "draw it again"),
         ):
             if members[0][0] == "mask":
-                for _, values in members:
-                    drawing.take_pixels(
-                        (whole_number(values.get("width")) or 0) * (whole_number(values.get("height")) or 0)
-                    )
                 _draw_masks(drawing, members)
             else:
                 drawing.polygons([[_outline(kind, values)] for kind, values in members])
@@ -89,28 +86,34 @@ def _load(where: str, shapes: list[tuple[str, dict[str, str]]], marked: bool, sh
 
 
 def _draw_masks(drawing: Drawing, members: list[tuple[str, dict[str, str]]]) -> None:
-    height, width = drawing.shape
-    if len(members) == 1:
-        drawing.bitmap(*_mask(members[0][1]))
+    if any(kind != "mask" for kind, _ in members):
+        raise InputError("a mask in a group with other shapes; ungroup it")
+    masks = [_mask(values, drawing.costs) for _, values in members]
+    if len(masks) == 1:
+        drawing.bitmap(*masks[0])
         return
-    check_pixels(height * width)
-    united = np.zeros((height, width), bool)
-    for kind, values in members:
-        if kind != "mask":
-            raise InputError("a mask in a group with other shapes; ungroup it")
-        bitmap, x, y = _mask(values)
-        part = united[max(y, 0) : y + bitmap.shape[0], max(x, 0) : x + bitmap.shape[1]]
-        part |= bitmap[max(-y, 0) :, max(-x, 0) :][: part.shape[0], : part.shape[1]]
-    drawing.bitmap(united)
+    # Pieces may lie far from each other: the part of the image around them is a mask, too.
+    height, width = drawing.shape
+    x0, y0 = (int(np.clip(min(mask[axis] for mask in masks), 0, drawing.shape[2 - axis])) for axis in (1, 2))
+    x1 = min(max(x + bitmap.shape[1] for bitmap, x, _ in masks), width)
+    y1 = min(max(y + bitmap.shape[0] for bitmap, _, y in masks), height)
+    drawing.costs.take_pixels(max(x1 - x0, 0) * max(y1 - y0, 0))
+    united = np.zeros((max(y1 - y0, 0), max(x1 - x0, 0)), bool)
+    for bitmap, x, y in masks:
+        left, top = x - x0, y - y0
+        part = united[max(top, 0) : max(top + bitmap.shape[0], 0), max(left, 0) : max(left + bitmap.shape[1], 0)]
+        part |= bitmap[max(-top, 0) :, max(-left, 0) :][: part.shape[0], : part.shape[1]]
+    drawing.bitmap(united, x0, y0)
 
 
-def _mask(values: dict[str, str]) -> tuple[NDArray[np.bool_], int, int]:
+def _mask(values: dict[str, str], costs: Costs) -> tuple[NDArray[np.bool_], int, int]:
     """Pixels of a mask and the place of its box: runs along the rows, by turns outside and inside."""
     left, top, width, height = (whole_number(values.get(key)) for key in ("left", "top", "width", "height"))
     if left is None or top is None or not width or not height or min(width, height) < 1:
         raise InputError("a mask without a box; draw it again")
-    check_pixels(width * height)
     runs = np.array(values.get("rle", "").replace(",", " ").split(), np.int64)
+    costs.written(len(runs))
+    costs.take_pixels(width * height)
     if (runs < 0).any() or (runs > width * height).any() or runs.sum() != width * height:
         # The last run may be left out where it is outside.
         if (runs < 0).any() or len(runs) > width * height + 1 or runs.sum() > width * height:

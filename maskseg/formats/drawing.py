@@ -16,20 +16,17 @@ from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks, trim
-from maskseg.core.outlines import Polygon, Ring, fill, rasterise
+from maskseg.core.outlines import Polygon, Ring, rasterise
 from maskseg.core.rle import Runs, runs_to_crop
+from maskseg.formats.costs import Costs
+from maskseg.formats.costs import check_pixels as check_pixels  # a name that docs/architecture.md promises
 from maskseg.formats.reader import LeftOut, Nuclei, Shape
 from maskseg.formats.sources import parsing
 
-# Pixels of the boxes of all masks of an image, also of those that turn out to be empty: a file of a few bytes may claim
-# masks as large as a slide, a thousand times.
-MOST_MASK_PIXELS = 1 << 30
-# Of one mask: drawing it takes some bytes more a pixel.
-MOST_BOX_PIXELS = 1 << 27
 # A vertex further out is a mistake.
-_FARTHEST = 1e8
-# Rows that the edges of an annotation cross, and those of all annotations of an image: each costs time and memory.
-_LONGEST, _LONGEST_OF_ALL = 1e7, 1e8
+FARTHEST = 1e8
+# Pixels of an ellipse that are looked at at once.
+_STRIP = 1 << 18
 
 
 class Drawing:
@@ -59,8 +56,7 @@ class Drawing:
         self.bitmaps: list[NDArray[np.bool_]] = []
         self._scores: list[float] = []
         self._classes: list[str] = []
-        self._taken = 0
-        self._crossed = 0.0
+        self.costs = Costs(shape)
 
     @contextmanager
     def annotation(self, place: str, name: str = "", score: float = 1.0) -> Iterator[None]:
@@ -120,30 +116,17 @@ class Drawing:
 
     def polygons(self, polygons: Sequence[Polygon]) -> None:
         """A nucleus: what lies in any of the polygons, each an outer ring and its holes."""
-        self._bounded([ring for polygon in polygons for ring in polygon])
+        self.costs.take_rings([ring for polygon in polygons for ring in polygon], self.shape)
         self._add(*rasterise(polygons, self.shape))
 
     def even_odd(self, rings: Sequence[Ring]) -> None:
         """A nucleus: what an odd number of rings wind around, as where holes are not told from pieces."""
-        x0, y0, x1, y1 = self._bounded(rings)
+        x0, y0, x1, y1 = self.costs.take_rings(rings, self.shape)
         inside = np.zeros((y1 - y0, x1 - x0), bool)
         for one in rings:
-            inside ^= fill([[one]], (x0, y0, x1, y1))
+            (left, top, right, bottom), part = rasterise([[one]], self.shape)
+            inside[top - y0 : bottom - y0, left - x0 : right - x0] ^= part
         self._add(*trim(inside, x0, y0))
-
-    def _bounded(self, rings: Sequence[Ring]) -> tuple[int, int, int, int]:
-        """The box of the image around rings, if they can be drawn in bounded memory."""
-        points = np.concatenate(rings)
-        box = (*np.floor(points.min(axis=0)), *np.ceil(points.max(axis=0)))
-        x0, y0, x1, y1 = np.clip(box, 0, self.shape[::-1] * 2).astype(int).tolist()
-        self.take_pixels((x1 - x0) * (y1 - y0))
-        # Every edge costs the rows that it crosses.
-        rows = [np.clip(one[:, 1], 0, self.shape[0]) for one in rings]
-        length = sum(np.abs(np.diff(one, append=one[:1])).sum() for one in rows)
-        self._crossed += length
-        if length > _LONGEST or self._crossed > _LONGEST_OF_ALL:
-            raise InputError("an outline that goes up and down too often; draw it again")
-        return x0, y0, x1, y1
 
     def ellipse(self, x: float, y: float, across: float, down: float, turned: float = 0.0) -> None:
         """A nucleus: an ellipse with its centre at (x, y), half its axes, and its turn clockwise in radians."""
@@ -153,39 +136,41 @@ class Drawing:
             raise InputError("an ellipse without area; draw it again")
         cos, sin = math.cos(turned), math.sin(turned)
         reach = math.hypot(across * cos, down * sin), math.hypot(across * sin, down * cos)
-        x0, y0, x1, y1 = self._bounded([rectangle(x - reach[0], y - reach[1], x + reach[0], y + reach[1])])
-        right, below = np.arange(x0, x1) + 0.5 - x, np.arange(y0, y1)[:, None] + 0.5 - y
-        along, aside = right * cos + below * sin, below * cos - right * sin
-        self._add(*trim((along / across) ** 2 + (aside / down) ** 2 <= 1, x0, y0))
+        around = rectangle(x - reach[0], y - reach[1], x + reach[0], y + reach[1])
+        x0, y0, x1, y1 = self.costs.take_rings([around], self.shape)
+        right, inside = np.arange(x0, x1) + 0.5 - x, np.zeros((y1 - y0, x1 - x0), bool)
+        rows = max(_STRIP // max(x1 - x0, 1), 1)  # at a time, as each pixel takes some numbers
+        for top in range(y0, y1, rows):
+            below = np.arange(top, min(top + rows, y1))[:, None] + 0.5 - y
+            along, aside = right * cos + below * sin, below * cos - right * sin
+            inside[top - y0 : top - y0 + rows] = (along / across) ** 2 + (aside / down) ** 2 <= 1
+        self._add(*trim(inside, x0, y0))
 
     def bitmap(self, bitmap: NDArray[np.bool_], x0: int = 0, y0: int = 0) -> None:
-        """A nucleus: the set pixels of a bitmap whose top left pixel is (x0, y0); what lies outside is cut off."""
+        """A nucleus: the set pixels of a bitmap whose top left pixel is (x0, y0); what lies outside is cut off.
+
+        Its pixels are taken from `costs` before it is made.
+        """
         height, width = self.shape
         inside = bitmap[max(-y0, 0) : max(height - y0, 0), max(-x0, 0) : max(width - x0, 0)]
-        self.take_pixels(inside.size)
         self._add(*trim(inside, max(x0, 0), max(y0, 0)))
 
     def runs(self, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
         """A nucleus: runs down the columns; see `maskseg.core.rle`."""
-        self.take_pixels(runs_area((starts, lengths), self.shape))
+        take_runs(self.costs, (starts, lengths), self.shape)
         self._add(*runs_to_crop(starts, lengths, self.shape))
+
+    def runs_along_rows(self, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
+        """A nucleus: runs along the rows, otherwise as `runs`."""
+        turned = self.shape[::-1]
+        take_runs(self.costs, (starts, lengths), turned)
+        (y0, x0, _, _), bitmap = runs_to_crop(starts, lengths, turned)
+        self.bitmap(np.ascontiguousarray(bitmap.T), int(x0), int(y0))
 
     def _add(self, box: Any, bitmap: NDArray[np.bool_]) -> None:
         if bitmap.size:
             self._boxes.append(box)
             self.bitmaps.append(bitmap)
-
-    def take_pixels(self, pixels: int) -> None:
-        """Refuse, before it is made, a mask with a box of so many pixels, if these and those before are too many.
-
-        Raises
-        ------
-        InputError
-        """
-        check_pixels(pixels)
-        self._taken += pixels
-        if self._taken > MOST_MASK_PIXELS:
-            raise InputError("its boxes and those before have more pixels than can be held; divide the image")
 
     def nuclei(self, **fields: Any) -> Nuclei:
         """All that was drawn; `fields` is what else is known of the image."""
@@ -217,7 +202,7 @@ def ring(points: Any, scale: tuple[float, float] = (1.0, 1.0)) -> Ring:
         raise InputError("a point that is not two numbers; draw it again") from error
     if vertices.shape != (len(points), 2) or not np.isfinite(vertices).all():
         raise InputError("a point that is not two numbers; draw it again")
-    if np.abs(vertices).max() > _FARTHEST:
+    if np.abs(vertices).max() > FARTHEST:
         raise InputError(f"a point at {np.abs(vertices).max():g} pixels; draw it again")
     return vertices
 
@@ -251,25 +236,22 @@ def number(value: Any) -> float:
     return parsed
 
 
-def check_pixels(pixels: int) -> None:
-    """Refuse, before it is made, a mask with a box of that many pixels.
+def take_runs(costs: Costs, runs: Runs, shape: Shape) -> None:
+    """Refuse runs down the columns, before they are a mask, if its box has too many pixels.
 
     Raises
     ------
     InputError
-        If it is too large for a nucleus.
     """
-    if pixels > MOST_BOX_PIXELS:
-        raise InputError(f"a box of {pixels} pixels is too large for a nucleus; draw it again")
-
-
-def runs_area(runs: Runs, shape: Shape) -> int:
-    """Pixels of the box around runs, before it is made."""
     starts, lengths = runs
-    if not len(starts):
-        return 0
-    columns = int((starts[-1] + lengths[-1] - 1) // shape[0] - starts[0] // shape[0]) + 1
-    return columns * shape[0]
+    costs.written(2 * len(starts))
+    if len(starts):
+        height = shape[0]
+        column, row = np.divmod(starts, height)
+        columns = int((starts[-1] + lengths[-1] - 1) // height - column[0]) + 1
+        low = int((row + lengths).max())
+        # What goes on in the next column has the height of the image.
+        costs.take_pixels(columns * (height if low > height else low - int(row.min())))
 
 
 def text(value: Any) -> str:

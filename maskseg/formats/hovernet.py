@@ -21,7 +21,8 @@ from maskseg.formats.reader import Item, Nuclei, Shape, known_shape
 from maskseg.formats.sources import begins_with, json_of, parsing, some_files_of
 from maskseg.imaging.reading import ImageFile
 
-_SIGN = re.compile(rb'"nuc"\s*:\s*\{|"contour"\s*:\s*\[\s*\[[^{}]*"type(_prob)?"\s*:')
+# The first contour of an object is the one that counts: to try others after it would take time by their square.
+_SIGN = re.compile(rb'"nuc"\s*:\s*\{|(?:\A|[{}])(?>[^{}]*?"contour"\s*:\s*\[\s*\[)[^{}]*?"type(_prob)?"\s*:')
 
 
 def recognises(source: Path) -> bool:
@@ -63,7 +64,9 @@ def _draw(drawing: Drawing, contour: Any) -> None:
         raise InputError("a contour that is no list of x, y; predict again")
     low = np.floor(points.min(axis=0)).astype(int)
     width, height = (np.ceil(points.max(axis=0)).astype(int) - low + 1).tolist()
-    drawing.take_pixels(width * height)
+    drawing.costs.written(points.size)
+    drawing.costs.take_pixels(width * height)
+    drawing.costs.take_length(float(np.abs(np.diff(points, axis=0, append=points[:1])).max(axis=1).sum()))
     bitmap = np.zeros((height, width), np.uint8)
     # OpenCV fills the pixels of the line, too.
     cv2.fillPoly(bitmap, [np.rint(points - low).astype(np.int32)], (1,))

@@ -38,7 +38,7 @@ _FEW = 20
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 # ImageJ's names around that of the image.
 _BEFORE = re.compile(r"^roi[ _-]?(set|s|manager)?[ _-]+(?=.)", re.IGNORECASE)
-_AFTER = re.compile(r"(?<=.)[ _-]+(roi[ _-]?(set|s|manager)?|overlays?)$", re.IGNORECASE)
+_AFTER = re.compile(r"(?<=[^ _-])[ _-]+(roi[ _-]?(set|s|manager)?|overlays?)$", re.IGNORECASE)
 _AREAS = {ROI_TYPE.POLYGON, ROI_TYPE.FREEHAND, ROI_TYPE.TRACED, ROI_TYPE.RECT, ROI_TYPE.OVAL}
 # Numbers of a segment of a composite region, without its kind.
 _POINTS = {0: 1, 1: 1, 2: 2, 3: 3}

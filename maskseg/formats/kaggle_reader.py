@@ -26,7 +26,8 @@ import numpy as np
 from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks
 from maskseg.core.rle import Runs, crop_to_runs, kaggle_to_runs, runs_to_crop
-from maskseg.formats.drawing import Drawing, check_pixels, runs_area
+from maskseg.formats.costs import Costs
+from maskseg.formats.drawing import Drawing, take_runs
 from maskseg.formats.kaggle import HEADER, HEADER_ONE_ROW
 from maskseg.formats.reader import Item, Note, Nuclei, Shape, known_shape
 from maskseg.formats.sources import FIRST_BYTES, content, files_of, first_bytes, stated_shape
@@ -135,7 +136,10 @@ def _load(where: str, image: EncodedImage, shape: Shape | None) -> Nuclei:
     for (line, text), name in zip(image.rows, image.names or [""] * len(image.rows), strict=True):
         if text:
             with drawing.annotation(f"line {line}", name):
-                drawing.runs(*_runs(text, drawing.shape, image.by_rows))
+                if image.by_rows:
+                    drawing.runs_along_rows(*kaggle_to_runs(text, drawing.shape[::-1]))
+                else:
+                    drawing.runs(*kaggle_to_runs(text, drawing.shape))
     return drawing.nuclei()
 
 
@@ -169,10 +173,10 @@ class EncodedImage:
         the line that cannot be read.
         """
         shape = self._shape(shape)
-        decoded = []
+        decoded, costs = [], Costs(shape)
         for line, text in self.rows:
             try:
-                runs = _runs(text, shape, self.by_rows)
+                runs = _runs(text, shape, self.by_rows, costs)
             except InputError as error:
                 raise InputError(f"line {line}: image {self.image_id}: {error}") from error
             if len(runs[0]):
@@ -182,7 +186,10 @@ class EncodedImage:
     def masks(self, shape: tuple[int, int] | None = None) -> CropMasks:
         """Make `CropMasks` of the runs, all with the score 1."""
         shape = self._shape(shape)
-        crops = [runs_to_crop(*runs, shape) for runs in self.runs(shape)]
+        decoded, costs = self.runs(shape), Costs(shape)
+        for runs in decoded:
+            take_runs(costs, runs, shape)
+        crops = [runs_to_crop(*runs, shape) for runs in decoded]
         boxes = np.array([box for box, _ in crops], np.int32).reshape(-1, 4)
         return CropMasks(shape, boxes, [bitmap for _, bitmap in crops])
 
@@ -202,12 +209,12 @@ class EncodedImage:
         return shape
 
 
-def _runs(text: str, shape: Shape, by_rows: bool) -> Runs:
+def _runs(text: str, shape: Shape, by_rows: bool, costs: Costs) -> Runs:
     if not by_rows:
         return kaggle_to_runs(text, shape)
     turned = shape[1], shape[0]
     runs = kaggle_to_runs(text, turned)
-    check_pixels(runs_area(runs, turned))
+    take_runs(costs, runs, turned)
     (x0, y0, x1, y1), bitmap = runs_to_crop(*runs, turned)
     return crop_to_runs(bitmap.T, (y0, x0, y1, x1), shape)
 

@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError
-from maskseg.formats.drawing import Drawing, check_pixels, number, ring, text
+from maskseg.core.rle import Runs, joined, runs_to_crop
+from maskseg.formats.costs import check_pixels
+from maskseg.formats.drawing import Drawing, number, ring, text
 from maskseg.formats.reader import Item, Nuclei, Shape, known_shape
 from maskseg.formats.sources import begins_with, json_of, parsing, some_files_of, stated_shape, whole_number
 from maskseg.imaging.reading import member_path
@@ -110,7 +112,7 @@ def _draw(drawing: Drawing, region: dict[str, Any], value: dict[str, Any]) -> No
         tall, wide = (whole_number(region.get(f"original_{side}")) for side in ("height", "width"))
         if (tall, wide) != (height, width):
             raise InputError(f"a brush on {wide} x {tall} pixels, the image has {width} x {height}; paint it again")
-        drawing.bitmap(brush(value["rle"], (height, width)))
+        drawing.runs_along_rows(*brush_runs(value["rle"], (height, width)))
     elif "points" in value:
         drawing.polygons([[ring(value["points"], (across, down))]])
     elif "radiusX" in value:
@@ -128,7 +130,16 @@ def _draw(drawing: Drawing, region: dict[str, Any], value: dict[str, Any]) -> No
 
 
 def brush(numbers: Any, shape: Shape) -> NDArray[np.bool_]:
-    """Pixels of a brush from Label Studio's run lengths: bits, of which some words say how many bits the next have.
+    """Pixels of a brush, bool (H, W): see `brush_runs`."""
+    check_pixels(shape[0] * shape[1])
+    (y0, x0, y1, x1), bitmap = runs_to_crop(*brush_runs(numbers, shape), shape[::-1])
+    inside = np.zeros(shape, bool)
+    inside[y0:y1, x0:x1] = bitmap.T
+    return inside
+
+
+def brush_runs(numbers: Any, shape: Shape) -> Runs:
+    """Runs of a brush from Label Studio's run lengths: bits, of which some words say how many bits the next have.
 
     The form is that of `@thi.ng/rle-pack`: the count of values (32 bits), the bits of a value less one (5), four times
     the bits of a length less one (4), and runs: one bit, whether a value is repeated; two bits, which of the four
@@ -141,41 +152,61 @@ def brush(numbers: Any, shape: Shape) -> NDArray[np.bool_]:
     shape : (int, int)
         Height and width, to which the count must fit.
 
+    Returns
+    -------
+    starts, lengths : int64 arrays (R,)
+        Along the rows of the image, otherwise as in `maskseg.core.rle`.
+
     Raises
     ------
     InputError
         If it is malformed or of another size.
     """
     height, width = shape
-    check_pixels(height * width)
     if not isinstance(numbers, list) or not all(type(one) is int and 0 <= one < 256 for one in numbers):
         raise InputError("a brush that is no list of bytes; export it again")
-    bits = np.unpackbits(np.array(numbers, np.uint8))
-    at = 0
-
-    def take(count: int) -> int:
-        nonlocal at
-        if at + count > len(bits):
-            raise InputError("a brush that is cut short; export it again")
-        value = int.from_bytes(np.packbits(np.concatenate([np.zeros(-count % 8, np.uint8), bits[at : at + count]])))
-        at += count
-        return value
-
-    total, size, lengths = take(32), take(5) + 1, [take(4) + 1 for _ in range(4)]
+    bits = _Bits(bytes(numbers))
+    total, size, lengths = bits.take(32), bits.take(5) + 1, [bits.take(4) + 1 for _ in range(4)]
     if total != 4 * height * width or size != 8:
         raise InputError(f"a brush of {total // 4} pixels, the image has {height * width}; paint it again")
-    values = np.zeros(total, np.uint8)
+    begins: list[int] = []
+    ends: list[int] = []
     place = 0
     while place < total:
-        repeated, length = take(1), take(lengths[take(2)]) + 1
+        repeated, length = bits.take(1), bits.take(lengths[bits.take(2)]) + 1
         if place + length > total:
             raise InputError("a brush with more pixels than it says; export it again")
-        if repeated:
-            values[place : place + length] = take(size)
-        else:
-            if at + length * size > len(bits):
-                raise InputError("a brush that is cut short; export it again")
-            values[place : place + length] = np.packbits(bits[at : at + length * size])
-            at += length * size
+        # Every fourth value is the alpha of a pixel.
+        if not repeated:
+            first = -(place + 1) % 4
+            painted = [
+                place + first + 4 * at for at, value in enumerate(bits.octets(length)[first::4]) if value > _HALF
+            ]
+            begins += [value // 4 for value in painted]
+            ends += [value // 4 + 1 for value in painted]
+        elif bits.take(size) > _HALF:
+            begins.append(place // 4)
+            ends.append((place + length) // 4)
         place += length
-    return values.reshape(height, width, 4)[..., 3] > _HALF
+    starts = np.array(begins, np.int64)
+    return joined(starts, np.array(ends, np.int64) - starts)
+
+
+class _Bits:
+    """The bits of bytes, read one after the other, the highest of a byte first."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data, self._count, self._at = data, 8 * len(data), 0
+
+    def take(self, count: int) -> int:
+        """The next bits as a number."""
+        at, end = self._at, self._at + count
+        if end > self._count:
+            raise InputError("a brush that is cut short; export it again")
+        self._at = end
+        number = int.from_bytes(self._data[at >> 3 : (end + 7) >> 3])
+        return number >> (-end & 7) & ((1 << count) - 1)
+
+    def octets(self, count: int) -> bytes:
+        """As many numbers of eight bits."""
+        return self.take(8 * count).to_bytes(count)

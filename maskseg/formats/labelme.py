@@ -27,7 +27,8 @@ from maskseg.core.errors import InputError
 from maskseg.core.json_files import write_json
 from maskseg.core.limits import LABELS, check_claim
 from maskseg.core.masks import CropMasks
-from maskseg.formats.drawing import Drawing, check_pixels, number, rectangle, ring, text
+from maskseg.formats.costs import Costs
+from maskseg.formats.drawing import Drawing, number, rectangle, ring, text
 from maskseg.formats.reader import Item, LeftOut, Nuclei, Shape, known_shape
 from maskseg.formats.reviewed import REVIEWED
 from maskseg.formats.sources import begins_with, json_of, parsing, some_files_of, stated_shape
@@ -147,7 +148,7 @@ def _score(shape: dict[str, Any]) -> float:
 def _draw(drawing: Drawing, shapes: list[dict[str, Any]]) -> None:
     masks = [shape for shape in shapes if shape.get("shape_type") == "mask"]
     if masks and len(masks) == len(shapes) == 1:
-        drawing.bitmap(*_mask(masks[0]))
+        drawing.bitmap(*_mask(masks[0], drawing.costs))
     elif masks:
         raise InputError("a mask in a group with other shapes; give it no group_id")
     elif len(shapes) == 1 and shapes[0].get("shape_type") == "circle":  # its centre, and a point of its edge
@@ -171,13 +172,14 @@ def _outline(shape: dict[str, Any]) -> NDArray[np.float64]:
     raise InputError(f"shapes of type {text(kind)!r} are not known; draw a polygon")
 
 
-def _mask(shape: dict[str, Any]) -> tuple[NDArray[np.bool_], int, int]:
+def _mask(shape: dict[str, Any], costs: Costs) -> tuple[NDArray[np.bool_], int, int]:
     """Set pixels of a mask and the place of its top left one; its second corner is its last pixel."""
     x0, y0 = (round(number(value)) for value in shape["points"][0][:2])
     try:
         data = base64.b64decode(shape["mask"], validate=True)
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-            check_pixels(image.width * image.height)
+            costs.written(len(data))
+            costs.take_pixels(image.width * image.height)
             check_claim(4 * image.width * image.height, len(data), LABELS)
             return np.asarray(image.convert("L")) > 0, x0, y0
     except (binascii.Error, OSError, SyntaxError, Image.DecompressionBombError) as error:

@@ -19,6 +19,8 @@ from maskseg.imaging.reading import ImageFile, leads_outside, member_path, zip_b
 FIRST_BYTES = 8192
 # An image that annotations speak of has at most this many pixels, 65,536 x 65,536.
 MOST_PIXELS = 1 << 32
+# Digits of whole numbers that are read as such.
+_LONGEST_INTEGER = 400
 # What file managers leave behind, and folders of other programs.
 _PASSED_OVER = ("__MACOSX",)
 
@@ -178,9 +180,29 @@ def json_of(file: ImageFile, remedy: str = "export it again", kind: str = "JSON"
     try:
         if data[:2] == b"\x1f\x8b":
             data = gunzip(data)
-        return json.loads(data.decode("utf-8-sig"))
+        return parsed_json(data.decode("utf-8-sig"))
     except InputError as error:
         raise InputError(f"{file.name}: {error}") from error
     except (ValueError, RecursionError, EOFError, OSError, zlib.error) as error:
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise InputError(f"{file.name}: not a {kind} file ({reason}); {remedy}") from error
+
+
+def parsed_json(text: str) -> Any:
+    """The content of a JSON text; a whole number that is too long for Python is an infinite one, as a decimal one is.
+
+    So what holds it is left out, and not the file.
+
+    Raises
+    ------
+    ValueError, RecursionError
+        If it is no JSON.
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:
+        return json.loads(
+            text, parse_int=lambda digits: int(digits) if len(digits) < _LONGEST_INTEGER else float(digits)
+        )

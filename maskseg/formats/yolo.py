@@ -7,6 +7,7 @@ written are outer outlines along the edges of pixels: holes are lost, and each p
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from contextlib import suppress
@@ -21,12 +22,15 @@ from maskseg.core.masks import CropMasks
 from maskseg.core.outlines import outlines
 from maskseg.formats.drawing import Drawing, flat_ring, number
 from maskseg.formats.reader import Item, Nuclei, Shape, known_shape
-from maskseg.formats.sources import content, files_of, first_bytes, inner_path
+from maskseg.formats.sources import FIRST_BYTES, content, files_of, first_bytes, inner_path
 from maskseg.formats.writer import WholeWriter
 from maskseg.imaging.reading import ImageFile
 
-_LINE = re.compile(rb"^\s*\d+([ \t]+-?\d*\.?\d+([eE][-+]?\d+)?){4,}\s*$")
-_NAME = re.compile(r"^\s*['\"]?(\d+)['\"]?\s*:\s*(.+?)\s*$")
+# The class and two points.
+_FEWEST_WORDS = 5
+# Digits of the number of a class, and one more.
+_LONGEST_NUMBER = 10
+_QUOTES = ("'", '"')
 # Beside the labels, with names of classes and of images.
 _NO_LABELS = re.compile(r"classes|(train|val|valid|test)\d*|(readme|requirements|notes)\b.*", re.IGNORECASE)
 # Written beside the labels where there are several classes.
@@ -44,8 +48,23 @@ def recognises(source: Path) -> bool:
     for file in files[:20]:  # those of images without nuclei are empty
         lines = first_bytes(file).splitlines()
         if lines:
-            return _LINE.match(lines[0]) is not None
+            return _is_line(lines[0])
     return bool(files) and bool(files_of(source, ".yaml", ".yml"))
+
+
+def _is_line(line: bytes) -> bool:
+    """Whether a line is a class and the numbers of points."""
+    kind, *words = line.split() or [b""]
+    # The first bytes of a file may end within a number.
+    words = words[:-1] if len(line) == FIRST_BYTES else words
+    return kind.isdigit() and len(words) >= _FEWEST_WORDS - 1 and all(map(_is_number, words))
+
+
+def _is_number(word: bytes) -> bool:
+    try:
+        return math.isfinite(float(word)) and b"_" not in word
+    except ValueError:
+        return False
 
 
 def _label_files(source: Path) -> list[ImageFile]:
@@ -81,17 +100,39 @@ def _class_names(source: Path) -> dict[int, str]:
         text = content(file).decode("utf-8-sig", errors="replace") if first_bytes(file) else ""
         if file.name.lower().endswith(".txt"):
             return {place: line.strip() for place, line in enumerate(text.splitlines()) if line.strip()}
-        listed = re.search(r"^names\s*:\s*\[(.*?)\]", text, re.MULTILINE | re.DOTALL)
-        if listed:
-            return {place: name.strip(" '\"\n") for place, name in enumerate(listed[1].split(","))}
-        _, _, after = text.partition("names:")
-        numbered = {int(match[1]): _unquoted(match[2]) for match in map(_NAME.match, after.splitlines()) if match}
-        if not numbered and after:
-            lines = (re.match(r"^\s*-\s*['\"]?(.+?)['\"]?\s*$", line) for line in after.splitlines())
-            numbered = {place: match[1] for place, match in enumerate(filter(None, lines))}
-        if numbered:
-            return numbered
+        if names := _names_of_yaml(text):
+            return names
     return {}
+
+
+def _names_of_yaml(text: str) -> dict[int, str]:
+    """Names of the classes in a YAML file, found line by line: a file of any length takes time by its length alone."""
+    for line in text.splitlines(keepends=True):
+        key, colon, _ = line.partition(":")
+        if colon and key.rstrip() == "names":
+            text = text[text.index(line) + len(key) + 1 :]
+            break
+    else:
+        text = text.partition("names:")[2]
+    beginning = text.lstrip()
+    inner, closed, _ = beginning[1:].partition("]")
+    if beginning.startswith("[") and closed:
+        return {place: name.strip(" '\"\n") for place, name in enumerate(inner.split(","))}
+    numbered, listed = {}, []
+    for line in map(str.strip, text.splitlines()):
+        key, _, name = line.partition(":")
+        key, name = _bare(key.rstrip()), name.strip()
+        if key.isdecimal() and len(key) < _LONGEST_NUMBER and name:
+            numbered[int(key)] = _unquoted(name)
+        elif line.startswith("-") and (name := _bare(line[1:].strip())):
+            listed.append(name)
+    return numbered or dict(enumerate(listed))
+
+
+def _bare(text: str) -> str:
+    """A text without one quotation mark at each of its ends."""
+    text = text[1:] if text[:1] in _QUOTES else text
+    return text[:-1] if text[-1:] in _QUOTES else text
 
 
 def _unquoted(name: str) -> str:
@@ -109,7 +150,9 @@ def _load(file: ImageFile, names: dict[int, str], shape: Shape | None) -> Nuclei
         words = text.split()
         if not words:
             continue
-        name = names.get(int(words[0]), words[0]) if words[0].isdecimal() and len(words[0]) < 10 else words[0]
+        name = (
+            names.get(int(words[0]), words[0]) if words[0].isdecimal() and len(words[0]) < _LONGEST_NUMBER else words[0]
+        )
         with drawing.annotation(f"line {line}", name[:200]):
             if len(words) == 5:
                 raise InputError("a box and no outline; train and export for segmentation")
