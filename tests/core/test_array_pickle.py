@@ -269,7 +269,7 @@ def test_no_bomb_goes_off(bomb, objects):
     began, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(pickle.UnpicklingError) as caught:
         load_array_pickle(io.BytesIO(BOMBS[bomb]), objects=objects)
-    assert time.process_time() - began < 2 and len(str(caught.value)) < 300
+    assert time.process_time() - began < 10 and len(str(caught.value)) < 300
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 << 10
 
 

@@ -144,7 +144,7 @@ def test_vertices_far_away_cost_nothing():
     ring = np.array([[-1e9, -1e9], [3, -1e9], [3, 1e9], [-1e9, 1e9]])
     begin = time.process_time()
     inside = fill([[ring]], (0, 0, 8, 5))
-    assert time.process_time() - begin < 1
+    assert time.process_time() - begin < 5
     np.testing.assert_array_equal(inside, np.arange(8) < np.full((5, 1), 3))
 
 

@@ -123,7 +123,7 @@ def test_outlines_of_many_times_the_image_are_refused_and_small_ones_kept(form, 
     form(tmp_path, [*[WHOLE] * 30, SMALL], SIDE)
     begin = time.process_time()
     nuclei = read(form, tmp_path, (SIDE, SIDE))
-    assert time.process_time() - begin < 5
+    assert time.process_time() - begin < 15
     assert 1 < len(nuclei.masks) <= MOST
     assert len(nuclei.masks) + len(nuclei.left_out) == 31
     assert nuclei.masks.areas[-1] < 1000
@@ -270,7 +270,7 @@ def test_a_region_of_many_holes_takes_the_boxes_of_these(tmp_path):
     as_json(tmp_path / "a.geojson", [{"type": "Feature", "geometry": geometry, "properties": {}}])
     begin = time.process_time()
     nuclei = read("geojson", tmp_path, (SIDE, SIDE))
-    assert time.process_time() - begin < 5
+    assert time.process_time() - begin < 15
     assert nuclei.masks.areas.tolist() == [SIDE * SIDE - 4 * len(holes)]
 
 
@@ -288,7 +288,7 @@ def test_pieces_that_lie_far_apart_and_holes_in_all_nuclei_are_counted(tmp_path)
     (tmp_path / "a.xml").write_text(f"<Annotations><Annotation><Regions>{text}</Regions></Annotation></Annotations>")
     begin = time.process_time()
     nuclei = read("xml", tmp_path, (SIDE, SIDE))
-    assert time.process_time() - begin < 10
+    assert time.process_time() - begin < 30
     assert nuclei.masks.areas.tolist().count(20 * 30 - 25) == 700
     assert any("a box of" in one.reason for one in nuclei.left_out)
 
@@ -298,7 +298,7 @@ def test_a_brush_of_many_runs_takes_time_by_their_number():
     numbers = painted([(place, 1) for place in range(0, 200_000, 3)], side)
     begin = time.process_time()
     found = brush(numbers, (side, side))
-    assert time.process_time() - begin < 1.2
+    assert time.process_time() - begin < 6
     assert found.ravel()[:200_000:3].all() and found.sum() == len(range(0, 200_000, 3))
 
 
@@ -308,7 +308,7 @@ def test_polygons_of_one_annotation_are_united_in_time_by_their_number(tmp_path)
     as_json(tmp_path / "a.json", {"images": [{"id": 1, "file_name": "a.png"}], "annotations": [item]})
     begin = time.process_time()
     nuclei = read("coco", tmp_path, (SIDE, SIDE))
-    assert time.process_time() - begin < 3
+    assert time.process_time() - begin < 12
     assert nuclei.masks.areas[0] == len(polygons)
 
 

@@ -46,7 +46,7 @@ def yaml(folder, text):
 def test_what_has_no_name_is_seen_in_time_by_its_length(work, tmp_path):
     begin = time.process_time()
     work(tmp_path)
-    assert time.process_time() - begin < 0.5
+    assert time.process_time() - begin < 5
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_what_is_no_line_of_yolo_is_seen_in_time_by_its_length(line, tmp_path):
     (tmp_path / "a.txt").write_text(f"{line}\n")
     begin = time.process_time()
     assert not yolo.recognises(tmp_path)
-    assert time.process_time() - begin < 0.5
+    assert time.process_time() - begin < 5
 
 
 @pytest.mark.parametrize(

@@ -307,7 +307,7 @@ def test_a_bomb_is_refused_at_once(tmp_path, kind):
     began = time.process_time()
     with pytest.raises(InputError, match=r"a\.yaml: "):
         load_config(tmp_path / "a.yaml")
-    assert time.process_time() - began < 2
+    assert time.process_time() - began < 10
 
 
 def test_the_values_of_all_files_of_a_config_are_bounded(tmp_path):
@@ -317,7 +317,7 @@ def test_the_values_of_all_files_of_a_config_are_bounded(tmp_path):
     began = time.process_time()
     with pytest.raises(InputError, match="over 20000 values"):
         load_config(tmp_path / "a.yaml")
-    assert time.process_time() - began < 2
+    assert time.process_time() - began < 10
 
 
 def test_numbers_and_texts_of_every_day_are_read():
