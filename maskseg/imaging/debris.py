@@ -42,12 +42,13 @@ def without_debris(
     somewhere: NDArray[Any] = np.asarray(outstanding.any(axis=2))
     flags: NDArray[Any] = somewhere.astype(np.uint8)
     count, found, stats, _ = cv2.connectedComponentsWithStats(flags, connectivity=8)
-    labels = found.astype(np.intp)
     if count <= _FEWEST + 1:
         return difference
-    highest = np.where(outstanding, difference, 0).max(axis=2)
+    labels: NDArray[Any] = np.asarray(found)
+    # Of the outstanding samples alone: a slide has millions of others.
+    highest = np.where(outstanding[somewhere], difference[somewhere], 0).max(axis=1)
     heights = np.zeros(count, np.float32)
-    np.maximum.at(heights, labels[somewhere], highest[somewhere])
+    np.maximum.at(heights, labels[somewhere], highest)
     heights, areas = heights[1:], stats[1:, cv2.CC_STAT_AREA].astype(np.float64)
     typical = _typical(heights, areas)
     most = _HIGHEST * typical

@@ -141,13 +141,23 @@ def test_a_damaged_part_is_made_again(part, stamp, images, tmp_path):
     assert contents(out) == contents(tmp_path / "other")
 
 
-def test_a_link_in_place_of_the_parts_is_removed_and_not_followed(images, tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "precious").mkdir()
-    (tmp_path / "precious" / "a.json").touch()
-    (tmp_path / "out" / ".parts").symlink_to(tmp_path / "precious")
-    assert predict_files(Squares(), find_images([images]), tmp_path / "out", QUICK) == []
-    assert [path.name for path in (tmp_path / "precious").iterdir()] == ["a.json"]
+@pytest.mark.parametrize("former", [False, True])
+def test_a_link_in_place_of_the_parts_is_removed_and_not_followed(former, images, tmp_path):
+    """Where it leads to the parts of a run with the same settings, too."""
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    if former:
+        with pytest.raises(KeyboardInterrupt):
+            predict_files(Squares(stop_after=3), find_images([images]), out, QUICK)
+        (out / ".parts").rename(elsewhere)
+    else:
+        out.mkdir()
+        elsewhere.mkdir()
+        (elsewhere / "a.json").touch()
+    (out / ".parts").symlink_to(elsewhere)
+    before = sorted(elsewhere.iterdir())
+    assert predict_files(Squares(), find_images([images]), out, QUICK) == []
+    assert sorted(elsewhere.iterdir()) == before
+    assert not (out / ".parts").is_symlink()
 
 
 def test_parts_of_another_version_are_not_used(images, tmp_path, monkeypatch):
