@@ -28,12 +28,12 @@ def polygon_runs(polygons: list[Any], shape: tuple[int, int], costs: Costs) -> r
     shape : (int, int)
         Height and width of the image.
     costs : Costs
-        What the annotations of the image before this one have cost.
+        Of the image so far.
 
     Returns
     -------
-    starts, lengths : int64 arrays (R,)
-        See `maskseg.core.rle`.
+    tuple of arrays
+        As `maskseg.core.rle.coco_to_runs` gives them.
 
     Raises
     ------

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
 from maskseg.core.array_pickle import load_array_pickle
+from tests.fixtures.pickles import HUGE, KEYS, MODULUS, nested, text, whole
 
 CORE = np.zeros(1).__reduce__()[0].__module__
 PLAIN = st.sampled_from(["?", *(f"{order}{code}" for order in "<>" for code in ("i2", "u4", "i8", "f2", "f4", "f8"))])
@@ -193,43 +194,19 @@ def test_no_pointer_is_taken_for_a_value_where_there_may_be_objects(name):
         load_array_pickle(io.BytesIO(pickle.dumps(REFUSED[name]())), objects=True)
 
 
-def pairs(levels):
-    """Pairs that hold the one before twice, remembered under their number."""
-    return b"\x80\x02NN\x86q\0" + b"".join(b"h%ch%c\x86q%c" % (n, n, n + 1) for n in range(levels))
-
-
-def text(value):
-    return b"X" + struct.pack("<I", len(value)) + value.encode()
-
-
-def whole(value):
-    return b"\x8a\x0a" + value.to_bytes(10, "little")
-
-
-HUGE = b"\x01" * 500_000
 BEGUN = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\0\x85U\x01btR"
 ARRAY = BEGUN + b"(K\x01%scnumpy\ndtype\nU\x02f4\x85R\x89U\0tb."
 # What would take minutes, or gigabytes, of a pickle of less than a megabyte.
 BOMBS = {
-    "a tuple as a name": pairs(28) + b"h\x1c\x8c\x01a\x93.",
-    "a tuple as the name of a module": pairs(28) + b"\x8c\x01ah\x1c\x93.",
+    "a tuple as a name": nested(28) + b"h\x1c\x8c\x01a\x93.",
+    "a tuple as the name of a module": nested(28) + b"\x8c\x01ah\x1c\x93.",
     "a number as a name": b"\x80\x02\x8b" + struct.pack("<i", len(HUGE)) + HUGE + b"\x8c\x01a\x93.",
-    "a tuple as a shape": pairs(28) + ARRAY % b"h\x1c",
-    "a tuple of many axes": pairs(28) + ARRAY % (b"(" + b"h\x1c" * 9 + b"t"),
-    "a number without end as many keys": b"\x80\x02\x8b"
-    + struct.pack("<i", len(HUGE))
-    + HUGE
-    + b"q\0}"
-    + b"h\0K\x01s" * 10_000
-    + b".",
-    "a long number as many keys": b"\x80\x02\x8a\xff" + b"\x01" * 255 + b"q\0}" + b"h\0K\x01s" * 10_000 + b".",
-    "numbers of one hash": b"\x80\x02}("
-    + b"".join(whole(n * ((1 << 61) - 1)) + b"N" for n in range(1, 20_000))
-    + b"u.",
+    "a tuple as a shape": nested(28) + ARRAY % b"h\x1c",
+    "a tuple of many axes": nested(28) + ARRAY % (b"(" + b"h\x1c" * 9 + b"t"),
+    **KEYS,
     "numbers of one hash as pairs": b"\x80\x02ccollections\nOrderedDict\n]("
-    + b"".join(whole(n * ((1 << 61) - 1)) + b"N\x86" for n in range(1, 20_000))
+    + b"".join(whole(n * MODULUS) + b"N\x86" for n in range(1, 20_000))
     + b"e\x85R.",
-    "numbers that meet": b"\x80\x02}(" + b"".join(whole(n << 44) + b"N" for n in range(1, 30_000)) + b"u.",
     "a text again and again": b"\x80\x02c_codecs\nencode\nq\0"
     + text("a" * 400_000)
     + text("latin1")

@@ -17,24 +17,7 @@ from torch import nn
 from maskseg.core.errors import InputError
 from maskseg.models.checkpoint import read_weights
 from maskseg.models.torch_pickle import check_pickle
-
-HUGE = b"\x01" * 500_000
-MODULUS = (1 << 61) - 1
-
-
-def nested(levels):
-    """Pairs that hold the one before twice, remembered under their number."""
-    return b"\x80\x02NN\x86q\0" + b"".join(b"h%ch%c\x86q%c" % (n, n, n + 1) for n in range(levels))
-
-
-def whole(value):
-    data = pickle.encode_long(value)
-    return b"\x8a" + bytes([len(data)]) + data
-
-
-def text(value):
-    data = value.encode()
-    return b"X" + struct.pack("<I", len(data)) + data
+from tests.fixtures.pickles import KEYS, nested, text
 
 
 def again(begin, step, times, end=b"."):
@@ -59,15 +42,7 @@ BOMBS = {
     + b"K\x01tQ.",
     "a tuple that is called": nested(28) + b"h\x1c)R.",
     "a tuple that is filled": nested(28) + b"ccollections\nOrderedDict\n)R](h\x1cK\x01\x86eb.",
-    "a number without end as many keys": b"\x80\x02\x8b"
-    + struct.pack("<i", len(HUGE))
-    + HUGE
-    + b"q\0}"
-    + b"h\0K\x01s" * 10_000
-    + b".",
-    "a long number as many keys": b"\x80\x02\x8a\xff" + b"\x01" * 255 + b"q\0}" + b"h\0K\x01s" * 10_000 + b".",
-    "numbers of one hash": b"\x80\x02}(" + b"".join(whole(n * MODULUS) + b"N" for n in range(1, 20_000)) + b"u.",
-    "numbers that meet": b"\x80\x02}(" + b"".join(whole(n << 44) + b"N" for n in range(1, 30_000)) + b"u.",
+    **KEYS,
     "zeroes": again(b"cbuiltins\nbytearray\nq\0]", b"h\0J\0\0\0\x7f\x85Ra", 3),
     "a shape again and again": again(
         b"ctorch\nSize\nq\0(" + b"K\x01" * 200_000 + b"tq\x01]", b"h\0h\x01\x85Ra", 20_000
