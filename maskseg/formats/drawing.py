@@ -19,7 +19,6 @@ from maskseg.core.masks import CropMasks, trim
 from maskseg.core.outlines import Polygon, Ring, rasterise
 from maskseg.core.rle import Runs, runs_to_crop
 from maskseg.formats.costs import Costs
-from maskseg.formats.costs import check_pixels as check_pixels  # a name that docs/architecture.md promises
 from maskseg.formats.reader import LeftOut, Nuclei, Shape
 from maskseg.formats.sources import parsing
 
