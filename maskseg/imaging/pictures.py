@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import io
 import re
 import threading
@@ -251,6 +252,8 @@ class _Frames:
 
 # Each time of a series is an image of its own, and asked for after the one before it.
 _frames = lru_cache(maxsize=2)(_Frames)
+# Some versions of Pillow cannot close an image any more once the interpreter has begun to end.
+atexit.register(_frames.cache_clear)
 
 
 class FramesStored:

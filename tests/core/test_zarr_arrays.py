@@ -14,6 +14,7 @@ import zlib
 
 import numpy as np
 import pytest
+from packaging.version import Version
 
 from maskseg.core import zarr_arrays
 from maskseg.core.errors import InputError
@@ -373,6 +374,8 @@ def serializers_3():
 def test_zarr_3_is_read_as_zarr_reads_it(tmp_path, codec, serializer):
     if codec == "turned" and serializer != "plain":
         pytest.skip("zarr itself does not write that")
+    if serializer != "plain" and Version(zarr.__version__) < Version("3.1.6"):
+        pytest.skip("this zarr cannot yet write or read all that is in shards")
     for kind, fill in (("u1", 1), ("i2", -3), ("f4", float("nan")), ("f8", float("-inf")), ("bool", True)):
         about = {"serializer": serializers_3()[serializer], "fill_value": fill, "chunks": (2, 16, 14)}
         create = functools.partial(zarr.create_array, **about, **{"compressors": [], **codecs_3()[codec]})
