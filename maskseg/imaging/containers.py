@@ -32,6 +32,9 @@ ZARR_SUFFIX = ".zarr"
 BIOIO_SUFFIXES = tuple(bioio_images.PACKAGES)
 
 _NO_IMAGE = "damaged, cut short or no PNG, JPEG, TIFF or WebP image; get it again"
+_SAVE = "save it as TIFF or PNG, or as OME-TIFF by Fiji, QuPath or bioformats2raw"
+# A TIFF by its first bytes, but its pixels lie in files beside it, or it holds a small picture of those it is about.
+_TIFF_IN_PART = (".vsi", ".dng", ".nef", ".arw", ".cr2")
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -49,6 +52,14 @@ def in_parts(path: Path) -> bool:
 def only_in_parts(path: Path) -> bool:
     """Whether a file is a slide, in Zarr, or of a format that bioio reads."""
     return path.suffix.lower() in (*SLIDE_SUFFIXES, ZARR_SUFFIX, *BIOIO_SUFFIXES) or path.is_dir()
+
+
+def _not_read(source: Path | bytes) -> str:
+    """What is said of a file that no reader knows."""
+    suffix = source.suffix.lower() if isinstance(source, Path) else ""
+    if not suffix or suffix in (*SUFFIXES, *SLIDE_SUFFIXES, ZARR_SUFFIX, *BIOIO_SUFFIXES):
+        return _NO_IMAGE
+    return f"damaged, cut short or of a format that is not read ({suffix}); {_SAVE}"
 
 
 def open_stored(source: Path | bytes, name: str, image: int | None = None) -> Stored:
@@ -69,7 +80,7 @@ def open_stored(source: Path | bytes, name: str, image: int | None = None) -> St
         If the file is missing, damaged, cut short, of no kind that is known, claims more than it can hold, or holds
         several images and none is chosen.
     """
-    with untrusted(name, _NO_IMAGE):
+    with untrusted(name, _not_read(source)):
         stored = Guarded(_open(source, name, image))
         try:
             check_planes(stored.planes.values(), source)
@@ -92,6 +103,8 @@ def _open(source: Path | bytes, name: str, image: int | None) -> Stored:
         if find_spec("openslide") or not _is_tiff(source):
             choose_image(image, [""])
             return SlideStored(source, name)
+    if isinstance(source, Path) and source.suffix.lower() in _TIFF_IN_PART:
+        raise InputError(f"{source.suffix.lower()} files are not read; {_SAVE}")
     if _start(source, name) in _TIFF:
         return TiffStored(source, name, image)
     choose_image(image, [""])
@@ -112,7 +125,7 @@ def header_size(source: Path | bytes, name: str, image: int | None = None) -> tu
         As `open_stored`.
     """
     is_picture = isinstance(source, bytes) or not only_in_parts(source)
-    with untrusted(name, _NO_IMAGE):
+    with untrusted(name, _not_read(source)):
         if is_picture and _start(source, name) not in _TIFF:
             return upright_size(source)
     stored = open_stored(source, name, image)

@@ -218,6 +218,17 @@ def test_bad_files_are_one_line_with_the_name(kind, colour, tmp_path):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("kind", [".dcm", ".nrrd", ".ims", ".npy", ".PDF", ".vsi", ".dng"])
+def test_what_is_no_image_to_us_says_so_and_what_would_be(kind, tmp_path):
+    # An Olympus .vsi and a camera's raw file begin as a TIFF does, and hold a small picture beside the real one.
+    content = tiff(np.zeros((8, 8), np.uint8)) if kind in (".vsi", ".dng") else b"\x93 some other format"
+    path = tmp_path / f"a{kind}"
+    path.write_bytes(content)
+    for asked in (read_image, lambda file: ImageFile("a", file).size()):
+        with pytest.raises(InputError, match=rf"a\{kind}: .*\{kind.lower()}.*; save it as TIFF or PNG, or as OME-TIFF"):
+            asked(path)
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(InputError, match=r"gone\.png: cannot be read"):
         read_image(tmp_path / "gone.png")
