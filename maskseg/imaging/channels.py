@@ -37,8 +37,13 @@ _BRIGHT = 128
 # One colour on black: pixels are counted from this share of the largest value, to which they may differ from the
 # colour in so much of their energy; a channel has at most so much of the largest one.
 _SIGNAL, _OFF_COLOUR, _PALE = 0.06, 0.01, 0.5
+# A channel of a deep colour has at most so much of the largest one. In a paler one, pink, tissue that fills the picture
+# looks alike, but has no black: of a pale colour this share of the pixels has at most this part of the largest value
+# (NuInsSeg's tissue: the darkest twentieth is below 0.37 and more, fluorescence of DSB 2018 below 0.1).
+_DEEP, _BLACK_SHARE, _BLACK = 0.2, 0.05, 0.25
 # Burnt-in bars and letters are white, or nearly.
 _WHITE = 0.95
+_SUMS = 9
 # Side of the nine places that are looked at first, and may settle it.
 _PLACE = 256
 
@@ -288,42 +293,48 @@ class Chosen:
 
     def _one_colour(self) -> bool:
         """Whether a colour image shows one colour on black, other than grey."""
-        total, largest = np.zeros(7), 0.0
+        total, largest = np.zeros(_SUMS), 0.0
         for number, values in enumerate(self._all(self._channels)):
             if values.dtype.kind == "f":  # what is not a number is black
                 values = np.nan_to_num(values, nan=0, posinf=0, neginf=0)
             largest = max(largest, float(values.max(initial=0)))
             # Nearly all images show by every fourth pixel of the first places that they are of several colours.
-            if number == 0 and not _alike(_sums(values[::4, ::4], largest), or_nothing=True):
+            if number == 0 and not _alike(_sums(values[::4, ::4], largest), part=True):
                 return False
             if number == 9:
-                if not _alike(total, or_nothing=True):
+                if not _alike(total, part=True):
                     return False
-                total = np.zeros(7)  # from here on it is all of the image
+                total = np.zeros(_SUMS)  # from here on it is all of the image
             total += _sums(values, largest)
         return _alike(total)
 
 
 def _sums(values: NDArray[Any], largest: float) -> NDArray[np.float64]:
-    """Over the pixels that show something and are not white, m being the largest channel: 3 x c m, 3 x c c, m m."""
+    """Over the pixels that show something and are not white, m being the largest channel: 3 x c m, 3 x c c, m m.
+
+    Then the number of all pixels, and that of the black ones.
+    """
     pixels = values.reshape(-1, len(COLOURS))
     most, least = pixels.max(axis=1), pixels.min(axis=1)
+    counts = [len(most), np.count_nonzero(most <= _BLACK * largest)]
     kept = pixels[(most > _SIGNAL * largest) & (least < _WHITE * largest)].astype(np.float32)
     most = kept.max(axis=1, initial=0)
-    return np.concatenate([most @ kept, (kept**2).sum(axis=0, dtype=np.float64), [most @ most]], dtype=np.float64)
+    energies = (kept**2).sum(axis=0, dtype=np.float64)
+    return np.concatenate([most @ kept, energies, [most @ most], counts], dtype=np.float64)
 
 
-def _alike(sums: NDArray[np.float64], or_nothing: bool = False) -> bool:
-    """Whether channels are shares of the largest one, of which at least one is small.
+def _alike(sums: NDArray[np.float64], part: bool = False) -> bool:
+    """Whether channels are shares of the largest one, of which at least one is small, on black; a part may show none.
 
     What is left of a channel when its share is taken off has the energy E_c - (sum of c m)^2 / (sum of m^2).
     """
-    products, energy, squares = sums[:3], sums[3:6], sums[6]
+    products, energy, (squares, pixels, black) = sums[:3], sums[3:6], sums[6:]
     if not squares:
-        return or_nothing
+        return part
     share = products / squares
     rest = energy - products**2 / squares
-    return bool(share.min() <= _PALE and rest.sum() <= _OFF_COLOUR * energy.sum())
+    most = _PALE if part or black >= _BLACK_SHARE * pixels else _DEEP
+    return bool(share.min() <= most and rest.sum() <= _OFF_COLOUR * energy.sum())
 
 
 def _number(name: str, wanted: str, channels: Sequence[str]) -> int:

@@ -23,7 +23,7 @@ def stain():
 
 
 COLOURS = {"blue": (0, 0, 1), "green": (0, 1, 0), "red": (1, 0, 0), "cyan": (0, 1, 1), "magenta": (1, 0, 1),
-           "yellow": (1, 1, 0), "the blue of ZEN": (0, 0.63, 1), "orange": (1, 0.5, 0)}  # fmt: skip
+           "yellow": (1, 1, 0), "the blue of ZEN": (0, 0.63, 1), "orange": (1, 0.5, 0), "a pale blue": (0.4, 0.6, 1)}  # fmt: skip
 
 
 @pytest.mark.parametrize("ending", ["png", "tif", "jpg"])
@@ -63,6 +63,21 @@ def test_two_stains_and_transmitted_light_stay_colours(stain):
     for pixels in (two, tissue, dense, np.dstack([stain] * 3)):
         chosen = Chosen(ArrayStored(pixels))
         np.testing.assert_array_equal(chosen.values(0, (0, 0, 120, 90)), pixels)
+
+
+@pytest.mark.parametrize("colour", [(139, 64, 99), (112, 49, 98), (235, 100, 150)])
+def test_tissue_that_fills_a_picture_in_one_tone_is_no_fluorescence(colour, stain):
+    # As in NuInsSeg, whose organs were read in part by their red channel: nuclei are a darker shade of the same tone.
+    pixels = np.rint((1 - 0.6 * stain[..., None] / 255) * np.array(colour)).astype(np.uint8)
+    large = np.tile(pixels, (18, 14, 1))
+    for shown in (pixels, large):
+        assert Chosen(ArrayStored(shown)).values(0, (0, 0, 120, 90)).shape[2] == 3
+
+
+def test_a_pale_colour_on_black_is_grey_where_its_first_places_are_full(stain):
+    pixels = np.zeros((1600, 1600, 3), np.uint8)
+    pixels[:900] = np.rint(np.tile(stain, (10, 14))[:900, :1600, None] / 4 * (0.4, 0.6, 1) + (76, 115, 191))
+    assert Chosen(ArrayStored(pixels)).values(0, (0, 0, 120, 90)).shape[2] == 1
 
 
 def test_a_rare_second_stain_keeps_an_image_in_colour(stain):
