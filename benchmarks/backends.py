@@ -37,7 +37,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from maskseg.imaging.intensity import normalized
+from maskseg.imaging.exposure import normalized
 from maskseg.imaging.reading import read_image
 from maskseg.inference.api import load_model
 from maskseg.inference.mask_rcnn import MaskRCNNPredictor
@@ -158,7 +158,7 @@ def in_int8(path: Path, model: nn.Module) -> Path:
     from onnxruntime import quantization as ort
 
     pixels = [read_image(file)[:256, :256] for file in sorted(CALIBRATION.glob("*/images/*.png"))]
-    tensors = [torch.from_numpy(normalized(one, "auto").transpose(2, 0, 1).copy()) for one in pixels]
+    tensors = [torch.from_numpy(normalized(one, "auto", "colour").transpose(2, 0, 1).copy()) for one in pixels]
     inputs = iter([{"input": model.preprocess_image([{"image": one}]).tensor.numpy()} for one in tensors])
 
     class Images(ort.CalibrationDataReader):  # type: ignore[misc]

@@ -32,7 +32,7 @@ from maskseg.data.dataset import dataset_dicts, load_record
 from maskseg.evaluation.bootstrap import mean_interval
 from maskseg.evaluation.detections import DetectionCache
 from maskseg.evaluation.dsb import image_scores
-from maskseg.imaging import intensity
+from maskseg.imaging.exposure import normalized
 from maskseg.imaging.scaling import input_scale
 from maskseg.inference.settings import PostprocessSettings
 from maskseg.inference.tile_grid import LARGE
@@ -77,7 +77,7 @@ class Scorer:
         changed = replace(PostprocessSettings.from_config(self.cfg), **changes)
         inputs = self.cfg.INPUT
         expected = RECIPE.INPUT.NUCLEUS_DIAMETER / input_scale(truth.shape, inputs.LONG_SIDE, inputs.SHRINK)
-        seen = intensity.normalized(image, inputs.NORMALIZE)
+        seen = normalized(image, inputs.NORMALIZE, inputs.STAINED)
         masks = assemble(self.look(name, seen), changed, VIEWS[tta], expected)
         return float(image_scores(truth, masks.to_labels())["dsb_score"])
 

@@ -16,7 +16,7 @@ from maskseg.core.errors import InputError
 from maskseg.core.files import write_whole
 from maskseg.data.dataset import load_record
 from maskseg.evaluation.evaluator import Evaluator
-from maskseg.imaging import intensity
+from maskseg.imaging.exposure import normalized
 from maskseg.imaging.scaling import channels_first, input_scale, resize_image
 from maskseg.inference.predictor import Predictor
 from maskseg.models.tasks import Task, register
@@ -59,7 +59,7 @@ class CountSamples(Samples):
 
 def network_image(cfg, image):
     """An image as the network sees it, uint8 (3, H, W)."""
-    image = intensity.normalized(image, cfg.INPUT.NORMALIZE)
+    image = normalized(image, cfg.INPUT.NORMALIZE, cfg.INPUT.STAINED)
     scale = input_scale(image.shape[:2], cfg.INPUT.LONG_SIDE, cfg.INPUT.SHRINK)
     return torch.from_numpy(channels_first(resize_image(image, scale), cfg.INPUT.FORMAT))
 

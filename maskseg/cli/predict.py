@@ -248,7 +248,7 @@ def _overrides(diameter: str | None, normalize: str | None) -> list[str]:
     """What --diameter and --normalize change in the config of the model."""
     from maskseg.core.errors import InputError
     from maskseg.core.lengths import length
-    from maskseg.imaging.intensity import fixed_limits
+    from maskseg.imaging.exposure import fixed_limits
 
     overrides = []
     if diameter is not None:

@@ -4,8 +4,9 @@ The rule
 --------
 An image is looked at as 64 x 64 pixels in CIE Lab, where a distance of 1 is just visible.
 
-1. No colour, or a dark background, is fluorescence or transmitted light, whatever colour a fluorescence is painted in:
-   *white on black* where the background is the darker side, *black on white* where it is the brighter one.
+1. No colour, or a dark background, is fluorescence or transmitted light, whatever colour a fluorescence is painted in
+   (`maskseg.imaging.stains`): *white on black* where the background is the darker side, *black on white* where it is
+   the brighter one.
 2. Else it is stained tissue, and the brightest tenth is its background: *purple on white* where that has hardly any
    colour, *purple on yellow* where its hue is nearer to yellow than to red, green or blue, else *purple on purple*.
 
@@ -16,12 +17,19 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from maskseg.imaging.stains import (
+    LEAST_BLACK,
+    LEAST_CHROMA,
+    LEAST_LIGHTNESS,
+    blackness,
+    chroma_and_lightness,
+    small,
+)
+
 MODALITIES = ("white on black", "black on white", "purple on white", "purple on purple", "purple on yellow")
-_SIDE = 64
 
 
 class Colours(NamedTuple):
@@ -37,6 +45,8 @@ class Colours(NamedTuple):
         The median between the 1st and the 99th percentile of lightness: 0 at the dark end, 1 at the bright one.
     background_a, background_b : float
         Mean of the brightest tenth: from green to red and from blue to yellow.
+    blackness : float
+        See `maskseg.imaging.stains`.
     """
 
     chroma: float
@@ -44,6 +54,7 @@ class Colours(NamedTuple):
     position: float
     background_a: float
     background_b: float
+    blackness: float = 0.0
 
 
 class Limits(NamedTuple):
@@ -51,38 +62,39 @@ class Limits(NamedTuple):
 
     Attributes
     ----------
-    chroma : float
-        Less is no colour: DSB 2018 has at most 0.1 where there is none and 36 to 97 in stained tissue.
-    dark : float
-        A median lightness below is a dark background: up to 19 in fluorescence, from 36 in stained tissue (MoNuSeg).
+    chroma, dark, black : float
+        See `maskseg.imaging.stains`.
     white : float
         Background chroma below is white: up to 4 in what DSB 2018 calls purple on white, from 21 in purple on purple.
     """
 
-    chroma: float = 18.0
-    dark: float = 27.0
+    chroma: float = LEAST_CHROMA
+    dark: float = LEAST_LIGHTNESS
     white: float = 12.8
+    black: float = LEAST_BLACK
 
 
 def colours(image: NDArray[np.uint8]) -> Colours:
     """Colour statistics of an image, uint8 (H, W, 3) RGB."""
-    small = cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
-    lab = cv2.cvtColor(small.astype(np.float32) / 255, cv2.COLOR_RGB2LAB).reshape(-1, 3)
+    picture = small(image)
+    lab, chroma, median = chroma_and_lightness(picture)
     lightness = lab[:, 0]
-    low, median, high = np.percentile(lightness, (1, 50, 99))
+    low, high = np.percentile(lightness, (1, 99))
     brightest = lab[np.argsort(lightness, kind="stable")[-len(lab) // 10 :]].mean(axis=0)
     return Colours(
-        chroma=float(np.percentile(np.hypot(lab[:, 1], lab[:, 2]), 98)),
-        lightness=float(median),
+        chroma=chroma,
+        lightness=median,
         position=float((median - low) / max(high - low, 1e-6)),
         background_a=float(brightest[1]),
         background_b=float(brightest[2]),
+        blackness=blackness(picture),
     )
 
 
 def infer_modality(seen: Colours, limits: Limits = Limits()) -> str:
     """One of `MODALITIES`, by the rule above."""
-    if seen.chroma < limits.chroma or seen.lightness < limits.dark:
+    dark = seen.lightness < limits.dark and seen.blackness <= limits.black
+    if seen.chroma < limits.chroma or dark:
         return "white on black" if seen.position < 0.5 else "black on white"
     if np.hypot(seen.background_a, seen.background_b) < limits.white:
         return "purple on white"

@@ -22,7 +22,7 @@ from maskseg.evaluation.dsb import THRESHOLDS, at_thresholds
 from maskseg.evaluation.matching import matches, overlaps
 from maskseg.evaluation.reviewed import counted
 from maskseg.formats.reviewed import region_of
-from maskseg.imaging import intensity
+from maskseg.imaging.exposure import normalized
 from maskseg.imaging.scaling import input_scale
 from maskseg.inference.rescale import at_pixel_size
 from maskseg.inference.settings import PostprocessSettings
@@ -124,7 +124,7 @@ class Trials:
             record = self._records[number]
             if image is None:
                 image, _ = load_record(dict(record))
-            image = intensity.normalized(image, self._cfg.INPUT.NORMALIZE)
+            image = normalized(image, self._cfg.INPUT.NORMALIZE, self._cfg.INPUT.STAINED)
             self._found[key] = self._cache.get(record["image_id"], image, view, magnify)
         return self._found[key]
 

@@ -316,7 +316,7 @@ def _sums(values: NDArray[Any], largest: float) -> NDArray[np.float64]:
     """
     pixels = values.reshape(-1, len(COLOURS))
     most, least = pixels.max(axis=1), pixels.min(axis=1)
-    counts = [len(most), np.count_nonzero(most <= _BLACK * largest)]
+    counts = np.array([len(most), np.count_nonzero(most <= _BLACK * largest)])
     kept = pixels[(most > _SIGNAL * largest) & (least < _WHITE * largest)].astype(np.float32)
     most = kept.max(axis=1, initial=0)
     energies = (kept**2).sum(axis=0, dtype=np.float64)

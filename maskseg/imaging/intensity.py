@@ -32,11 +32,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from maskseg.core.errors import InputError
 from maskseg.imaging.debris import without_debris
 
-# What INPUT.NORMALIZE may be, but for two limits.
-AUTO, OFF = "auto", "off"
 # Rows and columns from one sample to the next, more in images that would have more than _MOST samples.
 _STEP, _MOST = 4, 2048 * 2048
 # Side in samples of the squares whose medians are the background, and the least share of one that is not fill.
@@ -327,51 +324,6 @@ def in_8_bits(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8
 def stretch(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """An image, uint8 (H, W, 3), with its `limits` at 0 and 255."""
     return scaled(image, *limits(image))
-
-
-def fixed_limits(how: str) -> tuple[float, float] | None:
-    """The two limits that a value of INPUT.NORMALIZE or --normalize gives; None for "auto" and "off".
-
-    Raises
-    ------
-    InputError
-        If it is none of these.
-    """
-    if how in (AUTO, OFF):
-        return None
-    try:
-        low, high = (float(part) for part in how.split(","))
-        if not -math.inf < low < high < math.inf:
-            raise ValueError
-    except ValueError:
-        raise InputError(
-            f"normalize {how}: give auto, off, or the two values that become black and white, such as 100,4000"
-        ) from None
-    return low, high
-
-
-def normalized(image: NDArray[Any], how: str) -> NDArray[np.uint8]:
-    """An image as the network sees it.
-
-    Parameters
-    ----------
-    image : uint8 array (H, W, 3), or an array (H, W, 1 or 3) of any numbers where the limits are given
-    how : str
-        "auto": its `limits` become 0 and 255; "off": it stays as it is; "LOW,HIGH": these do.
-
-    Returns
-    -------
-    uint8 array (H, W, 3)
-
-    Raises
-    ------
-    InputError
-        If `how` is none of these.
-    """
-    fixed = fixed_limits(how)
-    if how != OFF:
-        image = scaled(image, *(fixed or limits(image)))
-    return np.broadcast_to(image.reshape(*image.shape[:2], -1), (*image.shape[:2], 3))
 
 
 def jitter(

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from maskseg.imaging.intensity import Samples, fixed_limits, joined, limits_of, sample_step, sampled, scaled
+from maskseg.imaging.exposure import Exposure, exposure, fixed_limits
+from maskseg.imaging.intensity import Samples, joined, limits_of, sample_step, sampled
 
 Box = tuple[int, int, int, int]
 
@@ -129,24 +130,28 @@ class ArraySource:
         return self._values[y0:y1, x0:x1]
 
 
-class Normalized:
-    """A source with its grey values as `maskseg.imaging.intensity.normalized` has them, by limits of the whole image.
+class Exposed:
+    """A source as `maskseg.imaging.exposure.normalized` has it, by what is found in the whole image.
 
     Parameters
     ----------
     source : Source
-    how : str
-        As there, but not "off".
-    limits : (float, float), optional
-        Those of the image, where they are known.
+    how, stained : str
+        As there.
+    found : Exposure, optional
+        That of the image, where it is known.
     """
 
-    def __init__(self, source: Source, how: str, limits: tuple[float, float] | None = None) -> None:
+    def __init__(self, source: Source, how: str, stained: str, found: Exposure | None = None) -> None:
         self.name, self.shape, self._source = source.name, source.shape, source
-        fixed = fixed_limits(how)
         # Fixed limits are those of the values in the file.
-        self._read = source.values if fixed else source.read
-        self.limits = fixed or limits or limits_in_parts(source.overview.read, source.overview.shape)
+        self._read = source.values if fixed_limits(how) else source.read
+        overview = source.overview
+
+        def samples() -> Samples:
+            return samples_in_parts(overview.values if fixed_limits(how) else overview.read, overview.shape)
+
+        self.exposure = found or exposure(samples, how, stained)
 
     @property
     def preview(self) -> NDArray[np.uint8] | None:
@@ -160,8 +165,7 @@ class Normalized:
 
     def read(self, box: Box) -> NDArray[np.uint8]:
         """See `Source`."""
-        values = scaled(self._read(box), *self.limits)
-        return np.broadcast_to(values, (*values.shape[:2], 3))
+        return self.exposure.of(self._read(box))
 
     values = read
 
@@ -253,15 +257,20 @@ def blocks(shape: tuple[int, int], side: int = _BLOCK) -> Iterator[Box]:
             yield x0, y0, min(x0 + side, width), min(y0 + side, height)
 
 
-def limits_in_parts(read: Callable[[Box], NDArray[Any]], shape: tuple[int, int]) -> tuple[float, float]:
-    """`maskseg.imaging.intensity.limits` of an image of some height and width, read block by block."""
+def samples_in_parts(read: Callable[[Box], NDArray[Any]], shape: tuple[int, int]) -> Samples:
+    """`maskseg.imaging.intensity.sampled` of an image of some height and width, read block by block."""
     step = sample_step(shape)
     rows: list[list[Samples]] = []
     for box in blocks(shape, _BLOCK // step * step):
         if box[0] == 0:
             rows.append([])
         rows[-1].append(sampled(read(box), step))
-    return limits_of(joined(rows))
+    return joined(rows)
+
+
+def limits_in_parts(read: Callable[[Box], NDArray[Any]], shape: tuple[int, int]) -> tuple[float, float]:
+    """`maskseg.imaging.intensity.limits` of an image of some height and width, read block by block."""
+    return limits_of(samples_in_parts(read, shape))
 
 
 class BackgroundMask:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from maskseg import __version__
 from maskseg.core.errors import InputError
 from maskseg.core.files import write_whole
+from maskseg.imaging.stains import DENSITY
 from maskseg.inference.api import build_predictor
 from maskseg.inference.predictor import Predictor
 from maskseg.models import tasks
@@ -245,6 +246,8 @@ def _readme(name: str, predictor: Predictor, pixelwise: bool) -> str:
             + ("do so, or images in another range of values are predicted worse.\n" if pixelwise else "so does this.\n")
         )
     )
+    if pixelwise and cfg.INPUT.STAINED == DENSITY:
+        before += "It shows stained tissue by the red light that it takes away, bright on dark; do so, too.\n"
     if pixelwise:
         what = (
             "The network alone, as TorchScript. Nuclei are the connected regions above the threshold "

@@ -16,7 +16,7 @@ from detectron2.structures import Instances
 from numpy.typing import NDArray
 
 from maskseg.core.masks import CropMasks, SoftCrops
-from maskseg.imaging import intensity
+from maskseg.imaging.exposure import normalized
 from maskseg.imaging.scaling import channels_first, input_scale, resize_image
 from maskseg.inference.batching import OUT_OF_MEMORY, BatchedPredictor, say_once
 from maskseg.inference.predictor import OPTIONS
@@ -92,7 +92,7 @@ class MaskRCNNPredictor(BatchedPredictor[SoftMasks]):
         scale = input_scale(shape, cfg.LONG_SIDE, cfg.SHRINK)
         if in_tiles(shape, self.tiles.large):
             return segment_in_tiles(self, image, tta)
-        seen = intensity.normalized(image, cfg.NORMALIZE)
+        seen = normalized(image, cfg.NORMALIZE, cfg.STAINED)
 
         def ask(asked: Look) -> Generator[NDArray[np.uint8], SoftMasks, SoftCrops]:
             return self._looking(seen, *asked)

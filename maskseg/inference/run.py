@@ -34,7 +34,7 @@ from maskseg.formats.kaggle import SubmissionForm
 from maskseg.formats.measures import NO_MEASURES, Measures
 from maskseg.formats.registry import Format, default_formats, get, predicted, writers
 from maskseg.formats.writer import ImageInfo, Joined, Writer, write_all
-from maskseg.imaging.intensity import fixed_limits
+from maskseg.imaging.exposure import fixed_limits
 from maskseg.imaging.reading import ImageFile, Loaded
 from maskseg.imaging.slides import is_large, open_source
 from maskseg.imaging.windows import ArraySource

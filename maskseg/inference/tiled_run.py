@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from maskseg.core.files import write_whole
 from maskseg.formats.writer import ImageInfo, write_all
+from maskseg.imaging.exposure import Exposure
 from maskseg.imaging.reading import ImageFile
 from maskseg.imaging.slides import open_source
 from maskseg.inference.faults import file_name, source_of
@@ -26,19 +27,21 @@ class Look(NamedTuple):
     ----------
     side : int
     magnify : float
-    file_limits, limits : (float, float) or None
-        See `maskseg.imaging.slides.FileSource` and `TiledImage`.
+    file_limits : (float, float) or None
+        See `maskseg.imaging.slides.FileSource`.
+    exposure : Exposure
+        See `TiledImage`.
     """
 
     side: int
     magnify: float
     file_limits: tuple[float, float] | None
-    limits: tuple[float, float] | None
+    exposure: Exposure
 
     @classmethod
     def of(cls, image: TiledImage) -> Look:
         """That of an image at present."""
-        return cls(image.side, image.magnify, getattr(image.source, "limits", None), image.limits)
+        return cls(image.side, image.magnify, getattr(image.source, "limits", None), image.exposure)
 
 
 class Opened(NamedTuple):
@@ -74,7 +77,7 @@ def open_large(
         run.tta,
         look.side if look else tiles.side,
         tiles.overlap,
-        limits=look.limits if look else None,
+        exposure=look.exposure if look else None,
         share=share,
     )
     if look:

@@ -38,9 +38,9 @@ from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks, SoftCrops
 from maskseg.core.processes import give_back_memory
 from maskseg.imaging.content import content
-from maskseg.imaging.intensity import AUTO, OFF
+from maskseg.imaging.exposure import AUTO, Exposure
 from maskseg.imaging.scaling import input_scale, scaled_shape
-from maskseg.imaging.windows import ArraySource, BackgroundMask, Box, Normalized, Resized, Source
+from maskseg.imaging.windows import ArraySource, BackgroundMask, Box, Exposed, Resized, Source
 from maskseg.inference.batching import OUT_OF_MEMORY, say_once
 from maskseg.inference.predictor import Predictor
 from maskseg.inference.rescale import magnification
@@ -101,8 +101,8 @@ class TiledImage:
         See `Tiling`.
     magnify : float, optional
         Times the scale of the config; found by `magnification` where not given.
-    limits : (float, float), optional
-        Grey values that become black and white; found from the whole image where not given.
+    exposure : Exposure, optional
+        What is done to the values of the image; found from the whole of it where not given.
     share : Share, optional
         Predicts tiles elsewhere, so that their files are in `parts` as those of `tally` would be.
 
@@ -130,7 +130,7 @@ class TiledImage:
         side: int = SIDE,
         context: int = CONTEXT,
         magnify: float | None = None,
-        limits: tuple[float, float] | None = None,
+        exposure: Exposure | None = None,
         share: Share | None = None,
     ) -> None:
         if side < STRIDE or context < 2 * MARGIN:
@@ -142,7 +142,7 @@ class TiledImage:
         self.views = views_of(predictor.settings.tta if tta is None else tta)
         self.side, self.context = side, context
         self.magnify, self._given = 1.0, magnify
-        self._limits, self._share = limits, share
+        self._exposure, self._share = exposure, share
         self._background = BackgroundMask(source.preview, source.shape)
 
     def predict(self) -> int:
@@ -252,17 +252,17 @@ class TiledImage:
         return width / wide, height / tall
 
     @property
-    def limits(self) -> tuple[float, float] | None:
-        """Grey values that become black and white, found once; None where the image stays as it is."""
-        if self._limits is None and self.predictor.cfg.INPUT.NORMALIZE != OFF:
-            self._limits = Normalized(self.source, self.predictor.cfg.INPUT.NORMALIZE).limits
-        return self._limits
+    def exposure(self) -> Exposure:
+        """What is done to the values of the image before the network sees them, found once."""
+        if self._exposure is None:
+            cfg = self.predictor.cfg.INPUT
+            self._exposure = Exposed(self.source, cfg.NORMALIZE, cfg.STAINED).exposure
+        return self._exposure
 
     def _canvas(self) -> Source:
         """The image as the network sees it, without the padding."""
-        source: Source = self.source
-        if self.predictor.cfg.INPUT.NORMALIZE != OFF:
-            source = Normalized(source, self.predictor.cfg.INPUT.NORMALIZE, self.limits)
+        cfg = self.predictor.cfg.INPUT
+        source = Exposed(self.source, cfg.NORMALIZE, cfg.STAINED, self.exposure)
         return source if source.shape == self.tiling.shape else Resized(source, self.tiling.shape)
 
     def _path(self, tile: int) -> Path:

@@ -11,8 +11,8 @@ from yaml import YAMLError
 
 from maskseg.core.errors import InputError
 from maskseg.formats.classes import NUCLEUS
-from maskseg.imaging.intensity import fixed_limits
-from maskseg.models.config_checks import check_config
+from maskseg.imaging.exposure import fixed_limits
+from maskseg.models.config_checks import check_config, check_pairs
 from maskseg.models.config_files import config_path, load_yaml, parse_yaml, with_decimals
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ _CHOICES = {
     "INPUT.AUG.BORDER": ("constant", "reflect"),
     "INPUT.AUG.SCALE_DRAW": ("log", "uniform"),
     "TEST.KEEP_BEST": ("score", "loss"),
+    "INPUT.STAINED": ("colour", "density"),
     "INPUT.FORMAT": ("RGB", "BGR"),
     "MODEL.CLASS_LOSS": ("bce", "focal"),
     "POSTPROCESS.FRAGMENTS": ("drop", "keep_largest"),
@@ -69,6 +70,9 @@ def _add_input(cfg: CfgNode) -> None:
     # auto: each image is mapped linearly by its brightness limits (maskseg.imaging.intensity); off: it is seen as it
     # is; LOW,HIGH: these values of the file become black and white.
     cfg.INPUT.NORMALIZE = "off"
+    # How stained tissue is seen: colour, as it is; density, by the red light that it takes away, bright on dark as
+    # fluorescence is, which hardly depends on a laboratory's tone of its stains (maskseg.imaging.stains).
+    cfg.INPUT.STAINED = "colour"
     # Protein localisation: which of red, green, blue, yellow the network sees.
     cfg.INPUT.CHANNELS = ["red", "green", "blue", "yellow"]
 
@@ -354,9 +358,7 @@ def with_overrides(cfg: CfgNode, overrides: list[str] | None) -> CfgNode:
             node = node[section]
         if node[name] not in choices:
             raise InputError(f"{key} is {node[name]!r}; choose one of {', '.join(choices)}")
-    share = cfg.DATALOADER.EPOCH_SHARE
-    if len(share) != 2 or not 0 < share[0] <= share[1] <= 1:
-        raise InputError(f"DATALOADER.EPOCH_SHARE is {share}; give the least and the greatest, such as [0.5, 1.0]")
+    check_pairs(cfg)
     size, stride = cfg.INPUT.SIZE, 2 ** (len(cfg.MODEL.UNET.CHANNELS) - 1)
     if size:
         if len(size) != 2 or min(size) < 1 or any(side % stride for side in size):
@@ -365,12 +367,6 @@ def with_overrides(cfg: CfgNode, overrides: list[str] | None) -> CfgNode:
             raise InputError(f"INPUT.LONG_SIDE: images have the INPUT.SIZE {size}, whatever their aspect; change that")
         # Training samples are warped in a square around it.
         cfg.INPUT.LONG_SIDE = cfg.INPUT.AUG.WINDOW = max(size)
-    scale = cfg.INPUT.AUG.SCALE
-    if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
-        raise InputError(f"INPUT.AUG.SCALE is {scale}; give the least and the greatest magnification, such as [0.5, 2]")
-    limits = cfg.POSTPROCESS.RESCALE
-    if limits and not (len(limits) == 2 and 0 <= limits[0] <= 1 <= limits[1]):
-        raise InputError(f"POSTPROCESS.RESCALE is {limits}; give the limits of what is left as it is, such as [0.6, 4]")
     return cfg
 
 

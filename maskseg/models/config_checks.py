@@ -243,3 +243,21 @@ def _short(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return "a list" if any(isinstance(item, (list, tuple)) for item in value) else f"{str(value[:4])[:80]}"
     return repr(value)[:80]
+
+
+def check_pairs(cfg: CfgNode) -> None:
+    """Refuse pairs of a least and a greatest value that are none.
+
+    Raises
+    ------
+    InputError
+    """
+    share = cfg.DATALOADER.EPOCH_SHARE
+    if len(share) != 2 or not 0 < share[0] <= share[1] <= 1:
+        raise InputError(f"DATALOADER.EPOCH_SHARE is {share}; give the least and the greatest, such as [0.5, 1.0]")
+    scale = cfg.INPUT.AUG.SCALE
+    if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
+        raise InputError(f"INPUT.AUG.SCALE is {scale}; give the least and the greatest magnification, such as [0.5, 2]")
+    limits = cfg.POSTPROCESS.RESCALE
+    if limits and not (len(limits) == 2 and 0 <= limits[0] <= 1 <= limits[1]):
+        raise InputError(f"POSTPROCESS.RESCALE is {limits}; give the limits of what is left as it is, such as [0.6, 4]")

@@ -86,6 +86,7 @@ def card_text(name: str) -> str:
         "trained on nuclei of": f"{size:g} network pixels across" if size else "unknown size",
         "pixels there": f"{cfg.INPUT.MPP:g} micrometres" if cfg.INPUT.MPP else "of unknown size",
         "brightness": f"INPUT.NORMALIZE {cfg.INPUT.NORMALIZE}",
+        "stained tissue": f"INPUT.STAINED {cfg.INPUT.STAINED}",
         "threshold of scores": f"{cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST:g}",
         "views": cfg.POSTPROCESS.TTA,
     }

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks
 from maskseg.imaging.channels import Choice
-from maskseg.imaging.intensity import fixed_limits
+from maskseg.imaging.exposure import fixed_limits
 from maskseg.imaging.reading import ImageFile
 from maskseg.serve.nuclei import to_json, write_masks
 

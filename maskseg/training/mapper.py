@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from maskseg.data.dataset import load_layers, record_layers, unreviewed
 from maskseg.formats.reviewed import REVIEWED
 from maskseg.imaging import intensity
+from maskseg.imaging.exposure import normalized
 from maskseg.imaging.reading import read_image
 from maskseg.imaging.scaling import channels_first, input_scale, labels_to_shape, resize_image
 from maskseg.training.augment import RandomWarp, Warp, warp_image, warp_labels
@@ -47,7 +48,7 @@ class Samples(Dataset):
         self.records = records
         self.warp = RandomWarp.from_config(cfg)
         self.aug = cfg.INPUT.AUG
-        self.normalize = cfg.INPUT.NORMALIZE
+        self.seen = cfg.INPUT.NORMALIZE, cfg.INPUT.STAINED
         self.order = cfg.INPUT.FORMAT
         self.seed = max(cfg.SEED, 0)
         kept = [self._kept(record) for record in records]
@@ -67,7 +68,7 @@ class Samples(Dataset):
 
     def _read(self, record: Mapping[str, Any]) -> NDArray[np.uint8]:
         image = read_image(Path(record["file_name"]))
-        return intensity.normalized(image, self.normalize)
+        return normalized(image, *self.seen)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -96,7 +97,7 @@ class Samples(Dataset):
         side = self.aug.WINDOW
         image = negative(rng, side)
         if rng.random() < 0.5:
-            image = intensity.normalized(image, self.normalize)
+            image = normalized(image, *self.seen)
         image = intensity.jitter(image, rng, self.aug.CONTRAST, self.aug.BRIGHTNESS, self.aug.GAMMA)
         # As with the images: otherwise noise alone would tell these pictures from them.
         image = add_noise(image, rng, self.aug.NOISE)
@@ -153,7 +154,7 @@ class Samples(Dataset):
 def validation_sample(cfg: CfgNode, record: dict[str, Any]) -> dict[str, Any]:
     """A record as prediction sees it, without augmentation, with its targets."""
     image, layers = load_layers(record)
-    image = intensity.normalized(image, cfg.INPUT.NORMALIZE)
+    image = normalized(image, cfg.INPUT.NORMALIZE, cfg.INPUT.STAINED)
     image = resize_image(image, input_scale(image.shape[:2], cfg.INPUT.LONG_SIDE, cfg.INPUT.SHRINK))
     shape = image.shape[:2]
     seen = np.stack([labels_to_shape(layer, shape) for layer in layers]).astype(np.int32)

@@ -23,7 +23,8 @@ def stain():
 
 
 COLOURS = {"blue": (0, 0, 1), "green": (0, 1, 0), "red": (1, 0, 0), "cyan": (0, 1, 1), "magenta": (1, 0, 1),
-           "yellow": (1, 1, 0), "the blue of ZEN": (0, 0.63, 1), "orange": (1, 0.5, 0), "a pale blue": (0.4, 0.6, 1)}  # fmt: skip
+           "yellow": (1, 1, 0), "the blue of ZEN": (0, 0.63, 1), "orange": (1, 0.5, 0),
+           "a pale blue": (0.4, 0.6, 1)}  # fmt: skip
 
 
 @pytest.mark.parametrize("ending", ["png", "tif", "jpg"])

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from maskseg.core.errors import InputError
 from maskseg.imaging import intensity
-from maskseg.imaging.intensity import in_8_bits, limits, normalized, scaled, stretch
-from maskseg.imaging.windows import ArraySource, Normalized
+from maskseg.imaging.exposure import fixed_limits, normalized
+from maskseg.imaging.intensity import in_8_bits, limits, scaled, stretch
+from maskseg.imaging.windows import ArraySource, Exposed
 
 seeds = st.integers(0, 2**32 - 1)
 slow = settings(max_examples=15)
@@ -227,7 +228,7 @@ def test_what_is_no_number_is_left_out():
 @pytest.mark.slow
 def test_windows_of_a_source_are_mapped_as_the_whole_image():
     image = np.repeat((field(2300, 9) >> 8).astype(np.uint8)[..., None], 3, axis=2)
-    whole, source = normalized(image, "auto"), Normalized(ArraySource(image), "auto")
+    whole, source = normalized(image, "auto", "colour"), Exposed(ArraySource(image), "auto", "colour")
     for box in ((0, 0, 300, 200), (1000, 1000, 1500, 1300), (2000, 2000, 2300, 2300)):
         x0, y0, x1, y1 = box
         assert np.abs(source.read(box).astype(int) - whole[y0:y1, x0:x1]).max() <= 1
@@ -238,8 +239,8 @@ def test_fixed_limits_are_those_of_the_file(kind):
     values = np.array([[5, 10, 60, 110, 200]]).astype(kind)[..., None]
     expected = [0, 0, 128, 255, 255]
     for seen in (
-        normalized(values, "10,110"),
-        Normalized(ArraySource(np.zeros((1, 5, 3), np.uint8), values=values), "10,110").read((0, 0, 5, 1)),
+        normalized(values, "10,110", "colour"),
+        Exposed(ArraySource(np.zeros((1, 5, 3), np.uint8), values=values), "10,110", "colour").read((0, 0, 5, 1)),
     ):
         assert seen.shape == (1, 5, 3)
         np.testing.assert_array_equal(seen, np.repeat(np.array(expected)[None, :, None], 3, axis=2))
@@ -247,13 +248,13 @@ def test_fixed_limits_are_those_of_the_file(kind):
 
 def test_off_leaves_an_image_as_it_is():
     image = np.random.default_rng(0).integers(0, 90, (30, 40, 3), np.uint8)
-    np.testing.assert_array_equal(normalized(image, "off"), image)
+    np.testing.assert_array_equal(normalized(image, "off", "colour"), image)
 
 
 @pytest.mark.parametrize("how", ["", "on", "5", "7,3", "3,3", "a,b", "1,2,3", "nan,3", "0,inf"])
 def test_other_ways_are_refused(how):
     with pytest.raises(InputError, match="give auto, off, or the two values"):
-        intensity.fixed_limits(how)
+        fixed_limits(how)
 
 
 @pytest.mark.slow

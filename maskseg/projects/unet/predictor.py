@@ -12,7 +12,7 @@ from detectron2.config import CfgNode
 from numpy.typing import NDArray
 
 from maskseg.core.masks import CropMasks
-from maskseg.imaging import intensity
+from maskseg.imaging.exposure import normalized
 from maskseg.imaging.scaling import channels_first, input_scale, resize_image, to_shape
 from maskseg.inference.batching import BatchedPredictor
 from maskseg.inference.postprocess import clean
@@ -73,7 +73,7 @@ class PixelPredictor(BatchedPredictor[NDArray[np.float32]]):
         self, image: NDArray[np.uint8], tta: str | None = None
     ) -> Generator[NDArray[np.uint8], NDArray[np.float32], CropMasks]:
         """`segment`, by questions to the network. The probabilities of the views are averaged."""
-        image = intensity.normalized(image, self.cfg.INPUT.NORMALIZE)
+        image = normalized(image, self.cfg.INPUT.NORMALIZE, self.cfg.INPUT.STAINED)
         views = views_of(self.settings.tta if tta is None else tta)
         total: NDArray[Any] | float = 0.0
         for view in views:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError
 from maskseg.data.dataset import load_layers, record_layers, unreviewed
-from maskseg.imaging import intensity
+from maskseg.imaging.exposure import normalized
 from maskseg.imaging.scaling import channels_first, input_scale, labels_to_shape, scaled_shape, to_shape
 from maskseg.projects.unet.network import IGNORED
 from maskseg.projects.unet.predictor import on_canvas
@@ -62,7 +62,7 @@ class PixelSamples(Samples):
 def validation_sample(cfg: CfgNode, record: dict[str, Any]) -> dict[str, Any]:
     """A record as prediction sees it, without augmentation, with its target."""
     image, layers = load_layers(record)
-    image = intensity.normalized(image, cfg.INPUT.NORMALIZE)
+    image = normalized(image, cfg.INPUT.NORMALIZE, cfg.INPUT.STAINED)
     canvas, (height, width) = on_canvas(image, cfg)
     target = np.zeros(canvas.shape[:2], np.uint8)
     target[:height, :width] = foreground(layers, (height, width))
