@@ -163,10 +163,10 @@ def test_a_process_is_sent_what_is_found_in_the_whole_image_and_does_not_look_fo
     model = predictor(Marked(), *UNSCALED, "INPUT.NORMALIZE", "auto")
     here = open_large(run, model, file).image
     look = Look.of(here)
-    assert look.limits and (look.file_limits is None) == (dtype == np.uint8)
+    assert look.exposure and (look.file_limits is None) == (dtype == np.uint8)
     here.predict()
     expected = [part.read_bytes() for part in sorted(here.parts.iterdir())]
-    monkeypatch.setattr("maskseg.imaging.windows.limits_in_parts", None)
+    monkeypatch.setattr("maskseg.imaging.windows.samples_in_parts", None)
     monkeypatch.setattr("maskseg.imaging.slides.limits_in_parts", None)
     there = open_large(run, model, file, look).image
     there.parts = tmp_path / "there"
