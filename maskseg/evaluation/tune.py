@@ -22,11 +22,12 @@ from maskseg.evaluation.dsb import THRESHOLDS, at_thresholds
 from maskseg.evaluation.matching import matches, overlaps
 from maskseg.evaluation.reviewed import counted
 from maskseg.formats.reviewed import region_of
-from maskseg.imaging.exposure import normalized
+from maskseg.imaging.exposure import Exposure, exposures, samples_of
 from maskseg.imaging.scaling import input_scale
+from maskseg.imaging.stains import shows_more
 from maskseg.inference.rescale import at_pixel_size
 from maskseg.inference.settings import PostprocessSettings
-from maskseg.inference.tta import VIEWS, View, assemble, views_of
+from maskseg.inference.tta import PLAIN, VIEWS, View, assemble, views_of
 from maskseg.models.zoo import Model
 
 SCORE, SUPPRESSION = "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "MODEL.ROI_HEADS.NMS_THRESH_TEST"
@@ -79,6 +80,7 @@ class Trials:
         self._truth: list[NDArray[np.int32]] = []
         self._regions: list[NDArray[np.bool_] | None] = []
         self._found: dict[tuple[int, View, float], Detections] = {}
+        self._ways: dict[int, Exposure] = {}
         self.done: dict[Settings, NDArray[np.float64]] = {}
         # The two views that most settings need; further ones are made when settings ask for them.
         for number, record in enumerate(tqdm(self._records, desc="detect", unit="image", disable=None)):
@@ -116,6 +118,20 @@ class Trials:
         expected = cfg.INPUT.NUCLEUS_DIAMETER / input_scale(shape, cfg.INPUT.LONG_SIDE, cfg.INPUT.SHRINK)
         return assemble(look, settings, views_of(settings.tta), expected)
 
+    def _way(self, number: int, image: NDArray[np.uint8]) -> Exposure:
+        """How an image is seen; stained tissue as the model's own settings choose."""
+        if number not in self._ways:
+            cfg, record = self._cfg, self._records[number]
+            ways, found = exposures(lambda: samples_of(image), cfg.INPUT.NORMALIZE, cfg.INPUT.STAINED), []
+            for way in ways if len(ways) > 1 else ():
+                name = record["image_id"] + ("-density" if way.stained else "")
+                seen = self._cache.get(name, way.of(image), PLAIN, 1.0)
+                heads = cfg.MODEL.ROI_HEADS
+                suppression = self.space[SUPPRESSION].index(heads.NMS_THRESH_TEST)
+                found.append(len(seen.select(heads.SCORE_THRESH_TEST, suppression, -1).boxes))
+            self._ways[number] = ways[-1] if found and shows_more(*found) else ways[0]
+        return self._ways[number]
+
     def _detections(
         self, number: int, view: View, magnify: float, image: NDArray[np.uint8] | None = None
     ) -> Detections:
@@ -124,8 +140,9 @@ class Trials:
             record = self._records[number]
             if image is None:
                 image, _ = load_record(dict(record))
-            image = normalized(image, self._cfg.INPUT.NORMALIZE, self._cfg.INPUT.STAINED)
-            self._found[key] = self._cache.get(record["image_id"], image, view, magnify)
+            way = self._way(number, image)
+            name = record["image_id"] + ("-density" if way.stained else "")
+            self._found[key] = self._cache.get(name, way.of(image), view, magnify)
         return self._found[key]
 
 

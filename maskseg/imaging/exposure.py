@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError
 from maskseg.imaging.intensity import Samples, limits_of, sample_step, sampled, scaled
-from maskseg.imaging.stains import DENSITY, absorbance, is_stained
+from maskseg.imaging.stains import COLOUR, DENSITY, EITHER, absorbance, is_stained
 
 # What INPUT.NORMALIZE may be, but for two limits.
 AUTO, OFF = "auto", "off"
@@ -77,7 +77,7 @@ def exposure(samples: Callable[[], Samples], how: str, stained: str) -> Exposure
     how : str
         "auto": the `limits` of the image become 0 and 255; "off": it stays as it is; "LOW,HIGH": these do.
     stained : str
-        "colour", or "density": stained tissue by its absorbance.
+        "colour", or "density": stained tissue by its absorbance; "either" is colour here.
 
     Raises
     ------
@@ -93,6 +93,32 @@ def exposure(samples: Callable[[], Samples], how: str, stained: str) -> Exposure
     if how == AUTO:
         low, high = limits_of(Samples(*map(absorbance, (taken.plain, taken.compact))) if shows_stains else taken)
     return Exposure(low, high, shows_stains, fixed is not None)
+
+
+def exposures(samples: Callable[[], Samples], how: str, stained: str) -> list[Exposure]:
+    """The ways in which an image may be seen: one, or where it is stained and INPUT.STAINED is "either" two.
+
+    Parameters
+    ----------
+    samples : callable
+    how, stained : str
+        See `exposure`.
+
+    Returns
+    -------
+    list of Exposure
+        In colour; then by density, if `maskseg.imaging.stains.shows_more` is to choose.
+    """
+    if stained != EITHER:
+        return [exposure(samples, how, stained)]
+    taken = samples()
+    ways = [exposure(lambda: taken, how, way) for way in (COLOUR, DENSITY)]
+    return ways if ways[1].stained else ways[:1]
+
+
+def samples_of(image: NDArray[Any]) -> Samples:
+    """Samples of an image in memory, (H, W, C)."""
+    return sampled(image, sample_step(image.shape))
 
 
 def normalized(image: NDArray[Any], how: str, stained: str) -> NDArray[np.uint8]:
@@ -114,4 +140,4 @@ def normalized(image: NDArray[Any], how: str, stained: str) -> NDArray[np.uint8]
         If `how` is none of these.
     """
     values = image.reshape(*image.shape[:2], -1)
-    return exposure(lambda: sampled(values, sample_step(values.shape)), how, stained).of(values)
+    return exposure(lambda: samples_of(values), how, stained).of(values)

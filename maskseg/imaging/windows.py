@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from maskseg.imaging.exposure import Exposure, exposure, fixed_limits
+from maskseg.imaging.exposure import Exposure, exposures, fixed_limits
 from maskseg.imaging.intensity import Samples, joined, limits_of, sample_step, sampled
 
 Box = tuple[int, int, int, int]
@@ -136,22 +136,14 @@ class Exposed:
     Parameters
     ----------
     source : Source
-    how, stained : str
-        As there.
-    found : Exposure, optional
-        That of the image, where it is known.
+    exposure : Exposure
     """
 
-    def __init__(self, source: Source, how: str, stained: str, found: Exposure | None = None) -> None:
+    def __init__(self, source: Source, exposure: Exposure) -> None:
         self.name, self.shape, self._source = source.name, source.shape, source
         # Fixed limits are those of the values in the file.
-        self._read = source.values if fixed_limits(how) else source.read
-        overview = source.overview
-
-        def samples() -> Samples:
-            return samples_in_parts(overview.values if fixed_limits(how) else overview.read, overview.shape)
-
-        self.exposure = found or exposure(samples, how, stained)
+        self._read = source.values if exposure.fixed else source.read
+        self.exposure = exposure
 
     @property
     def preview(self) -> NDArray[np.uint8] | None:
@@ -266,6 +258,13 @@ def samples_in_parts(read: Callable[[Box], NDArray[Any]], shape: tuple[int, int]
             rows.append([])
         rows[-1].append(sampled(read(box), step))
     return joined(rows)
+
+
+def source_exposures(source: Source, how: str, stained: str) -> list[Exposure]:
+    """`maskseg.imaging.exposure.exposures` of an image that is read in parts."""
+    overview = source.overview
+    read = overview.values if fixed_limits(how) else overview.read
+    return exposures(lambda: samples_in_parts(read, overview.shape), how, stained)
 
 
 def limits_in_parts(read: Callable[[Box], NDArray[Any]], shape: tuple[int, int]) -> tuple[float, float]:

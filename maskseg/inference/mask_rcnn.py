@@ -6,7 +6,8 @@ import copy
 import logging
 from collections.abc import Generator, Sequence
 from dataclasses import replace
-from typing import Any, Self
+from functools import partial
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -16,8 +17,9 @@ from detectron2.structures import Instances
 from numpy.typing import NDArray
 
 from maskseg.core.masks import CropMasks, SoftCrops
-from maskseg.imaging.exposure import normalized
+from maskseg.imaging.exposure import Exposure, exposures, samples_of
 from maskseg.imaging.scaling import channels_first, input_scale, resize_image
+from maskseg.imaging.stains import shows_more
 from maskseg.inference.batching import OUT_OF_MEMORY, BatchedPredictor, say_once
 from maskseg.inference.predictor import OPTIONS
 from maskseg.inference.questions import answered, passed_on
@@ -26,12 +28,20 @@ from maskseg.inference.settings import PostprocessSettings
 from maskseg.inference.soft_masks import STRIDE, SoftMasks
 from maskseg.inference.tile_grid import SMALL_SIDE, Tiles, in_tiles
 from maskseg.inference.tiling import segment_in_tiles
-from maskseg.inference.tta import Look, View, assembly, first_look, views_of
+from maskseg.inference.tta import Look, Opening, View, assembly, first_look, views_of
 from maskseg.models.convolutions import quicken
 from maskseg.models.pooling import pool_by_rows
 from maskseg.models.precision import half_precision, inference
 
 logger = logging.getLogger(__name__)
+
+
+class _Begun(NamedTuple):
+    """An image after the first look: how its values are seen, None if tiles are to choose; it so; what was found."""
+
+    way: Exposure | None
+    seen: NDArray[np.uint8]
+    opening: Opening
 
 
 class MaskRCNNPredictor(BatchedPredictor[SoftMasks]):
@@ -92,16 +102,35 @@ class MaskRCNNPredictor(BatchedPredictor[SoftMasks]):
         scale = input_scale(shape, cfg.LONG_SIDE, cfg.SHRINK)
         if in_tiles(shape, self.tiles.large):
             return segment_in_tiles(self, image, tta)
-        seen = normalized(image, cfg.NORMALIZE, cfg.STAINED)
-
-        def ask(asked: Look) -> Generator[NDArray[np.uint8], SoftMasks, SoftCrops]:
-            return self._looking(seen, *asked)
-
-        magnify, first = yield from passed_on(first_look(settings, views, cfg.NUCLEUS_DIAMETER / scale), ask)
-        if in_tiles(shape, self.tiles.large, scale, magnify):
+        way, seen, opening = yield from self._begun(image, views, scale)
+        if in_tiles(shape, self.tiles.large, scale, opening.magnify):
             # Tiles are never shrunk by the scale of the config.
-            return segment_in_tiles(self, image, tta, magnify * min(scale, 1.0))
-        return (yield from passed_on(assembly(settings, views, magnify, first), ask))
+            return segment_in_tiles(self, image, tta, opening.magnify * min(scale, 1.0), way)
+        ask = partial(self._asked, seen)
+        return (yield from passed_on(assembly(settings, views, opening.magnify, opening.first), ask))
+
+    def _begun(
+        self, image: NDArray[np.uint8], views: Sequence[View], scale: float
+    ) -> Generator[NDArray[np.uint8], SoftMasks, _Begun]:
+        """An image looked at for the first time; stained tissue in the way in which it shows more."""
+        cfg, settings, begun = self.cfg.INPUT, self.settings, list[_Begun]()
+        for way in exposures(lambda: samples_of(image), cfg.NORMALIZE, cfg.STAINED):
+            seen = way.of(image)
+            looks = first_look(settings, views, cfg.NUCLEUS_DIAMETER / scale)
+            begun.append(_Begun(way, seen, (yield from passed_on(looks, partial(self._asked, seen)))))
+        if len(begun) > 1 and begun[0].opening.found is None:
+            magnify = begun[0].opening.magnify
+            if in_tiles(image.shape[:2], self.tiles.large, scale, magnify):
+                # Too large to be looked at as a whole: the tiles choose.
+                return begun[0]._replace(way=None)
+            for number, one in enumerate(begun):
+                first = yield from self._asked(one.seen, Look(views[0], magnify))
+                begun[number] = one._replace(opening=Opening(magnify, first, len(first.crops)))
+        in_colour, *by_density = (one.opening.found or 0 for one in begun)
+        return begun[-1] if by_density and shows_more(in_colour, *by_density) else begun[0]
+
+    def _asked(self, seen: NDArray[np.uint8], asked: Look) -> Generator[NDArray[np.uint8], SoftMasks, SoftCrops]:
+        return self._looking(seen, *asked)
 
     def segment_batch(self, images: Sequence[NDArray[np.uint8]], tta: str | None = None) -> list[CropMasks]:
         """See `Predictor`; an image for which the memory is too small as a whole is predicted in tiles."""

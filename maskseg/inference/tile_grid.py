@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from maskseg.imaging.windows import Box
+from maskseg.imaging.windows import Box, Source
 from maskseg.inference.soft_masks import STRIDE
 from maskseg.inference.tta import PLAIN, View
 
@@ -157,3 +157,14 @@ def _even(size: int, side: int) -> int:
     side = side // STRIDE * STRIDE
     count = -(-size // side)
     return -(-size // (count * STRIDE)) * STRIDE
+
+
+def window_of(canvas: Source, window: Box, view: View) -> NDArray[np.uint8]:
+    """Pixels of a window of a view of the canvas, uint8 (h, w, 3); zero outside the image."""
+    x0, y0, x1, y1 = window
+    height, width = view.shape(canvas.shape)
+    pixels = np.zeros((y1 - y0, x1 - x0, 3), np.uint8)
+    right, bottom = min(x1, width), min(y1, height)
+    read = canvas.read(view.undo_box((x0, y0, right, bottom), canvas.shape))
+    pixels[: bottom - y0, : right - x0] = view.apply(read)
+    return pixels

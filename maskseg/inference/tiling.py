@@ -40,14 +40,15 @@ from maskseg.core.processes import give_back_memory
 from maskseg.imaging.content import content
 from maskseg.imaging.exposure import AUTO, Exposure
 from maskseg.imaging.scaling import input_scale, scaled_shape
-from maskseg.imaging.windows import ArraySource, BackgroundMask, Box, Exposed, Resized, Source
+from maskseg.imaging.stains import shows_more
+from maskseg.imaging.windows import ArraySource, BackgroundMask, Box, Exposed, Resized, Source, source_exposures
 from maskseg.inference.batching import OUT_OF_MEMORY, say_once
 from maskseg.inference.predictor import Predictor
 from maskseg.inference.rescale import magnification
 from maskseg.inference.settings import PostprocessSettings
 from maskseg.inference.soft_masks import STRIDE, SoftMasks
 from maskseg.inference.stitching import Settled, Stitcher, TilePart
-from maskseg.inference.tile_grid import CONTEXT, MARGIN, SIDE, SMALL_SIDE, Tiles, Tiling
+from maskseg.inference.tile_grid import CONTEXT, MARGIN, SIDE, SMALL_SIDE, Tiles, Tiling, window_of
 from maskseg.inference.tta import PLAIN, SOMETHING, View, merge, views_of
 
 logger = logging.getLogger(__name__)
@@ -161,6 +162,8 @@ class TiledImage:
         return self._predict_all()
 
     def _predict_all(self) -> int:
+        # The way to see the image first: what some tiles show of it is the same at the magnification of 1.
+        _ = self.exposure
         self.magnify = 1.0
         count = self._predict(self._magnification() if self._given is None else self._given)
         retry = self.predictor.settings.retry_canvas
@@ -176,13 +179,12 @@ class TiledImage:
         return False
 
     def _magnification(self) -> float:
-        """What `magnification` says, by the nuclei of a few tiles, spread evenly over those that are not empty."""
+        """What `magnification` says, by the nuclei of a few tiles."""
         settings = self.predictor.settings
         expected = self.predictor.cfg.INPUT.NUCLEUS_DIAMETER / self._scale
         if settings.diameter or not expected:
             return magnification(settings, expected)
-        full = [tile for tile in range(len(self.tiling)) if not self._empty(tile)]
-        some = full[:: -(-len(full) // _SAMPLE) or 1]
+        some = self._some()
         for _ in self._each(some):
             pass
         areas = [TilePart.read(self._path(tile)).masks.areas for tile in some]
@@ -255,18 +257,33 @@ class TiledImage:
     def exposure(self) -> Exposure:
         """What is done to the values of the image before the network sees them, found once."""
         if self._exposure is None:
-            cfg = self.predictor.cfg.INPUT
-            self._exposure = Exposed(self.source, cfg.NORMALIZE, cfg.STAINED).exposure
+            self._exposure = self._better()
         return self._exposure
+
+    def _better(self) -> Exposure:
+        """The way to see the image; of two, where it is stained, the one in which some tiles show more."""
+        cfg = self.predictor.cfg.INPUT
+        ways, found = source_exposures(self.source, cfg.NORMALIZE, cfg.STAINED), []
+        if len(ways) > 1:
+            self.magnify = self._given or magnification(self.predictor.settings, cfg.NUCLEUS_DIAMETER / self._scale)
+            some = self._some()
+            for self._exposure in ways:
+                found.append(sum(tally.nuclei for tally in self._each(some)))
+        return ways[-1] if found and shows_more(*found) else ways[0]
+
+    def _some(self) -> list[int]:
+        """A few tiles, spread evenly over those that are not empty."""
+        full = [tile for tile in range(len(self.tiling)) if not self._empty(tile)]
+        return full[:: -(-len(full) // _SAMPLE) or 1]
 
     def _canvas(self) -> Source:
         """The image as the network sees it, without the padding."""
-        cfg = self.predictor.cfg.INPUT
-        source = Exposed(self.source, cfg.NORMALIZE, cfg.STAINED, self.exposure)
+        source = Exposed(self.source, self.exposure)
         return source if source.shape == self.tiling.shape else Resized(source, self.tiling.shape)
 
     def _path(self, tile: int) -> Path:
-        return self.parts / f"{self.side}_{self.magnify:g}_{tile:06d}.npz"
+        way = "d" if self.exposure.stained else ""
+        return self.parts / f"{self.side}_{self.magnify:g}{way}_{tile:06d}.npz"
 
     def _done(self, canvas: Source, tile: int) -> TilePart:
         """The part of a tile, from its file if it has one."""
@@ -313,7 +330,7 @@ class TiledImage:
     def _look(self, canvas: Source, filled: Box, view: View) -> tuple[NDArray[np.float64], SoftCrops]:
         """What is found in and around a part of a core: boxes in the canvas of the view, probabilities in the image."""
         window = self.tiling.around(filled, view)
-        soft = self.predictor.on_canvas(_window(canvas, window, view))
+        soft = self.predictor.on_canvas(window_of(canvas, window, view))
         boxes = soft.boxes.astype(np.float64) + np.array([*window[:2], *window[:2]])
         # Pasted in coordinates of the window: those of a slide leave few digits for parts of a pixel.
         (across, down), (left, top, right, bottom) = self._ratio(view), self._in_image(window, view)
@@ -357,7 +374,11 @@ Share = Callable[[TiledImage, Sequence[int]], Iterator[Tally]]
 
 
 def segment_in_tiles(
-    predictor: TiledPredictor, image: NDArray[np.uint8], tta: str | None, magnify: float | None = None
+    predictor: TiledPredictor,
+    image: NDArray[np.uint8],
+    tta: str | None,
+    magnify: float | None = None,
+    exposure: Exposure | None = None,
 ) -> CropMasks:
     """`Predictor.segment`, tile by tile.
 
@@ -367,23 +388,13 @@ def segment_in_tiles(
     image : uint8 array (H, W, 3)
     tta : str, optional
     magnify : float, optional
+    exposure : Exposure, optional
         See `TiledImage`.
     """
     with tempfile.TemporaryDirectory() as parts:
         side, context = predictor.tiles.side, predictor.tiles.overlap
-        tiled = TiledImage(predictor, ArraySource(image), Path(parts), tta, side, context, magnify)
+        tiled = TiledImage(predictor, ArraySource(image), Path(parts), tta, side, context, magnify, exposure)
         tiled.predict()
         pieces = [settled.masks for settled in tiled.settled()]
     masks = CropMasks.joined(tiled.source.shape, pieces)
     return masks[np.argsort(-masks.scores, kind="stable")]
-
-
-def _window(canvas: Source, window: Box, view: View) -> NDArray[np.uint8]:
-    """Pixels of a window of a view of the canvas, uint8 (h, w, 3); zero outside the image."""
-    x0, y0, x1, y1 = window
-    height, width = view.shape(canvas.shape)
-    pixels = np.zeros((y1 - y0, x1 - x0, 3), np.uint8)
-    right, bottom = min(x1, width), min(y1, height)
-    read = canvas.read(view.undo_box((x0, y0, right, bottom), canvas.shape))
-    pixels[: bottom - y0, : right - x0] = view.apply(read)
-    return pixels

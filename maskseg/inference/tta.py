@@ -141,14 +141,32 @@ def assemble(
     def answer(asked: Look) -> SoftCrops:
         return look(asked.view, asked.magnify)
 
-    magnify, first = answered(first_look(settings, views, expected), answer)
-    return answered(assembly(settings, views, magnify, first), answer)
+    opening = answered(first_look(settings, views, expected), answer)
+    return answered(assembly(settings, views, opening.magnify, opening.first), answer)
+
+
+class Opening(NamedTuple):
+    """How an image is gone on with.
+
+    Attributes
+    ----------
+    magnify : float
+        The magnification at which it is predicted.
+    first : SoftCrops or None
+        What was found in the first view, if that was at this magnification.
+    found : int or None
+        How many nuclei were found in it, at whatever magnification; None where nothing was looked at.
+    """
+
+    magnify: float
+    first: SoftCrops | None = None
+    found: int | None = None
 
 
 def first_look(
     settings: PostprocessSettings, views: Sequence[View], expected: float
-) -> Generator[Look, SoftCrops, tuple[float, SoftCrops | None]]:
-    """The magnification at which an image is predicted, and what was found in the first view if that was at it.
+) -> Generator[Look, SoftCrops, Opening]:
+    """The magnification at which an image is predicted, by what is found in the first view if no diameter is given.
 
     Parameters
     ----------
@@ -159,11 +177,11 @@ def first_look(
     """
     magnify = magnification(settings, expected)
     if settings.diameter:
-        return magnify, None
+        return Opening(magnify)
     first = yield Look(views[0], magnify)
     areas = first.masks(settings.mask_threshold).areas if expected else None
     again = magnification(settings, expected, areas)
-    return again, first if again == magnify else None
+    return Opening(again, first if again == magnify else None, len(first.crops))
 
 
 def assembly(

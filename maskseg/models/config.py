@@ -12,6 +12,7 @@ from yaml import YAMLError
 from maskseg.core.errors import InputError
 from maskseg.formats.classes import NUCLEUS
 from maskseg.imaging.exposure import fixed_limits
+from maskseg.imaging.stains import COLOUR, DENSITY, EITHER
 from maskseg.models.config_checks import check_config, check_pairs
 from maskseg.models.config_files import config_path, load_yaml, parse_yaml, with_decimals
 
@@ -22,7 +23,7 @@ _CHOICES = {
     "INPUT.AUG.BORDER": ("constant", "reflect"),
     "INPUT.AUG.SCALE_DRAW": ("log", "uniform"),
     "TEST.KEEP_BEST": ("score", "loss"),
-    "INPUT.STAINED": ("colour", "density"),
+    "INPUT.STAINED": (COLOUR, DENSITY, EITHER),
     "INPUT.FORMAT": ("RGB", "BGR"),
     "MODEL.CLASS_LOSS": ("bce", "focal"),
     "POSTPROCESS.FRAGMENTS": ("drop", "keep_largest"),
@@ -71,8 +72,9 @@ def _add_input(cfg: CfgNode) -> None:
     # is; LOW,HIGH: these values of the file become black and white.
     cfg.INPUT.NORMALIZE = "off"
     # How stained tissue is seen: colour, as it is; density, by the red light that it takes away, bright on dark as
-    # fluorescence is, which hardly depends on a laboratory's tone of its stains (maskseg.imaging.stains).
-    cfg.INPUT.STAINED = "colour"
+    # fluorescence is, which hardly depends on a laboratory's tone of its stains (maskseg.imaging.stains); either: in
+    # training by one of the two at random, in prediction in colour unless density finds clearly more.
+    cfg.INPUT.STAINED = COLOUR
     # Protein localisation: which of red, green, blue, yellow the network sees.
     cfg.INPUT.CHANNELS = ["red", "green", "blue", "yellow"]
 

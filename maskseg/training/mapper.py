@@ -20,6 +20,7 @@ from maskseg.imaging import intensity
 from maskseg.imaging.exposure import normalized
 from maskseg.imaging.reading import read_image
 from maskseg.imaging.scaling import channels_first, input_scale, labels_to_shape, resize_image
+from maskseg.imaging.stains import COLOUR, DENSITY, EITHER
 from maskseg.training.augment import RandomWarp, Warp, warp_image, warp_labels
 from maskseg.training.cache import ImageCache, kept_file
 from maskseg.training.label_masks import LabelMasks
@@ -29,6 +30,8 @@ from maskseg.training.stain import jitter_stain
 
 # Warps that are drawn, at most, until one shows something that was reviewed.
 _TRIES = 10
+# Of a record whose image is kept: how it shows stained tissue.
+STAINED = "stained"
 
 
 class Samples(Dataset):
@@ -48,10 +51,12 @@ class Samples(Dataset):
         self.records = records
         self.warp = RandomWarp.from_config(cfg)
         self.aug = cfg.INPUT.AUG
-        self.seen = cfg.INPUT.NORMALIZE, cfg.INPUT.STAINED
+        self.normalize = cfg.INPUT.NORMALIZE
+        self.stained = (COLOUR, DENSITY) if cfg.INPUT.STAINED == EITHER else (cfg.INPUT.STAINED,)
         self.order = cfg.INPUT.FORMAT
         self.seed = max(cfg.SEED, 0)
-        kept = [self._kept(record) for record in records]
+        # Where stained tissue is seen in two ways, all images are kept in both.
+        kept = [{**self._kept(record), STAINED: way} for way in self.stained for record in records]
         seen = cfg.INPUT.clone()
         seen.pop("AUG")
         files = [file for record in records for file in self._files(record)]
@@ -67,8 +72,7 @@ class Samples(Dataset):
         return record
 
     def _read(self, record: Mapping[str, Any]) -> NDArray[np.uint8]:
-        image = read_image(Path(record["file_name"]))
-        return normalized(image, *self.seen)
+        return normalized(read_image(Path(record["file_name"])), self.normalize, record[STAINED])
 
     def __len__(self) -> int:
         return len(self.records)
@@ -79,7 +83,7 @@ class Samples(Dataset):
         rng = np.random.default_rng((self.seed, position))
         if self.aug.NEGATIVES and rng.random() < self.aug.NEGATIVES:
             return self._negative(rng)
-        image = self.images[index]
+        image = self.images[index + len(self.records) * self._way(rng)]
         # Read from the run lengths each time: that takes less than keeping label images would save.
         layers = self._layers(record, image.shape[:2])
         unseen = self._unseen(record, image.shape[:2])
@@ -92,12 +96,16 @@ class Samples(Dataset):
         image = add_noise(image, rng, self.aug.NOISE)
         return self._sample(channels_first(image, self.order), layers, record)
 
+    def _way(self, rng: np.random.Generator) -> int:
+        """Which of the ways to see stained tissue a sample has; nothing is drawn where there is one."""
+        return int(rng.integers(len(self.stained))) if len(self.stained) > 1 else 0
+
     def _negative(self, rng: np.random.Generator) -> dict[str, Any]:
         """A sample of a made-up picture, half of the times seen as it would be if it were read from a file."""
         side = self.aug.WINDOW
         image = negative(rng, side)
         if rng.random() < 0.5:
-            image = normalized(image, *self.seen)
+            image = normalized(image, self.normalize, self.stained[self._way(rng)])
         image = intensity.jitter(image, rng, self.aug.CONTRAST, self.aug.BRIGHTNESS, self.aug.GAMMA)
         # As with the images: otherwise noise alone would tell these pictures from them.
         image = add_noise(image, rng, self.aug.NOISE)

@@ -12,7 +12,7 @@ from maskseg.core.errors import InputError
 from maskseg.imaging import intensity
 from maskseg.imaging.exposure import fixed_limits, normalized
 from maskseg.imaging.intensity import in_8_bits, limits, scaled, stretch
-from maskseg.imaging.windows import ArraySource, Exposed
+from maskseg.imaging.windows import ArraySource, Exposed, source_exposures
 
 seeds = st.integers(0, 2**32 - 1)
 slow = settings(max_examples=15)
@@ -225,10 +225,14 @@ def test_what_is_no_number_is_left_out():
     assert not scaled(holes, 0, 1)[:20].any()
 
 
+def in_parts(source, how):
+    return Exposed(source, *source_exposures(source, how, "colour"))
+
+
 @pytest.mark.slow
 def test_windows_of_a_source_are_mapped_as_the_whole_image():
     image = np.repeat((field(2300, 9) >> 8).astype(np.uint8)[..., None], 3, axis=2)
-    whole, source = normalized(image, "auto", "colour"), Exposed(ArraySource(image), "auto", "colour")
+    whole, source = normalized(image, "auto", "colour"), in_parts(ArraySource(image), "auto")
     for box in ((0, 0, 300, 200), (1000, 1000, 1500, 1300), (2000, 2000, 2300, 2300)):
         x0, y0, x1, y1 = box
         assert np.abs(source.read(box).astype(int) - whole[y0:y1, x0:x1]).max() <= 1
@@ -240,7 +244,7 @@ def test_fixed_limits_are_those_of_the_file(kind):
     expected = [0, 0, 128, 255, 255]
     for seen in (
         normalized(values, "10,110", "colour"),
-        Exposed(ArraySource(np.zeros((1, 5, 3), np.uint8), values=values), "10,110", "colour").read((0, 0, 5, 1)),
+        in_parts(ArraySource(np.zeros((1, 5, 3), np.uint8), values=values), "10,110").read((0, 0, 5, 1)),
     ):
         assert seen.shape == (1, 5, 3)
         np.testing.assert_array_equal(seen, np.repeat(np.array(expected)[None, :, None], 3, axis=2))

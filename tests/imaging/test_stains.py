@@ -8,7 +8,7 @@ from PIL import Image
 
 from maskseg.imaging.exposure import normalized
 from maskseg.imaging.stains import absorbance, is_stained
-from maskseg.imaging.windows import ArraySource, Exposed
+from maskseg.imaging.windows import ArraySource, Exposed, source_exposures
 
 SAMPLE = Path(__file__).parents[2] / "datasets" / "sample"
 
@@ -113,10 +113,13 @@ def test_windows_are_seen_as_the_whole_image(how, glass):
         # Windows of glass alone, which is grey, have to be shown as glass beside tissue.
         picture[:, 600:] = 255
         picture[1000:1400] = tissue(2100, seed=1)[1000:1400]
-    whole, source = normalized(picture, how, "density"), Exposed(ArraySource(picture), how, "density")
+    whole, source = (
+        normalized(picture, how, "density"),
+        Exposed(ArraySource(picture), *source_exposures(ArraySource(picture), how, "density")),
+    )
     assert source.exposure.stained
     for box in ((0, 0, 300, 200), (700, 100, 900, 300), (2000, 2000, 2100, 2100)):
         x0, y0, x1, y1 = box
         np.testing.assert_array_equal(source.read(box), whole[y0:y1, x0:x1])
-    again = Exposed(ArraySource(picture[:50, :50]), how, "density", source.exposure)
+    again = Exposed(ArraySource(picture[:50, :50]), source.exposure)
     np.testing.assert_array_equal(again.read((0, 0, 50, 50)), whole[:50, :50])

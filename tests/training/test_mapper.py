@@ -76,6 +76,26 @@ def test_the_cache_changes_nothing(cfg, dataset, megabytes):
     assert samples.images.held.all() == (megabytes > 0)
 
 
+def test_stained_tissue_is_seen_in_either_way_and_grey_as_ever(overrides, write_dataset, nuclei, tmp_path):
+    tissue = np.full((96, 96, 3), (210, 130, 190), np.uint8)
+    cv2.circle(tissue, (48, 48), 20, (90, 50, 130), -1)
+    grey = np.repeat(255 - tissue[..., :1], 3, axis=2)
+    for name, image in (("tissue", tissue), ("grey", grey)):
+        folder = write_dataset(tmp_path / name, {"one": nuclei(0, (96, 96), 3)})
+        cv2.imwrite(str(folder / "images" / "one.png"), image[..., ::-1])
+        shown = {}
+        for stained in ("colour", "density", "either"):
+            cfg = load_config("nuclei_R_18_FPN", [*overrides(SEED=5), "INPUT.STAINED", stained])
+            samples = Samples(cfg, dataset_dicts(str(folder)))
+            shown[stained] = [samples[position, 0]["image"] for position in range(12)]
+            assert all(torch.equal(one, samples[position, 0]["image"]) for position, one in enumerate(shown[stained]))
+        has_colour = {stained: [not torch.equal(one[0], one[1]) for one in seen] for stained, seen in shown.items()}
+        assert has_colour["colour"] == [name == "tissue"] * 12 and not any(has_colour["density"])
+        assert len(set(has_colour["either"])) == (2 if name == "tissue" else 1)
+        if name == "grey":
+            assert all(map(torch.equal, shown["colour"], shown["density"]))
+
+
 def test_the_first_epoch_from_a_pack_is_that_from_the_data_set(cfg, dataset, tmp_path):
     pack(dataset, tmp_path / "pack", progress=False)
     unpack(tmp_path / "pack", tmp_path / "again", progress=False)
