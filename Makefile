@@ -86,7 +86,8 @@ hashes: setup
 	$(PY) tools/hashes.py
 
 # The converted images of the 2018 Data Science Bowl, and tissue images in a zip: datasets/README.md says where from.
-# Left out is generalise.py, which trains for hours, soak.py, which takes three, and the largest image of tiles.py.
+# Left out is generalise.py, which trains for hours, soak.py, which takes three, before_after.py, which wants another
+# model, and the largest image of tiles.py.
 DATA ?= data/dsb2018
 TISSUE ?= monuseg_train.zip
 BENCH := check.py convert.py convolutions.py empty.py postprocess.py nuclei.py load.py peers.py protein.py backends.py brightness.py evaluate.py \

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache as kept
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +24,15 @@ from maskseg.evaluation.dsb import THRESHOLDS, at_thresholds
 from maskseg.evaluation.matching import matches, overlaps
 from maskseg.evaluation.reviewed import counted
 from maskseg.formats.reviewed import region_of
-from maskseg.imaging.exposure import Exposure, exposures, samples_of
+from maskseg.imaging.exposure import Exposure, exposure
 from maskseg.imaging.scaling import input_scale
-from maskseg.imaging.stains import shows_more
-from maskseg.inference.rescale import at_pixel_size
+from maskseg.imaging.stains import EITHER
+from maskseg.imaging.windows import ArraySource, source_samples
+from maskseg.inference.api import build_predictor
+from maskseg.inference.rescale import at_pixel_size, magnification
 from maskseg.inference.settings import PostprocessSettings
-from maskseg.inference.tta import PLAIN, VIEWS, View, assemble, views_of
+from maskseg.inference.tiling import TiledPredictor
+from maskseg.inference.tta import VIEWS, View, assemble, views_of
 from maskseg.models.zoo import Model
 
 SCORE, SUPPRESSION = "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "MODEL.ROI_HEADS.NMS_THRESH_TEST"
@@ -81,6 +86,7 @@ class Trials:
         self._regions: list[NDArray[np.bool_] | None] = []
         self._found: dict[tuple[int, View, float], Detections] = {}
         self._ways: dict[int, Exposure] = {}
+        self._predictor = kept(lambda: build_predictor(model.cfg, model.weights))
         self.done: dict[Settings, NDArray[np.float64]] = {}
         # The two views that most settings need; further ones are made when settings ask for them.
         for number, record in enumerate(tqdm(self._records, desc="detect", unit="image", disable=None)):
@@ -119,17 +125,19 @@ class Trials:
         return assemble(look, settings, views_of(settings.tta), expected)
 
     def _way(self, number: int, image: NDArray[np.uint8]) -> Exposure:
-        """How an image is seen; stained tissue as the model's own settings choose."""
+        """How an image is seen; stained tissue as the model chooses under its own settings."""
         if number not in self._ways:
-            cfg, record = self._cfg, self._records[number]
-            ways, found = exposures(lambda: samples_of(image), cfg.INPUT.NORMALIZE, cfg.INPUT.STAINED), []
-            for way in ways if len(ways) > 1 else ():
-                name = record["image_id"] + ("-density" if way.stained else "")
-                seen = self._cache.get(name, way.of(image), PLAIN, 1.0)
-                heads = cfg.MODEL.ROI_HEADS
-                suppression = self.space[SUPPRESSION].index(heads.NMS_THRESH_TEST)
-                found.append(len(seen.select(heads.SCORE_THRESH_TEST, suppression, -1).boxes))
-            self._ways[number] = ways[-1] if found and shows_more(*found) else ways[0]
+            inputs, source = self._cfg.INPUT, ArraySource(image)
+            if inputs.STAINED == EITHER:
+                settings = PostprocessSettings.from_config(self._cfg)
+                scale = input_scale(image.shape[:2], inputs.LONG_SIDE, inputs.SHRINK)
+                begin = magnification(settings, inputs.NUCLEUS_DIAMETER / scale)
+                predictor = self._predictor()
+                assert isinstance(predictor, TiledPredictor), "a Mask R-CNN, as the cache has checked"
+                self._ways[number] = predictor.exposure_of(source, scale * begin)
+            else:
+                samples = partial(source_samples, source, inputs.NORMALIZE)
+                self._ways[number] = exposure(samples, inputs.NORMALIZE, inputs.STAINED)
         return self._ways[number]
 
     def _detections(

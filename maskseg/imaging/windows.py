@@ -6,11 +6,12 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from maskseg.imaging.exposure import Exposure, exposures, fixed_limits
+from maskseg.imaging.exposure import Exposure, fixed_limits
 from maskseg.imaging.intensity import Samples, joined, limits_of, sample_step, sampled
 
 Box = tuple[int, int, int, int]
@@ -260,11 +261,30 @@ def samples_in_parts(read: Callable[[Box], NDArray[Any]], shape: tuple[int, int]
     return joined(rows)
 
 
-def source_exposures(source: Source, how: str, stained: str) -> list[Exposure]:
-    """`maskseg.imaging.exposure.exposures` of an image that is read in parts."""
+def source_samples(source: Source, how: str) -> Samples:
+    """Samples of an image that is read in parts; of the values in its file where `how` gives fixed limits."""
     overview = source.overview
-    read = overview.values if fixed_limits(how) else overview.read
-    return exposures(lambda: samples_in_parts(read, overview.shape), how, stained)
+    return samples_in_parts(overview.values if fixed_limits(how) else overview.read, overview.shape)
+
+
+def busiest(values: NDArray[np.uint8], shape: tuple[int, int], side: int) -> Box:
+    """The part of an image that is brightest on average, at most side x side pixels.
+
+    Parameters
+    ----------
+    values : uint8 array (h, w)
+        Every so many rows and columns of the image, all alike.
+    shape : (int, int)
+        Its height and width.
+    side : int
+    """
+    height, width = (min(side, whole) for whole in shape)
+    down, across = values.shape[0] / shape[0], values.shape[1] / shape[1]
+    size = max(round(width * across), 1), max(round(height * down), 1)
+    means = cv2.blur(values.astype(np.float32), size, anchor=(0, 0), borderType=cv2.BORDER_CONSTANT)
+    y, x = divmod(int(means.argmax()), means.shape[1])
+    top, left = min(round(y / down), shape[0] - height), min(round(x / across), shape[1] - width)
+    return left, top, left + width, top + height
 
 
 def limits_in_parts(read: Callable[[Box], NDArray[Any]], shape: tuple[int, int]) -> tuple[float, float]:

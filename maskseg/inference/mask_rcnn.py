@@ -6,8 +6,8 @@ import copy
 import logging
 from collections.abc import Generator, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import Any, NamedTuple, Self
+from functools import cache
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -17,18 +17,19 @@ from detectron2.structures import Instances
 from numpy.typing import NDArray
 
 from maskseg.core.masks import CropMasks, SoftCrops
-from maskseg.imaging.exposure import Exposure, exposures, samples_of
+from maskseg.imaging.exposure import Exposure, exposures
 from maskseg.imaging.scaling import channels_first, input_scale, resize_image
 from maskseg.imaging.stains import shows_more
+from maskseg.imaging.windows import ArraySource, Exposed, Source, busiest, source_samples
 from maskseg.inference.batching import OUT_OF_MEMORY, BatchedPredictor, say_once
 from maskseg.inference.predictor import OPTIONS
 from maskseg.inference.questions import answered, passed_on
-from maskseg.inference.rescale import at_pixel_size
+from maskseg.inference.rescale import at_pixel_size, magnification
 from maskseg.inference.settings import PostprocessSettings
 from maskseg.inference.soft_masks import STRIDE, SoftMasks
 from maskseg.inference.tile_grid import SMALL_SIDE, Tiles, in_tiles
 from maskseg.inference.tiling import segment_in_tiles
-from maskseg.inference.tta import Look, Opening, View, assembly, first_look, views_of
+from maskseg.inference.tta import Look, View, assembly, first_look, views_of
 from maskseg.models.convolutions import quicken
 from maskseg.models.pooling import pool_by_rows
 from maskseg.models.precision import half_precision, inference
@@ -36,12 +37,8 @@ from maskseg.models.precision import half_precision, inference
 logger = logging.getLogger(__name__)
 
 
-class _Begun(NamedTuple):
-    """An image after the first look: how its values are seen, None if tiles are to choose; it so; what was found."""
-
-    way: Exposure | None
-    seen: NDArray[np.uint8]
-    opening: Opening
+# Side in network pixels of the part of a stained image by which it is chosen how it is seen.
+_PART = 512
 
 
 class MaskRCNNPredictor(BatchedPredictor[SoftMasks]):
@@ -102,35 +99,50 @@ class MaskRCNNPredictor(BatchedPredictor[SoftMasks]):
         scale = input_scale(shape, cfg.LONG_SIDE, cfg.SHRINK)
         if in_tiles(shape, self.tiles.large):
             return segment_in_tiles(self, image, tta)
-        way, seen, opening = yield from self._begun(image, views, scale)
-        if in_tiles(shape, self.tiles.large, scale, opening.magnify):
+        expected = cfg.NUCLEUS_DIAMETER / scale
+        begin = magnification(settings, expected)
+        if in_tiles(shape, self.tiles.large, scale, begin):
             # Tiles are never shrunk by the scale of the config.
-            return segment_in_tiles(self, image, tta, opening.magnify * min(scale, 1.0), way)
-        ask = partial(self._asked, seen)
-        return (yield from passed_on(assembly(settings, views, opening.magnify, opening.first), ask))
+            return segment_in_tiles(self, image, tta, begin * min(scale, 1.0))
+        way, known = yield from self._exposing(ArraySource(image), scale * begin)
+        seen = way.of(image)
 
-    def _begun(
-        self, image: NDArray[np.uint8], views: Sequence[View], scale: float
-    ) -> Generator[NDArray[np.uint8], SoftMasks, _Begun]:
-        """An image looked at for the first time; stained tissue in the way in which it shows more."""
-        cfg, settings, begun = self.cfg.INPUT, self.settings, list[_Begun]()
-        for way in exposures(lambda: samples_of(image), cfg.NORMALIZE, cfg.STAINED):
-            seen = way.of(image)
-            looks = first_look(settings, views, cfg.NUCLEUS_DIAMETER / scale)
-            begun.append(_Begun(way, seen, (yield from passed_on(looks, partial(self._asked, seen)))))
-        if len(begun) > 1 and begun[0].opening.found is None:
-            magnify = begun[0].opening.magnify
-            if in_tiles(image.shape[:2], self.tiles.large, scale, magnify):
-                # Too large to be looked at as a whole: the tiles choose.
-                return begun[0]._replace(way=None)
-            for number, one in enumerate(begun):
-                first = yield from self._asked(one.seen, Look(views[0], magnify))
-                begun[number] = one._replace(opening=Opening(magnify, first, len(first.crops)))
-        in_colour, *by_density = (one.opening.found or 0 for one in begun)
-        return begun[-1] if by_density and shows_more(in_colour, *by_density) else begun[0]
+        def ask(asked: Look) -> Generator[NDArray[np.uint8], SoftMasks, SoftCrops]:
+            at_hand = known if asked == Look(views[0], begin) else None
+            return self._looking(seen, *asked, at_hand)
 
-    def _asked(self, seen: NDArray[np.uint8], asked: Look) -> Generator[NDArray[np.uint8], SoftMasks, SoftCrops]:
-        return self._looking(seen, *asked)
+        magnify, first = yield from passed_on(first_look(settings, views, expected), ask)
+        if in_tiles(shape, self.tiles.large, scale, magnify):
+            return segment_in_tiles(self, image, tta, magnify * min(scale, 1.0), way)
+        return (yield from passed_on(assembly(settings, views, magnify, first), ask))
+
+    def exposure_of(self, source: Source, scale: float) -> Exposure:
+        """How an image is seen by the network; stained tissue as a part of it shows more nuclei.
+
+        Parameters
+        ----------
+        source : Source
+        scale : float
+            Network pixels in a pixel of it.
+        """
+        return answered(self._exposing(source, scale), self.on_canvas)[0]
+
+    def _exposing(
+        self, source: Source, scale: float
+    ) -> Generator[NDArray[np.uint8], SoftMasks, tuple[Exposure, SoftMasks | None]]:
+        """`exposure_of`, and what was found in the image if that part is all of it."""
+        cfg, found = self.cfg.INPUT, []
+        samples = cache(lambda: source_samples(source, cfg.NORMALIZE))
+        ways = exposures(samples, cfg.NORMALIZE, cfg.STAINED)
+        if len(ways) == 1:
+            return ways[0], None
+        part = busiest(ways[1].of(samples().plain)[..., 0], source.shape, round(_PART / scale))
+        magnify = scale / input_scale(source.shape, cfg.LONG_SIDE, cfg.SHRINK)
+        for way in ways:
+            shown = np.ascontiguousarray(Exposed(source, way).read(part))
+            found.append((yield from self._detecting(shown, magnify, source.shape)))
+        better = shows_more(*(len(one.boxes) for one in found))
+        return ways[better], found[better] if part == (0, 0, *source.shape[::-1]) else None
 
     def segment_batch(self, images: Sequence[NDArray[np.uint8]], tta: str | None = None) -> list[CropMasks]:
         """See `Predictor`; an image for which the memory is too small as a whole is predicted in tiles."""
@@ -153,9 +165,9 @@ class MaskRCNNPredictor(BatchedPredictor[SoftMasks]):
         return answered(self._looking(image, view, magnify), self.on_canvas)
 
     def _looking(
-        self, image: NDArray[np.uint8], view: View, magnify: float
+        self, image: NDArray[np.uint8], view: View, magnify: float, known: SoftMasks | None = None
     ) -> Generator[NDArray[np.uint8], SoftMasks, SoftCrops]:
-        soft = yield from self._detecting(np.ascontiguousarray(view.apply(image)), magnify)
+        soft = known or (yield from self._detecting(np.ascontiguousarray(view.apply(image)), magnify))
         shape = view.shape(image.shape[:2])
         return view.undo_crops(SoftCrops.paste(soft.masks, soft.boxes, shape, soft.scores, soft.classes))
 
@@ -172,11 +184,12 @@ class MaskRCNNPredictor(BatchedPredictor[SoftMasks]):
         return answered(self._detecting(image, magnify), self.on_canvas)
 
     def _detecting(
-        self, image: NDArray[np.uint8], magnify: float
+        self, image: NDArray[np.uint8], magnify: float, whole: tuple[int, int] | None = None
     ) -> Generator[NDArray[np.uint8], SoftMasks, SoftMasks]:
+        """`detect`, of an image or of a part of one of another shape, which has its scale."""
         cfg = self.cfg.INPUT
         height, width = image.shape[:2]
-        scaled = resize_image(image, input_scale((height, width), cfg.LONG_SIDE, cfg.SHRINK) * magnify)
+        scaled = resize_image(image, input_scale(whole or (height, width), cfg.LONG_SIDE, cfg.SHRINK) * magnify)
         tall, wide = scaled.shape[:2]
         canvas = np.zeros((*self.canvas_shape((tall, wide), magnify), 3), np.uint8)
         canvas[:tall, :wide] = scaled

@@ -40,8 +40,7 @@ from maskseg.core.processes import give_back_memory
 from maskseg.imaging.content import content
 from maskseg.imaging.exposure import AUTO, Exposure
 from maskseg.imaging.scaling import input_scale, scaled_shape
-from maskseg.imaging.stains import shows_more
-from maskseg.imaging.windows import ArraySource, BackgroundMask, Box, Exposed, Resized, Source, source_exposures
+from maskseg.imaging.windows import ArraySource, BackgroundMask, Box, Exposed, Resized, Source
 from maskseg.inference.batching import OUT_OF_MEMORY, say_once
 from maskseg.inference.predictor import Predictor
 from maskseg.inference.rescale import magnification
@@ -72,6 +71,10 @@ class TiledPredictor(Predictor, Protocol):
 
     def canvas_shape(self, shape: tuple[int, int], magnify: float = 1.0) -> tuple[int, int]:
         """Height and width of the zero-padded input for an image that has `shape` in network pixels."""
+        ...
+
+    def exposure_of(self, source: Source, scale: float) -> Exposure:
+        """What is done to the values of an image of which a pixel is so many network pixels."""
         ...
 
     def on_canvas(self, canvas: NDArray[np.uint8]) -> SoftMasks:
@@ -162,8 +165,6 @@ class TiledImage:
         return self._predict_all()
 
     def _predict_all(self) -> int:
-        # The way to see the image first: what some tiles show of it is the same at the magnification of 1.
-        _ = self.exposure
         self.magnify = 1.0
         count = self._predict(self._magnification() if self._given is None else self._given)
         retry = self.predictor.settings.retry_canvas
@@ -179,12 +180,13 @@ class TiledImage:
         return False
 
     def _magnification(self) -> float:
-        """What `magnification` says, by the nuclei of a few tiles."""
+        """What `magnification` says, by the nuclei of a few tiles, spread evenly over those that are not empty."""
         settings = self.predictor.settings
         expected = self.predictor.cfg.INPUT.NUCLEUS_DIAMETER / self._scale
         if settings.diameter or not expected:
             return magnification(settings, expected)
-        some = self._some()
+        full = [tile for tile in range(len(self.tiling)) if not self._empty(tile)]
+        some = full[:: -(-len(full) // _SAMPLE) or 1]
         for _ in self._each(some):
             pass
         areas = [TilePart.read(self._path(tile)).masks.areas for tile in some]
@@ -257,24 +259,10 @@ class TiledImage:
     def exposure(self) -> Exposure:
         """What is done to the values of the image before the network sees them, found once."""
         if self._exposure is None:
-            self._exposure = self._better()
+            cfg = self.predictor.cfg.INPUT
+            begin = self._given or magnification(self.predictor.settings, cfg.NUCLEUS_DIAMETER / self._scale)
+            self._exposure = self.predictor.exposure_of(self.source, self._scale * begin)
         return self._exposure
-
-    def _better(self) -> Exposure:
-        """The way to see the image; of two, where it is stained, the one in which some tiles show more."""
-        cfg = self.predictor.cfg.INPUT
-        ways, found = source_exposures(self.source, cfg.NORMALIZE, cfg.STAINED), []
-        if len(ways) > 1:
-            self.magnify = self._given or magnification(self.predictor.settings, cfg.NUCLEUS_DIAMETER / self._scale)
-            some = self._some()
-            for self._exposure in ways:
-                found.append(sum(tally.nuclei for tally in self._each(some)))
-        return ways[-1] if found and shows_more(*found) else ways[0]
-
-    def _some(self) -> list[int]:
-        """A few tiles, spread evenly over those that are not empty."""
-        full = [tile for tile in range(len(self.tiling)) if not self._empty(tile)]
-        return full[:: -(-len(full) // _SAMPLE) or 1]
 
     def _canvas(self) -> Source:
         """The image as the network sees it, without the padding."""
@@ -282,8 +270,7 @@ class TiledImage:
         return source if source.shape == self.tiling.shape else Resized(source, self.tiling.shape)
 
     def _path(self, tile: int) -> Path:
-        way = "d" if self.exposure.stained else ""
-        return self.parts / f"{self.side}_{self.magnify:g}{way}_{tile:06d}.npz"
+        return self.parts / f"{self.side}_{self.magnify:g}_{tile:06d}.npz"
 
     def _done(self, canvas: Source, tile: int) -> TilePart:
         """The part of a tile, from its file if it has one."""

@@ -141,32 +141,14 @@ def assemble(
     def answer(asked: Look) -> SoftCrops:
         return look(asked.view, asked.magnify)
 
-    opening = answered(first_look(settings, views, expected), answer)
-    return answered(assembly(settings, views, opening.magnify, opening.first), answer)
-
-
-class Opening(NamedTuple):
-    """How an image is gone on with.
-
-    Attributes
-    ----------
-    magnify : float
-        The magnification at which it is predicted.
-    first : SoftCrops or None
-        What was found in the first view, if that was at this magnification.
-    found : int or None
-        How many nuclei were found in it, at whatever magnification; None where nothing was looked at.
-    """
-
-    magnify: float
-    first: SoftCrops | None = None
-    found: int | None = None
+    magnify, first = answered(first_look(settings, views, expected), answer)
+    return answered(assembly(settings, views, magnify, first), answer)
 
 
 def first_look(
     settings: PostprocessSettings, views: Sequence[View], expected: float
-) -> Generator[Look, SoftCrops, Opening]:
-    """The magnification at which an image is predicted, by what is found in the first view if no diameter is given.
+) -> Generator[Look, SoftCrops, tuple[float, SoftCrops | None]]:
+    """The magnification at which an image is predicted, and what was found in the first view if that was at it.
 
     Parameters
     ----------
@@ -177,11 +159,11 @@ def first_look(
     """
     magnify = magnification(settings, expected)
     if settings.diameter:
-        return Opening(magnify)
+        return magnify, None
     first = yield Look(views[0], magnify)
     areas = first.masks(settings.mask_threshold).areas if expected else None
     again = magnification(settings, expected, areas)
-    return Opening(again, first if again == magnify else None, len(first.crops))
+    return again, first if again == magnify else None
 
 
 def assembly(

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from maskseg.core.errors import InputError
 from maskseg.imaging import intensity
-from maskseg.imaging.exposure import fixed_limits, normalized
+from maskseg.imaging.exposure import exposure, fixed_limits, normalized
 from maskseg.imaging.intensity import in_8_bits, limits, scaled, stretch
-from maskseg.imaging.windows import ArraySource, Exposed, source_exposures
+from maskseg.imaging.windows import ArraySource, Exposed, source_samples
 
 seeds = st.integers(0, 2**32 - 1)
 slow = settings(max_examples=15)
@@ -226,7 +226,7 @@ def test_what_is_no_number_is_left_out():
 
 
 def in_parts(source, how):
-    return Exposed(source, *source_exposures(source, how, "colour"))
+    return Exposed(source, exposure(lambda: source_samples(source, how), how, "colour"))
 
 
 @pytest.mark.slow

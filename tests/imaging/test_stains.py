@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskseg.imaging.exposure import normalized
+from maskseg.imaging.exposure import exposure, normalized
 from maskseg.imaging.stains import absorbance, is_stained
-from maskseg.imaging.windows import ArraySource, Exposed, source_exposures
+from maskseg.imaging.windows import ArraySource, Exposed, busiest, source_samples
 
 SAMPLE = Path(__file__).parents[2] / "datasets" / "sample"
 
@@ -113,13 +113,23 @@ def test_windows_are_seen_as_the_whole_image(how, glass):
         # Windows of glass alone, which is grey, have to be shown as glass beside tissue.
         picture[:, 600:] = 255
         picture[1000:1400] = tissue(2100, seed=1)[1000:1400]
-    whole, source = (
-        normalized(picture, how, "density"),
-        Exposed(ArraySource(picture), *source_exposures(ArraySource(picture), how, "density")),
-    )
+    whole, itself = normalized(picture, how, "density"), ArraySource(picture)
+    source = Exposed(itself, exposure(lambda: source_samples(itself, how), how, "density"))
     assert source.exposure.stained
     for box in ((0, 0, 300, 200), (700, 100, 900, 300), (2000, 2000, 2100, 2100)):
         x0, y0, x1, y1 = box
         np.testing.assert_array_equal(source.read(box), whole[y0:y1, x0:x1])
     again = Exposed(ArraySource(picture[:50, :50]), source.exposure)
     np.testing.assert_array_equal(again.read((0, 0, 50, 50)), whole[:50, :50])
+
+
+@pytest.mark.parametrize(("shape", "side", "step"), [((600, 900), 200, 4), ((90, 70), 200, 2), ((3000, 500), 256, 8)])
+def test_the_busiest_part_is_where_most_is_bright(shape, side, step):
+    values = np.zeros(shape, np.uint8)
+    top, left = shape[0] * 2 // 3, shape[1] // 5
+    values[top : top + 60, left : left + 60] = 200
+    values[:30, -30:] = 255
+    x0, y0, x1, y1 = busiest(values[::step, ::step], shape, side)
+    assert (y1 - y0, x1 - x0) == (min(side, shape[0]), min(side, shape[1]))
+    assert 0 <= x0 < x1 <= shape[1] and 0 <= y0 < y1 <= shape[0]
+    assert (values[y0:y1, x0:x1] == 200).sum() > 0.9 * (values == 200).sum()

@@ -81,6 +81,13 @@ def test_tiles_choose_as_the_whole_does(colours, rescaled, how, tmp_path):
     assert ((parts.to_labels() > 0) == (whole.to_labels() > 0)).mean() > 0.99
 
 
+def test_of_a_large_image_a_part_is_looked_at_in_both_ways():
+    network = BrightSpots()
+    model = predictor(network, *UNSCALED, "POSTPROCESS.TTA", "none", "INPUT.STAINED", "either")
+    assert len(model.segment(spots(*DARK, shape=(640, 800)))) == 320
+    assert [shape[1:] for shape in network.seen] == [(512, 512), (512, 512), (640, 800)]
+
+
 def test_what_is_too_large_once_it_is_magnified_keeps_its_way(tmp_path):
     diameter = ("INPUT.NUCLEUS_DIAMETER", "38.0", "POSTPROCESS.DIAMETER", "19.0")
     for scale in (("POSTPROCESS.RESCALE", "[0.7, 1.5]", "INPUT.NUCLEUS_DIAMETER", "38.0"), diameter):
