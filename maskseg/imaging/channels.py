@@ -6,7 +6,8 @@ The rule
 2. Without a channel chosen: an image of one channel is grey; of several of which one alone holds anything, that one.
 3. Red, green and blue are colours, where the file calls them so. Three channels of which it does not say what they are
    are colours too if more than half of each of them is bright, as only transmitted light is.
-4. A colour image that shows one colour on black, as programs paint a stain, is grey: its largest channel.
+4. A colour image that shows one colour on black, as programs paint a stain, is grey: its largest channel. A pale
+   colour without black is tissue that fills the picture.
 5. All else is refused with the channels that there are, for one to be chosen: stains are never mixed as if they were
    colours. So are several planes without a plane chosen.
 """
