@@ -87,12 +87,12 @@ def exposure(samples: Callable[[], Samples], how: str, stained: str) -> Exposure
     fixed = fixed_limits(how)
     low, high = fixed or _AS_THEY_ARE
     taken = Samples(*[np.zeros((0, 0, 1), np.uint8)] * 2) if how != AUTO and stained != DENSITY else samples()
-    shows_stains = False
-    if stained == DENSITY and taken.plain.shape[2] == 3:
-        shows_stains = is_stained(scaled(taken.plain, low, high) if fixed else taken.plain)
+    tissue = taken.plain.shape[2] == 3 and is_stained(scaled(taken.plain, low, high) if fixed else taken.plain)
+    by_density = tissue and stained == DENSITY
     if how == AUTO:
-        low, high = limits_of(Samples(*map(absorbance, (taken.plain, taken.compact))) if shows_stains else taken)
-    return Exposure(low, high, shows_stains, fixed is not None)
+        shown = Samples(*map(absorbance, (taken.plain, taken.compact))) if by_density else taken
+        low, high = limits_of(shown, tissue)
+    return Exposure(low, high, by_density, fixed is not None)
 
 
 def exposures(samples: Callable[[], Samples], how: str, stained: str) -> list[Exposure]:

@@ -20,6 +20,7 @@ and its noise becomes white. So the limits come from what stands out, by rank fi
 5. The limits are apart by at least a multiple of the noise, so that noise alone stays dim; by a greater one where what
    stands out most is no more than noise of any grain has by chance. What varies in every part of the picture is noise
    only if its values are distributed as those of noise: a dense layer of nuclei has a background between them.
+   Stained tissue (`stains.py`) varies everywhere without being noise, and has no such least distance.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ _QUIET, _LEAST_NOISE, _LEAST_SPREAD = 0.05, 0.5, 0.25
 _DENSE, _SHORTEST_SHARE, _SHORTEST_WIDTH = 2.0, 0.2, 0.5067
 # Where no _FEWEST samples differ from the local background by this part of the distance of the limits, it is widened,
 # by a power of what is missing, up to so many times: a vignette stands out from its local background by a quarter.
-_FEWEST, _LEAST_CONTRAST, _STEEP, _MOST_WIDER = 4, 0.5, 2.5, 32.0
+_FEWEST, _LEAST_CONTRAST, _STEEP, _MOST_WIDER = 4, 0.5, 3.5, 32.0
 # Values that can be fill: zero or the least of a signed type, and the greatest of a type or camera, of floats 1 too.
 _LOW_FILLS = {0.0, *(-(2.0**bits) for bits in (7, 15, 31))}
 _HIGH_FILLS = {float(np.float32(2.0**bits - 1)) for bits in (7, 8, *range(10, 17), 31, 32)}
@@ -134,8 +135,8 @@ def limits(values: NDArray[Any]) -> tuple[float, float]:
     return limits_of(sampled(values, sample_step(values.shape)))
 
 
-def limits_of(samples: Samples) -> tuple[float, float]:
-    """`limits` of the image that was sampled."""
+def limits_of(samples: Samples, tissue: bool = False) -> tuple[float, float]:
+    """`limits` of the image that was sampled; without the fifth rule where it is known to show stained tissue."""
     whole = samples.plain.dtype.kind in "uib"
     plain = samples.plain.astype(np.float32, copy=False)
     compact = samples.compact.astype(np.float32, copy=False)
@@ -164,7 +165,7 @@ def limits_of(samples: Samples) -> tuple[float, float]:
     contrast = _quantile(np.abs(differences), 1 - _FEWEST / max(len(differences), _FEWEST))
     uneven = min((_LEAST_CONTRAST * (high - low) / max(contrast, 1e-12)) ** _STEEP, _MOST_WIDER) * (high - low)
     noises = float(np.interp(contrast / max(noise, 1e-12), _SIGNALS, _NOISES))
-    least = max(noises * noise, uneven, 1e-6 * abs(high), 1e-12)
+    least = max(0.0 if tissue else max(noises * noise, uneven), 1e-6 * abs(high), 1e-12)
     if high - low < least:
         # Away from the background: in fluorescence it is dark, in transmitted light bright.
         if _quantile(plain[used], 0.5) > low + 0.6 * (high - low):

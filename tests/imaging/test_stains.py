@@ -133,3 +133,16 @@ def test_the_busiest_part_is_where_most_is_bright(shape, side, step):
     assert (y1 - y0, x1 - x0) == (min(side, shape[0]), min(side, shape[1]))
     assert 0 <= x0 < x1 <= shape[1] and 0 <= y0 < y1 <= shape[0]
     assert (values[y0:y1, x0:x1] == 200).sum() > 0.9 * (values == 200).sum()
+
+
+def test_tissue_that_varies_everywhere_is_not_dimmed_as_noise_is():
+    # Eight of MoNuSeg's 13 images were shown at a fifth of their contrast.
+    grain = cv2.GaussianBlur(np.random.default_rng(0).normal(size=(512, 512)), (0, 0), 2)
+    shade = np.clip(0.6 + 0.12 * grain / grain.std(), 0.1, 1)[..., None]
+    stained = np.rint(shade * (220, 130, 200)).astype(np.uint8)
+    grey = np.repeat(stained[..., :1], 3, axis=2)
+    for way in ("colour", "density"):
+        low, high = np.percentile(normalized(stained, "auto", way), (1, 99))
+        assert high - low > 150
+    low, high = np.percentile(normalized(grey, "auto", "colour"), (1, 99))
+    assert high - low < 50
