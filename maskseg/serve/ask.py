@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError
 from maskseg.core.masks import CropMasks, SoftCrops, trim
-from maskseg.imaging.exposure import normalized
 from maskseg.imaging.scaling import channels_first, resize_image
+from maskseg.imaging.windows import ArraySource
 from maskseg.inference.mask_rcnn import MaskRCNNPredictor
 from maskseg.inference.postprocess import fill_and_close, without_fragments
 from maskseg.inference.predictor import Predictor
@@ -103,7 +103,8 @@ def _canvas(predictor: MaskRCNNPredictor, image: NDArray[Any], size: float) -> t
     """What the network sees, nuclei of `size` image pixels as large as in its training, and network pixels a pixel."""
     cfg = predictor.cfg.INPUT
     scale = float(np.clip((cfg.NUCLEUS_DIAMETER or size) / max(size, 1.0), _LEAST, _MOST))
-    scaled = resize_image(np.ascontiguousarray(normalized(image, cfg.NORMALIZE, cfg.STAINED)), scale)
+    seen = predictor.exposure_of(ArraySource(image), scale).of(image)
+    scaled = resize_image(np.ascontiguousarray(seen), scale)
     height, width = scaled.shape[:2]
     canvas = np.zeros((-(-height // STRIDE) * STRIDE, -(-width // STRIDE) * STRIDE, 3), np.uint8)
     canvas[:height, :width] = scaled

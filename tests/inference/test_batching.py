@@ -153,7 +153,7 @@ def test_images_of_several_sizes_give_in_batches_what_they_give_one_by_one(model
         assert one.max() == three.max()
         assert ((one > 0) != (three > 0)).mean() < 1e-3
         nuclei += one.max()
-    assert nuclei > 20
+    assert nuclei > 15
 
 
 class BatchedSpots(BrightSpots):
