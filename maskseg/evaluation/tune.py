@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache as kept
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +23,12 @@ from maskseg.evaluation.dsb import THRESHOLDS, at_thresholds
 from maskseg.evaluation.matching import matches, overlaps
 from maskseg.evaluation.reviewed import counted
 from maskseg.formats.reviewed import region_of
-from maskseg.imaging.exposure import Exposure, exposure
+from maskseg.imaging.exposure import Exposure, exposures, samples_of
 from maskseg.imaging.scaling import input_scale
 from maskseg.imaging.stains import EITHER
-from maskseg.imaging.windows import ArraySource, source_samples
+from maskseg.imaging.windows import ArraySource
 from maskseg.inference.api import build_predictor
-from maskseg.inference.rescale import at_pixel_size, magnification
+from maskseg.inference.rescale import at_pixel_size
 from maskseg.inference.settings import PostprocessSettings
 from maskseg.inference.tiling import TiledPredictor
 from maskseg.inference.tta import VIEWS, View, assemble, views_of
@@ -127,17 +126,13 @@ class Trials:
     def _way(self, number: int, image: NDArray[np.uint8]) -> Exposure:
         """How an image is seen; stained tissue as the model chooses under its own settings."""
         if number not in self._ways:
-            inputs, source = self._cfg.INPUT, ArraySource(image)
+            inputs, record = self._cfg.INPUT, self._records[number]
             if inputs.STAINED == EITHER:
-                settings = PostprocessSettings.from_config(self._cfg)
-                scale = input_scale(image.shape[:2], inputs.LONG_SIDE, inputs.SHRINK)
-                begin = magnification(settings, inputs.NUCLEUS_DIAMETER / scale)
-                predictor = self._predictor()
+                predictor = self._predictor().at_pixel_size(record.get(MICRONS), record["file_name"])
                 assert isinstance(predictor, TiledPredictor), "a Mask R-CNN, as the cache has checked"
-                self._ways[number] = predictor.exposure_of(source, scale * begin)
+                self._ways[number] = predictor.exposure_of(ArraySource(image))
             else:
-                samples = partial(source_samples, source, inputs.NORMALIZE)
-                self._ways[number] = exposure(samples, inputs.NORMALIZE, inputs.STAINED)
+                (self._ways[number],) = exposures(lambda: samples_of(image), inputs.NORMALIZE, inputs.STAINED)
         return self._ways[number]
 
     def _detections(

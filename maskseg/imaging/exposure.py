@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError
-from maskseg.imaging.intensity import Samples, limits_of, sample_step, sampled, scaled
-from maskseg.imaging.stains import COLOUR, DENSITY, EITHER, absorbance, is_stained
+from maskseg.imaging.intensity import Samples, limits_of, sample_step, sampled, scaled, shows_tissue
+from maskseg.imaging.stains import COLOUR, DENSITY, EITHER, absorbance
 
 # What INPUT.NORMALIZE may be, but for two limits.
 AUTO, OFF = "auto", "off"
@@ -67,17 +67,22 @@ class Exposure(NamedTuple):
         return np.broadcast_to(shown, (*shown.shape[:2], 3))
 
 
-def exposure(samples: Callable[[], Samples], how: str, stained: str) -> Exposure:
-    """What the keys INPUT.NORMALIZE and INPUT.STAINED make of an image.
+def exposures(samples: Callable[[], Samples], how: str, stained: str) -> list[Exposure]:
+    """What the keys INPUT.NORMALIZE and INPUT.STAINED make of an image: the ways in which it may be seen.
 
     Parameters
     ----------
     samples : callable
-        Gives samples of the whole image (`maskseg.imaging.intensity.sampled`); called only where they are needed.
+        Gives samples of the whole image (`maskseg.imaging.intensity.sampled`); called once, where they are needed.
     how : str
         "auto": the `limits` of the image become 0 and 255; "off": it stays as it is; "LOW,HIGH": these do.
     stained : str
-        "colour", or "density": stained tissue by its absorbance; "either" is colour here.
+        "colour"; "density": stained tissue by its absorbance; "either": in both ways.
+
+    Returns
+    -------
+    list of Exposure
+        Two, in colour and then by density, where the image is stained and may be seen in either; else one.
 
     Raises
     ------
@@ -86,34 +91,17 @@ def exposure(samples: Callable[[], Samples], how: str, stained: str) -> Exposure
     """
     fixed = fixed_limits(how)
     low, high = fixed or _AS_THEY_ARE
-    taken = Samples(*[np.zeros((0, 0, 1), np.uint8)] * 2) if how != AUTO and stained != DENSITY else samples()
-    tissue = taken.plain.shape[2] == 3 and is_stained(scaled(taken.plain, low, high) if fixed else taken.plain)
-    by_density = tissue and stained == DENSITY
-    if how == AUTO:
-        shown = Samples(*map(absorbance, (taken.plain, taken.compact))) if by_density else taken
-        low, high = limits_of(shown, tissue)
-    return Exposure(low, high, by_density, fixed is not None)
-
-
-def exposures(samples: Callable[[], Samples], how: str, stained: str) -> list[Exposure]:
-    """The ways in which an image may be seen: one, or where it is stained and INPUT.STAINED is "either" two.
-
-    Parameters
-    ----------
-    samples : callable
-    how, stained : str
-        See `exposure`.
-
-    Returns
-    -------
-    list of Exposure
-        In colour; then by density, if `maskseg.imaging.stains.shows_more` is to choose.
-    """
-    if stained != EITHER:
-        return [exposure(samples, how, stained)]
+    if how != AUTO and stained == COLOUR:
+        return [Exposure(low, high, fixed=fixed is not None)]
     taken = samples()
-    ways = [exposure(lambda: taken, how, way) for way in (COLOUR, DENSITY)]
-    return ways if ways[1].stained else ways[:1]
+    tissue = shows_tissue(Samples(scaled(taken.plain, low, high), taken.compact) if fixed else taken)
+    ways = []
+    for by_density in {COLOUR: (False,), DENSITY: (tissue,), EITHER: (False, True)[: 1 + tissue]}[stained]:
+        if how == AUTO:
+            shown = Samples(*map(absorbance, (taken.plain, taken.compact))) if by_density else taken
+            low, high = limits_of(shown, tissue)
+        ways.append(Exposure(low, high, by_density, fixed is not None))
+    return ways
 
 
 def samples_of(image: NDArray[Any]) -> Samples:
@@ -128,7 +116,7 @@ def normalized(image: NDArray[Any], how: str, stained: str) -> NDArray[np.uint8]
     ----------
     image : uint8 array (H, W, 3), or an array (H, W, 1 or 3) of any numbers where the limits are given
     how, stained : str
-        See `exposure`.
+        See `exposures`; "either" is colour here, where nothing is found by which to choose.
 
     Returns
     -------
@@ -140,4 +128,4 @@ def normalized(image: NDArray[Any], how: str, stained: str) -> NDArray[np.uint8]
         If `how` is none of these.
     """
     values = image.reshape(*image.shape[:2], -1)
-    return exposure(lambda: samples_of(values), how, stained).of(values)
+    return exposures(lambda: samples_of(values), how, stained)[0].of(values)

@@ -34,6 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskseg.imaging.debris import without_debris
+from maskseg.imaging.stains import is_stained
 
 # Rows and columns from one sample to the next, more in images that would have more than _MOST samples.
 _STEP, _MOST = 4, 2048 * 2048
@@ -135,8 +136,27 @@ def limits(values: NDArray[Any]) -> tuple[float, float]:
     return limits_of(sampled(values, sample_step(values.shape)))
 
 
-def limits_of(samples: Samples, tissue: bool = False) -> tuple[float, float]:
-    """`limits` of the image that was sampled; without the fifth rule where it is known to show stained tissue."""
+def shows_tissue(samples: Samples) -> bool:
+    """Whether the image that was sampled shows stained tissue; values of other kinds than 8 bits by their greatest."""
+    plain = samples.plain
+    if plain.shape[2] != 3:
+        return False
+    if plain.dtype != np.uint8:
+        known = plain[np.isfinite(plain)]
+        plain = scaled(plain, 0.0, max(float(known.max(initial=0)), 1e-12))
+    return is_stained(plain)
+
+
+def limits_of(samples: Samples, tissue: bool | None = None) -> tuple[float, float]:
+    """`limits` of the image that was sampled.
+
+    Parameters
+    ----------
+    samples : Samples
+    tissue : bool, optional
+        Whether it shows stained tissue, for which the fifth rule does not hold; by `shows_tissue` where not given.
+    """
+    tissue = shows_tissue(samples) if tissue is None else tissue
     whole = samples.plain.dtype.kind in "uib"
     plain = samples.plain.astype(np.float32, copy=False)
     compact = samples.compact.astype(np.float32, copy=False)

@@ -116,15 +116,19 @@ class MaskRCNNPredictor(BatchedPredictor[SoftMasks]):
             return segment_in_tiles(self, image, tta, magnify * min(scale, 1.0), way)
         return (yield from passed_on(assembly(settings, views, magnify, first), ask))
 
-    def exposure_of(self, source: Source, scale: float) -> Exposure:
+    def exposure_of(self, source: Source, scale: float | None = None) -> Exposure:
         """How an image is seen by the network; stained tissue as a part of it shows more nuclei.
 
         Parameters
         ----------
         source : Source
-        scale : float
-            Network pixels in a pixel of it.
+        scale : float, optional
+            Network pixels in a pixel of it; as at its first look where not given.
         """
+        if scale is None:
+            inputs = self.cfg.INPUT
+            scale = input_scale(source.shape, inputs.LONG_SIDE, inputs.SHRINK)
+            scale *= magnification(self.settings, inputs.NUCLEUS_DIAMETER / scale)
         return answered(self._exposing(source, scale), self.on_canvas)[0]
 
     def _exposing(
@@ -167,7 +171,9 @@ class MaskRCNNPredictor(BatchedPredictor[SoftMasks]):
     def _looking(
         self, image: NDArray[np.uint8], view: View, magnify: float, known: SoftMasks | None = None
     ) -> Generator[NDArray[np.uint8], SoftMasks, SoftCrops]:
-        soft = known or (yield from self._detecting(np.ascontiguousarray(view.apply(image)), magnify))
+        soft = known
+        if soft is None:
+            soft = yield from self._detecting(np.ascontiguousarray(view.apply(image)), magnify)
         shape = view.shape(image.shape[:2])
         return view.undo_crops(SoftCrops.paste(soft.masks, soft.boxes, shape, soft.scores, soft.classes))
 

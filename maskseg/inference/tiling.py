@@ -73,8 +73,8 @@ class TiledPredictor(Predictor, Protocol):
         """Height and width of the zero-padded input for an image that has `shape` in network pixels."""
         ...
 
-    def exposure_of(self, source: Source, scale: float) -> Exposure:
-        """What is done to the values of an image of which a pixel is so many network pixels."""
+    def exposure_of(self, source: Source, scale: float | None = None) -> Exposure:
+        """What is done to the values of an image, of which a pixel may be so many network pixels."""
         ...
 
     def on_canvas(self, canvas: NDArray[np.uint8]) -> SoftMasks:

@@ -13,7 +13,7 @@ from maskseg.core.errors import InputError
 from maskseg.formats.classes import NUCLEUS
 from maskseg.imaging.exposure import fixed_limits
 from maskseg.imaging.stains import COLOUR, DENSITY, EITHER
-from maskseg.models.config_checks import check_config, check_pairs
+from maskseg.models.config_checks import check_config, check_together
 from maskseg.models.config_files import config_path, load_yaml, parse_yaml, with_decimals
 
 if TYPE_CHECKING:
@@ -360,7 +360,7 @@ def with_overrides(cfg: CfgNode, overrides: list[str] | None) -> CfgNode:
             node = node[section]
         if node[name] not in choices:
             raise InputError(f"{key} is {node[name]!r}; choose one of {', '.join(choices)}")
-    check_pairs(cfg)
+    check_together(cfg)
     size, stride = cfg.INPUT.SIZE, 2 ** (len(cfg.MODEL.UNET.CHANNELS) - 1)
     if size:
         if len(size) != 2 or min(size) < 1 or any(side % stride for side in size):

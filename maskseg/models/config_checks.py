@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from maskseg.core.errors import InputError
+from maskseg.imaging.stains import COLOUR, DENSITY, EITHER
 from maskseg.models.downloads import PUBLISHED, is_address
 
 if TYPE_CHECKING:
@@ -245,13 +246,15 @@ def _short(value: Any) -> str:
     return repr(value)[:80]
 
 
-def check_pairs(cfg: CfgNode) -> None:
-    """Refuse pairs of a least and a greatest value that are none.
+def check_together(cfg: CfgNode) -> None:
+    """Refuse values that do not go together: pairs of a least and a greatest that are none, a choice nobody can make.
 
     Raises
     ------
     InputError
     """
+    if cfg.INPUT.STAINED == EITHER and cfg.MODEL.META_ARCHITECTURE != "GeneralizedRCNN":
+        raise InputError(f"INPUT.STAINED is {EITHER}, which is for Mask R-CNN; choose {COLOUR} or {DENSITY}")
     share = cfg.DATALOADER.EPOCH_SHARE
     if len(share) != 2 or not 0 < share[0] <= share[1] <= 1:
         raise InputError(f"DATALOADER.EPOCH_SHARE is {share}; give the least and the greatest, such as [0.5, 1.0]")

@@ -52,7 +52,7 @@ def in_box(predictor: Predictor, image: NDArray[Any], box: Place) -> CropMasks:
     """
     size = math.sqrt((box[2] - box[0]) * (box[3] - box[1]))
     if _knows_boxes(predictor):
-        return _one(predictor, _mask_of_box(predictor, *_canvas(predictor, image, size), box), "box")
+        return _one(predictor, _mask_of_box(predictor, image.shape, *_canvas(predictor, image, size), box), "box")
     masks = predictor.segment(image)
     return _best(masks, [_iou(place, box) for place in masks.boxes.tolist()], "box")
 
@@ -90,7 +90,7 @@ def at_point(predictor: Predictor, image: NDArray[Any], point: tuple[float, floa
         return _one(predictor, masks[[int(np.argmax(score))]], "point")
     x, y = point
     box = (x - size * 0.6, y - size * 0.6, x + size * 0.6, y + size * 0.6)
-    guess = _mask_of_box(predictor, canvas, scale, box)
+    guess = _mask_of_box(predictor, image.shape, canvas, scale, box)
     return _one(predictor, guess if max(_has(guess, point)) else guess[[]], "point")
 
 
@@ -112,7 +112,10 @@ def _canvas(predictor: MaskRCNNPredictor, image: NDArray[Any], size: float) -> t
 
 
 @torch.inference_mode()
-def _mask_of_box(predictor: MaskRCNNPredictor, canvas: NDArray[np.uint8], scale: float, box: Place) -> CropMasks:
+def _mask_of_box(
+    predictor: MaskRCNNPredictor, shape: tuple[int, ...], canvas: NDArray[np.uint8], scale: float, box: Place
+) -> CropMasks:
+    """What is in a box of an image of some shape, (H, W) or more, which is seen as a canvas."""
     given = Instances(canvas.shape[:2])
     given.pred_boxes = Boxes(torch.tensor([box], dtype=torch.float32) * scale)
     given.pred_classes = torch.zeros(1, dtype=torch.int64)
@@ -121,8 +124,7 @@ def _mask_of_box(predictor: MaskRCNNPredictor, canvas: NDArray[np.uint8], scale:
     features = model.backbone(model.preprocess_image([sample]).tensor)
     (found,) = model.roi_heads.forward_with_given_boxes(features, [given])
     soft = found.pred_masks[:, 0].float().cpu().numpy()
-    height, width = canvas.shape[:2]
-    crops = SoftCrops.paste(soft, np.array([box], np.float32), (int(height / scale), int(width / scale)))
+    crops = SoftCrops.paste(soft, np.array([box], np.float32), (shape[0], shape[1]))
     masks = crops.masks(predictor.settings.mask_threshold)
     return replace(masks, classes=np.array([_class_of_box(model.roi_heads, features, given)], np.int32))
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from maskseg.core.errors import InputError
 from maskseg.imaging import intensity
-from maskseg.imaging.exposure import exposure, fixed_limits, normalized
+from maskseg.imaging.exposure import exposures, fixed_limits, normalized
 from maskseg.imaging.intensity import in_8_bits, limits, scaled, stretch
 from maskseg.imaging.windows import ArraySource, Exposed, source_samples
 
@@ -47,6 +47,7 @@ def shift(found: tuple[float, float], expected: tuple[float, float]) -> float:
 @pytest.mark.slow
 @slow
 @given(seeds, st.sampled_from([300, 512, 700, 1024, 1500]), st.integers(1, 16))
+@example(5480, 300, 11)
 def test_more_background_does_not_move_the_limits(seed, side, nuclei):
     assert shift(limits(field(side, seed, nuclei)), limits(field(256, seed, nuclei))) < 0.08
 
@@ -143,6 +144,7 @@ def test_single_hot_pixels_do_not_move_the_limits(seed, count):
 @pytest.mark.slow
 @settings(max_examples=40)
 @given(seeds, st.sampled_from([256, 1024]), st.integers(1, 3), st.floats(1.5, 12), st.floats(1, 2.3), st.booleans())
+@example(3, 256, 3, 4.0, 1.0, True)
 def test_a_few_specks_of_any_brightness_do_not_hide_the_nuclei(seed, side, count, size, power, sharp):
     """Crystals, fibres, dust: sharp discs and such with a halo, five to two hundred times as bright as the nuclei."""
     image, rng = field(side, seed, nuclei=16, contrast=40), np.random.default_rng(seed)
@@ -227,7 +229,7 @@ def test_what_is_no_number_is_left_out():
 
 
 def in_parts(source, how):
-    return Exposed(source, exposure(lambda: source_samples(source, how), how, "colour"))
+    return Exposed(source, *exposures(lambda: source_samples(source, how), how, "colour"))
 
 
 @pytest.mark.slow

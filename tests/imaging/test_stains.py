@@ -4,9 +4,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
-from maskseg.imaging.exposure import exposure, normalized
+from maskseg.imaging.exposure import exposures, normalized
+from maskseg.imaging.reading import ImageFile
+from maskseg.imaging.slides import open_source
 from maskseg.imaging.stains import absorbance, is_stained
 from maskseg.imaging.windows import ArraySource, Exposed, busiest, source_samples
 
@@ -114,7 +117,7 @@ def test_windows_are_seen_as_the_whole_image(how, glass):
         picture[:, 600:] = 255
         picture[1000:1400] = tissue(2100, seed=1)[1000:1400]
     whole, itself = normalized(picture, how, "density"), ArraySource(picture)
-    source = Exposed(itself, exposure(lambda: source_samples(itself, how), how, "density"))
+    source = Exposed(itself, *exposures(lambda: source_samples(itself, how), how, "density"))
     assert source.exposure.stained
     for box in ((0, 0, 300, 200), (700, 100, 900, 300), (2000, 2000, 2100, 2100)):
         x0, y0, x1, y1 = box
@@ -146,3 +149,17 @@ def test_tissue_that_varies_everywhere_is_not_dimmed_as_noise_is():
         assert high - low > 150
     low, high = np.percentile(normalized(grey, "auto", "colour"), (1, 99))
     assert high - low < 50
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+def test_dense_tissue_of_any_kind_of_values_keeps_its_contrast(kind, tmp_path):
+    grain = cv2.GaussianBlur(np.random.default_rng(0).normal(size=(512, 512)), (0, 0), 2)
+    shade = np.clip(0.6 + 0.12 * grain / grain.std(), 0.1, 1)[..., None]
+    most = {np.uint8: 255, np.uint16: 4000, np.float32: 0.8}[kind]
+    picture = (shade * np.array([0.86, 0.51, 0.78]) * most).astype(kind)
+    tifffile.imwrite(tmp_path / "a.tif", picture, photometric="rgb")
+    file = ImageFile("a", tmp_path / "a.tif")
+    for read in (file.read(), open_source(file)[0].read((0, 0, 512, 512))):
+        low, high = np.percentile(normalized(read, "auto", "colour"), (1, 99))
+        assert high - low > 150
+        assert len(np.unique(read[..., 0])) > 80, "not squeezed into a few of the 8 bits"

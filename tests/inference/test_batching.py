@@ -125,10 +125,12 @@ def test_groups_have_one_size_lose_nothing_and_never_hold_many():
 
 @pytest.fixture
 def model():
-    """The bundled model on one thread, whose sums have one order."""
+    """The bundled model on one thread, whose sums have one order; less sure than usual, so that it finds some more."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield load_model("nuclei", ["MODEL.DEVICE", "cpu", "INPUT.LONG_SIDE", "256"])
+    yield load_model(
+        "nuclei", ["MODEL.DEVICE", "cpu", "INPUT.LONG_SIDE", "256", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.5"]
+    )
     torch.set_num_threads(threads)
 
 
@@ -153,7 +155,7 @@ def test_images_of_several_sizes_give_in_batches_what_they_give_one_by_one(model
         assert one.max() == three.max()
         assert ((one > 0) != (three > 0)).mean() < 1e-3
         nuclei += one.max()
-    assert nuclei > 15
+    assert nuclei > 20
 
 
 class BatchedSpots(BrightSpots):

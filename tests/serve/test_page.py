@@ -53,7 +53,8 @@ def test_the_whole_way(serve, page_of, sample_images, tmp_path):
     inside = [
         row for row in found.values() if min(row["x0"], row["y0"], shape[1] - row["x1"], shape[0] - row["y1"]) > 4
     ]
-    inner = max(inside, key=lambda row: row["area"])
+    # One that the network is sure of: of others it may draw another outline when it is asked again.
+    inner = max((row for row in inside if row["score"] > 0.95), key=lambda row: row["area"])
     page.page.click(f'#rows .row[data-id="{inner["id"]}"]')
     assert page.selection == {inner["id"]}
     page.page.wait_for_timeout(400)
@@ -110,7 +111,7 @@ def add_by_box(page, inner, count, server, key, shape):
     then = np.zeros(shape, bool)
     label = np.bincount(truth[truth > 0]).argmax()
     then[inner["y0"] : inner["y1"], inner["x0"] : inner["x1"]] = truth == label
-    assert (now & then).sum() / (now | then).sum() > 0.5
+    assert (now & then).sum() / (now | then).sum() > 0.6
 
 
 def undo_and_redo(page, count, server, key):
