@@ -91,7 +91,9 @@ def test_of_a_large_image_a_part_is_looked_at_in_both_ways():
 def test_what_is_too_large_once_it_is_magnified_keeps_its_way(tmp_path):
     diameter = ("INPUT.NUCLEUS_DIAMETER", "38.0", "POSTPROCESS.DIAMETER", "19.0")
     for scale in (("POSTPROCESS.RESCALE", "[0.7, 1.5]", "INPUT.NUCLEUS_DIAMETER", "38.0"), diameter):
-        model = predictor(BrightSpots(), *SEEN, *scale, "INPUT.STAINED", "either")
+        network = BrightSpots()
+        model = predictor(network, *SEEN, *scale, "INPUT.STAINED", "either")
         # Large at the magnification of 2 only.
         model.tiles = Tiles(side=256, overlap=64, large=640 * 800 * 2)
         assert len(model.segment(spots(*DARK, shape=(640, 800)))) == 320
+        assert [shape[1:] for shape in network.seen].count((512, 512)) == 2, "it is chosen once"

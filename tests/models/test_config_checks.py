@@ -126,5 +126,7 @@ def test_a_network_that_cannot_be_built_is_one_line(tmp_path):
 @pytest.mark.parametrize("name", ["nuclei_unet", "ultrasound_unet", "protein_small"])
 def test_a_network_that_cannot_choose_how_it_sees_tissue_is_not_asked_to(name):
     load_config(name, ["INPUT.STAINED", "density"])
-    with pytest.raises(InputError, match=r"INPUT\.STAINED is either, which is for Mask R-CNN; choose colour or density"):
+    with pytest.raises(
+        InputError, match=r"INPUT\.STAINED is either, which is for Mask R-CNN; choose colour or density"
+    ):
         load_config(name, ["INPUT.STAINED", "either"])
