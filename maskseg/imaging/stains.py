@@ -30,8 +30,8 @@ LEAST_LIGHTNESS = 27.0
 # Dense tissue is as dark, but has no black: its darkest twentieth has this part of the largest value (NuInsSeg: 0.37
 # and more, one of 164 images 0.18; fluorescence of DSB 2018 below 0.1).
 LEAST_BLACK = 0.25
-# Density is chosen where it shows so many times as many nuclei as colour: of a stain that is new to the network it shows
-# several times as many, of one that it knows hardly ever more (configs/README.md).
+# Density is chosen where it shows so many times as many nuclei as colour: of a stain that is new to the network it
+# shows several times as many, of one that it knows hardly ever more (configs/README.md).
 _MORE = 1.25
 
 
