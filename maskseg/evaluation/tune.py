@@ -23,7 +23,8 @@ from maskseg.evaluation.dsb import THRESHOLDS, at_thresholds
 from maskseg.evaluation.matching import matches, overlaps
 from maskseg.evaluation.reviewed import counted
 from maskseg.formats.reviewed import region_of
-from maskseg.imaging.exposure import Exposure, exposures, samples_of
+from maskseg.imaging.exposure import Exposure, exposures
+from maskseg.imaging.intensity import samples_of
 from maskseg.imaging.scaling import input_scale
 from maskseg.imaging.stains import EITHER
 from maskseg.imaging.windows import ArraySource

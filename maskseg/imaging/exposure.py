@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskseg.core.errors import InputError
-from maskseg.imaging.intensity import Samples, limits_of, sample_step, sampled, scaled, shows_tissue
+from maskseg.imaging.intensity import Samples, limits_of, samples_of, scaled, shows_tissue
 from maskseg.imaging.stains import COLOUR, DENSITY, EITHER, absorbance
 
 # What INPUT.NORMALIZE may be, but for two limits.
@@ -58,6 +58,10 @@ class Exposure(NamedTuple):
     stained: bool = False
     fixed: bool = False
 
+    def unstretched(self) -> Exposure:
+        """The same without limits of its own."""
+        return self if self.fixed else self._replace(low=_AS_THEY_ARE[0], high=_AS_THEY_ARE[1])
+
     def of(self, values: NDArray[Any]) -> NDArray[np.uint8]:
         """Values of the image, (H, W, 1 or 3), uint8 or where the limits are fixed of any kind, as uint8 (H, W, 3)."""
         if self.stained:
@@ -96,17 +100,12 @@ def exposures(samples: Callable[[], Samples], how: str, stained: str) -> list[Ex
     taken = samples()
     tissue = shows_tissue(Samples(scaled(taken.plain, low, high), taken.compact) if fixed else taken)
     ways = []
-    for by_density in {COLOUR: (False,), DENSITY: (tissue,), EITHER: (False, True)[: 1 + tissue]}[stained]:
+    for by_density in (False, True) if stained == EITHER and tissue else (stained == DENSITY and tissue,):
         if how == AUTO:
             shown = Samples(*map(absorbance, (taken.plain, taken.compact))) if by_density else taken
             low, high = limits_of(shown, tissue)
         ways.append(Exposure(low, high, by_density, fixed is not None))
     return ways
-
-
-def samples_of(image: NDArray[Any]) -> Samples:
-    """Samples of an image in memory, (H, W, C)."""
-    return sampled(image, sample_step(image.shape))
 
 
 def normalized(image: NDArray[Any], how: str, stained: str) -> NDArray[np.uint8]:

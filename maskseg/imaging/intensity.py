@@ -109,6 +109,11 @@ def sampled(values: NDArray[Any], step: int) -> Samples:
     return Samples(np.ascontiguousarray(plain), np.stack(channels, axis=2))
 
 
+def samples_of(image: NDArray[Any]) -> Samples:
+    """Samples of an image in memory, (H, W, C)."""
+    return sampled(image, sample_step(image.shape))
+
+
 def joined(parts: list[list[Samples]]) -> Samples:
     """The samples of an image from those of its windows, row by row."""
     most = max(part.plain.shape[2] for row in parts for part in row)
@@ -132,8 +137,7 @@ def limits(values: NDArray[Any]) -> tuple[float, float]:
     -------
     low, high : float
     """
-    values = values.reshape(*values.shape[:2], -1)
-    return limits_of(sampled(values, sample_step(values.shape)))
+    return limits_of(samples_of(values.reshape(*values.shape[:2], -1)))
 
 
 def shows_tissue(samples: Samples) -> bool:

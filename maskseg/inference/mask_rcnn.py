@@ -140,7 +140,9 @@ class MaskRCNNPredictor(BatchedPredictor[SoftMasks]):
         ways = exposures(samples, cfg.NORMALIZE, cfg.STAINED)
         if len(ways) == 1:
             return ways[0], None
-        part = busiest(ways[1].of(samples().plain)[..., 0], source.shape, round(_PART / scale))
+        # As dark as can be is no nucleus but what was not scanned, or the ink of a pen.
+        density = ways[1].unstretched().of(samples().plain)[..., 0]
+        part = busiest(np.where(density < 255, density, 0), source.shape, round(_PART / scale))
         magnify = scale / input_scale(source.shape, cfg.LONG_SIDE, cfg.SHRINK)
         for way in ways:
             shown = np.ascontiguousarray(Exposed(source, way).read(part))

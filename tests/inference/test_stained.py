@@ -88,6 +88,17 @@ def test_of_a_large_image_a_part_is_looked_at_in_both_ways():
     assert [shape[1:] for shape in network.seen] == [(512, 512), (512, 512), (640, 800)]
 
 
+@pytest.mark.parametrize("colours", [DARK, PALE])
+@pytest.mark.parametrize("dark", [0, 12])
+def test_what_was_not_scanned_is_not_looked_at(dark, colours, tmp_path):
+    image = spots(*colours, shape=(640, 1400))
+    image[:, :600] = dark
+    model = predictor(BrightSpots(), *UNSCALED, "INPUT.STAINED", "either")
+    tiled = TiledImage(model, ArraySource(image), tmp_path, None, 256, 64)
+    assert tiled.exposure.stained == (colours == DARK)
+    assert len(model.segment(image)) >= 320
+
+
 def test_what_is_too_large_once_it_is_magnified_keeps_its_way(tmp_path):
     diameter = ("INPUT.NUCLEUS_DIAMETER", "38.0", "POSTPROCESS.DIAMETER", "19.0")
     for scale in (("POSTPROCESS.RESCALE", "[0.7, 1.5]", "INPUT.NUCLEUS_DIAMETER", "38.0"), diameter):
