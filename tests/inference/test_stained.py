@@ -24,7 +24,7 @@ def spots(ground, spot, shape=(320, 480), radius=9, every=40):
 
 
 # The network finds what is bright in its first channel: dark nuclei by their density, and pale ones in colour.
-DARK, PALE = ((220, 150, 200), (60, 40, 110)), ((80, 50, 90), (230, 200, 215))
+DARK, PALE = ((220, 150, 200), (60, 40, 110)), ((98, 60, 98), (230, 200, 215))
 COUNT = 96
 
 
